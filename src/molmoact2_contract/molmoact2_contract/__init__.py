@@ -1,0 +1,26 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a robot is, and what to start for it: embodiment contracts and system files, read once and checked.
+
+No ROS is needed to import this package; `molmoact2_contract.qos` alone imports rclpy.
+"""
+
+from .embodiment import Arm, Camera, Contract, Joint, JointFrame, NormTag, load_contract
+from .reading import ContractError
+from .resources import find_resource
+from .system import Process, System, load_system
+
+__all__ = [
+    "Arm",
+    "Camera",
+    "Contract",
+    "ContractError",
+    "Joint",
+    "JointFrame",
+    "NormTag",
+    "Process",
+    "System",
+    "find_resource",
+    "load_contract",
+    "load_system",
+]

@@ -1,0 +1,238 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""The embodiment contract: everything that is fixed about one robot, in one YAML file.
+
+Read by policy, controller, simulator and replay alike. Angles in radians, lengths in metres, times in seconds;
+every gripper 0 (closed) .. 1 (open). The format is described in docs/contract.md.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .reading import ContractError, Section, read_file
+from .resources import find_resource
+
+FORMAT = "molmoact2_contract.v1"
+REVOLUTE, GRIPPER = "revolute", "gripper"
+
+
+@dataclass(frozen=True)
+class Joint:
+    """One joint. Units: rad for a revolute joint, opening 0 .. 1 for a gripper."""
+
+    name: str
+    kind: str
+    lower: float
+    upper: float
+    velocity: float          # largest speed [unit/s]
+    acceleration: float      # largest acceleration [unit/s^2]
+    max_step: float          # largest plausible step between two waypoints [unit]
+    tracking: float          # largest plausible difference between command and measurement [unit]
+    home: float
+    rest: float
+
+    @property
+    def is_gripper(self) -> bool:
+        return self.kind == GRIPPER
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm: the joints that one controller moves. The name is the namespace of its topics and services."""
+
+    name: str
+    base_frame: str
+    joints: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Camera:
+    """One camera. frozen_after: seconds of repeated bytes under new stamps that count as frozen; None: not checked."""
+
+    name: str
+    topic: str
+    info_topic: str
+    transport: str           # "raw" or "compressed"
+    frame_id: str
+    frozen_after: float | None
+
+
+@dataclass(frozen=True)
+class JointFrame:
+    """How the checkpoint speaks of one joint: model value = scale * ROS value + offset.
+
+    For a revolute joint scale is sign * (1 or 180/pi); for a gripper scale = open - closed and offset = closed,
+    where `closed` and `open` are the model's values at those ends.
+    """
+
+    scale: float
+    offset: float
+
+
+@dataclass(frozen=True)
+class NormTag:
+    """What a norm tag of a checkpoint means on this robot: timing, cameras in model order, units of each joint."""
+
+    name: str
+    dt: float
+    first_offset: float
+    first_offset_known: bool
+    cameras: tuple[str, ...]
+    frames: dict[str, JointFrame]    # by joint name, in the model's order
+
+
+@dataclass(frozen=True)
+class Contract:
+    """One robot. `joints` is in the order of the model's state and action vectors."""
+
+    path: Path
+    embodiment: str
+    setpoint_hz: float
+    skew_limit: float
+    max_observation_age: float
+    joint_state_timeout: float
+    blend_window: float
+    resume_within: float
+    tracking_time: float
+    max_path_lag: float
+    joints: dict[str, Joint]
+    arms: dict[str, Arm]
+    cameras: dict[str, Camera]
+    norm_tags: dict[str, NormTag]
+
+    @property
+    def joint_names(self) -> tuple[str, ...]:
+        return tuple(self.joints)
+
+    def arm(self, name: str) -> Arm:
+        """The arm of that name. Errors: ContractError that lists the arms there are."""
+        return _lookup(self.arms, name, f"{self.path}: arm")
+
+    def norm_tag(self, name: str) -> NormTag:
+        """The norm tag of that name. Errors: ContractError that lists the tags there are."""
+        return _lookup(self.norm_tags, name, f"{self.path}: norm tag")
+
+    def values(self, field: str, names: tuple[str, ...] | None = None) -> np.ndarray:
+        """One number of each joint, e.g. values("lower", arm.joints): float64 (len(names),)."""
+        return np.array([getattr(self.joints[n], field) for n in (names or self.joint_names)], dtype=np.float64)
+
+
+def _lookup(table: dict, name: str, what: str):
+    if name not in table:
+        raise ContractError(f"{what} {name!r} is not there; there are: {', '.join(table)}")
+    return table[name]
+
+
+def load_contract(name_or_path: str | Path) -> Contract:
+    """Reads and checks an embodiment contract.
+
+    name_or_path: a file, or the name of one in config/embodiments. Errors: ContractError naming file and line.
+    """
+    path = find_resource("config/embodiments", name_or_path, ".yaml")
+    with read_file(path, FORMAT) as top:
+        embodiment = top.text("embodiment")
+        top.text("description", "-")
+        with top.section("control") as control:
+            numbers = {
+                "setpoint_hz": control.number("setpoint_hz", least=20, most=1000),
+                "skew_limit": control.number("skew_limit", above=0),
+                "max_observation_age": control.number("max_observation_age", above=0),
+                "joint_state_timeout": control.number("joint_state_timeout", above=0),
+                "blend_window": control.number("blend_window", least=0),
+                "resume_within": control.number("resume_within", least=0),
+                "tracking_time": control.number("tracking_time", above=0),
+                "max_path_lag": control.number("max_path_lag", above=0),
+            }
+        joints = {name: _joint(name, section) for name, section in top.sections("joints")}
+        arms = {name: _arm(name, section, joints) for name, section in top.sections("arms")}
+        _check_each_joint_has_one_arm(top, joints, arms)
+        cameras = {name: _camera(name, section) for name, section in top.sections("cameras")}
+        tags = {name: _norm_tag(name, section, joints, cameras) for name, section in top.sections("norm_tags")}
+    return Contract(path, embodiment, **numbers, joints=joints, arms=arms, cameras=cameras, norm_tags=tags)
+
+
+def _joint(name: str, section: Section) -> Joint:
+    with section as s:
+        kind = s.choice("kind", (REVOLUTE, GRIPPER), REVOLUTE)
+        if kind == GRIPPER:
+            lower, upper = 0.0, 1.0
+        else:
+            lower, upper = s.pair("position")
+        joint = Joint(
+            name, kind, lower, upper,
+            velocity=s.number("velocity", above=0),
+            acceleration=s.number("acceleration", above=0),
+            max_step=s.number("max_step", above=0),
+            tracking=s.number("tracking", above=0),
+            home=s.number("home"),
+            rest=s.number("rest"),
+        )
+        for key, value in (("home", joint.home), ("rest", joint.rest)):
+            if not lower <= value <= upper:
+                raise s.error(key, f"is {value:g}, outside the position limits [{lower:g}, {upper:g}]")
+        return joint
+
+
+def _arm(name: str, section: Section, joints: dict[str, Joint]) -> Arm:
+    with section as s:
+        arm = Arm(name, s.text("base_frame"), s.names("joints"))
+        for joint in arm.joints:
+            if joint not in joints:
+                raise s.error("joints", f"names {joint!r}, which is not under joints; there are: {', '.join(joints)}")
+        return arm
+
+
+def _check_each_joint_has_one_arm(top: Section, joints: dict[str, Joint], arms: dict[str, Arm]) -> None:
+    for joint in joints:
+        owners = [arm.name for arm in arms.values() if joint in arm.joints]
+        if len(owners) != 1:
+            raise top.error("arms", f"must give joint {joint!r} to exactly one arm, not to {owners or 'none'}")
+
+
+def _camera(name: str, section: Section) -> Camera:
+    with section as s:
+        return Camera(
+            name,
+            topic=s.text("topic"),
+            info_topic=s.text("info_topic"),
+            transport=s.choice("transport", ("raw", "compressed"), "raw"),
+            frame_id=s.text("frame_id"),
+            frozen_after=s.optional_number("frozen_after", above=0),
+        )
+
+
+def _norm_tag(name: str, section: Section, joints: dict[str, Joint], cameras: dict[str, Camera]) -> NormTag:
+    with section as s:
+        names = s.names("cameras")
+        for camera in names:
+            if camera not in cameras:
+                raise s.error("cameras", f"names {camera!r}, which is not under cameras; there are: {', '.join(cameras)}")
+        if "model_frame" not in s:
+            raise s.error("model_frame", "is missing: without it nobody knows the units of this tag")
+        with s.section("model_frame") as frame:
+            given = dict(frame.sections("joints"))
+            if list(given) != list(joints):
+                raise frame.error("joints", f"must name the contract's joints in their order: {', '.join(joints)}")
+            offset = frame.number("first_offset", least=0)
+            known = frame.flag("first_offset_known")
+            frames = {joint: _joint_frame(given[joint], joints[joint]) for joint in joints}
+        return NormTag(name, s.number("dt", above=0), offset, known, names, frames)
+
+
+def _joint_frame(section: Section, joint: Joint) -> JointFrame:
+    with section as s:
+        if joint.is_gripper:
+            closed, opened = s.number("closed"), s.number("open")
+            if closed == opened:
+                raise s.error("open", f"must differ from closed ({closed:g})")
+            return JointFrame(scale=opened - closed, offset=closed)
+        unit = s.choice("unit", ("rad", "deg"))
+        sign = s.number("sign", 1.0)
+        if sign not in (1.0, -1.0):
+            raise s.error("sign", f"must be 1 or -1, not {sign:g}")
+        return JointFrame(scale=sign * (math.degrees(1.0) if unit == "deg" else 1.0), offset=s.number("offset", 0.0))

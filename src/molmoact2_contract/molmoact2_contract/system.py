@@ -1,0 +1,89 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""The system file: which processes to start for one robot, with which parameters.
+
+`molmoact2 up` and `ros2 launch molmoact2_bringup system.launch.py` both read it, so both start the same.
+The format is described in docs/system_file.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .embodiment import Contract, load_contract
+from .reading import ContractError, Section, read_file
+from .resources import find_resource
+
+FORMAT = "molmoact2_system.v1"
+PARAMETER_TYPES = (bool, int, float, str)
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process: an executable of a package, its node name, and its ROS parameters."""
+
+    name: str
+    package: str
+    executable: str
+    lifecycle: bool = False
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class System:
+    """What to start for one robot. `processes` in starting order; lifecycles are brought up in that order too."""
+
+    path: Path
+    name: str
+    simulation: bool
+    contract: Contract
+    processes: tuple[Process, ...]
+
+    def process(self, name: str) -> Process:
+        for process in self.processes:
+            if process.name == name:
+                return process
+        raise ContractError(
+            f"{self.path}: process {name!r} is not there; there are: {', '.join(p.name for p in self.processes)}"
+        )
+
+
+def load_system(name_or_path: str | Path) -> System:
+    """Reads and checks a system file.
+
+    name_or_path: a file, or the name of one in config/systems. Every process gets two parameters besides its own:
+    `contract` (path of the contract) and `simulation`. Errors: ContractError naming file and line.
+    """
+    path = find_resource("config/systems", name_or_path, ".yaml")
+    with read_file(path, FORMAT) as top:
+        top.text("description", "-")
+        simulation = top.flag("simulation", False)
+        contract = _contract(top)
+        shared = {"contract": str(contract.path), "simulation": simulation}
+        processes = tuple(_process(name, section, shared) for name, section in top.sections("processes"))
+    return System(path, path.stem, simulation, contract, processes)
+
+
+def _contract(top: Section) -> Contract:
+    name = top.text("contract")
+    try:
+        return load_contract(name)
+    except ContractError as error:
+        raise top.error("contract", f"cannot be used: {error}") from error
+
+
+def _process(name: str, section: Section, shared: dict[str, Any]) -> Process:
+    with section as s:
+        parameters = s.raw("parameters", {})
+        if not isinstance(parameters, dict):
+            raise s.error("parameters", "must be a mapping of parameter names to values")
+        for key, value in parameters.items():
+            values = value if isinstance(value, list) else [value]
+            if key in shared or not values or not all(isinstance(v, PARAMETER_TYPES) for v in values):
+                what = "is set for every process" if key in shared else f"has a value ROS parameters cannot hold: {value!r}"
+                raise s.error("parameters", f"key {key!r} {what}")
+        return Process(
+            name, s.text("package"), s.text("executable"), s.flag("lifecycle", False), {**shared, **parameters}
+        )
