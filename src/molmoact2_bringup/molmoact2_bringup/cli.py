@@ -1,0 +1,39 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""Subcommands that this package adds to `molmoact2` (entry-point group molmoact2.commands)."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a positive number of seconds, not {text}")
+    return value
+
+
+def register_up(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "up",
+        help="start a robot system from its system file",
+        description="Starts the processes of a system file, brings its lifecycle nodes up, prefixes their logs, and "
+        "ends all of them on Ctrl-C or when one dies. Exit code: 0 after Ctrl-C or --for, 1 when a process failed, "
+        "2 for bad input.",
+    )
+    parser.add_argument("system", help="name of a file in config/systems (e.g. so101_sim), or a path")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="PROCESS.PARAMETER=VALUE", dest="settings",
+        help="change one parameter of the system file; may be repeated",
+    )
+    parser.add_argument(
+        "--for", type=_positive, default=None, metavar="SECONDS", dest="seconds", help="stop after this time"
+    )
+
+    def run(args: argparse.Namespace) -> int:
+        from .up import up
+
+        return up(args.system, args.settings, args.seconds)
+
+    parser.set_defaults(func=run)

@@ -1,0 +1,181 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""One running system: its processes, its lifecycles, and a node that watches the arms while it runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType, TracebackType
+
+import rclpy
+import yaml
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+
+from molmoact2_contract import ContractError, Process, System
+from molmoact2_contract.qos import STATUS
+from molmoact2_msgs.msg import ControllerStatus
+
+from .lifecycle import bring_up
+from .processes import Exit, Processes
+
+STATES = {
+    ControllerStatus.DISARMED: "disarmed",
+    ControllerStatus.HOLDING: "holding",
+    ControllerStatus.FOLLOWING: "following",
+    ControllerStatus.STOPPING: "stopping",
+    ControllerStatus.FAULT: "fault",
+}
+AT_REST = (ControllerStatus.DISARMED, ControllerStatus.HOLDING, ControllerStatus.FAULT)
+
+
+class SystemEnded(RuntimeError):
+    """A process of the system ended by itself."""
+
+    def __init__(self, exit_: Exit, arms: str):
+        super().__init__(f"{exit_}; {arms}" if arms else str(exit_))
+        self.exit = exit_
+
+
+def executable(process: Process) -> Path:
+    """The file to run. Errors: ContractError where the package or the executable is not installed."""
+    try:
+        prefix = Path(get_package_prefix(process.package))
+    except PackageNotFoundError as error:
+        raise ContractError(
+            f"process {process.name!r}: package {process.package!r} is not installed; build it, or source scripts/env.sh"
+        ) from error
+    path = prefix / "lib" / process.package / process.executable
+    if not os.access(path, os.X_OK):
+        there = sorted(p.name for p in path.parent.glob("*")) if path.parent.is_dir() else []
+        raise ContractError(
+            f"process {process.name!r}: package {process.package!r} has no executable {process.executable!r}; "
+            f"it has: {', '.join(there) or 'none'}"
+        )
+    return path
+
+
+def write_parameters(process: Process, folder: Path) -> Path:
+    """Writes the ROS parameter file of one process; returns its path."""
+    path = folder / f"{process.name}.yaml"
+    path.write_text(yaml.safe_dump({"/**": {"ros__parameters": process.parameters}}))
+    return path
+
+
+class RunningSystem:
+    """A system that runs while the context is open. Enter it from the main thread.
+
+    SIGINT and SIGTERM ask it to end (`stopping` is set); leaving the context ends every process in order.
+    """
+
+    def __init__(self, system: System, write_line: Callable[[str], None] | None = None):
+        self.system = system
+        self.stopping = threading.Event()
+        self.statuses: dict[str, ControllerStatus] = {}
+        self.unclean: list[Exit] = []
+        self._say = write_line or (lambda line: print(line, flush=True))
+        self._processes = Processes(write_line)
+        self._folder = tempfile.TemporaryDirectory(prefix="molmoact2-")
+        self._handlers: dict[signal.Signals, signal.Handlers] = {}
+
+    def __enter__(self) -> RunningSystem:
+        commands = [(p, executable(p)) for p in self.system.processes]
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[number] = signal.signal(number, self._on_signal)
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        self.node = rclpy.create_node("molmoact2_up")
+        for arm in self.system.contract.arms:
+            self.node.create_subscription(
+                ControllerStatus, f"{arm}/status", lambda m, arm=arm: self.statuses.__setitem__(arm, m), STATUS
+            )
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self.node)
+        self._spinner = threading.Thread(target=self._spin, name="up-spin", daemon=True)
+        self._spinner.start()
+        try:
+            for process, path in commands:
+                parameters = write_parameters(process, Path(self._folder.name))
+                self._processes.start(
+                    process.name,
+                    [str(path), "--ros-args", "-r", f"__node:={process.name}", "--params-file", str(parameters)],
+                )
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.close()
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        self.stopping.set()
+
+    def _spin(self) -> None:
+        with contextlib.suppress(ExternalShutdownException):
+            self._executor.spin()
+
+    def pid(self, name: str) -> int:
+        """Process id of a process, by its name in the system file."""
+        return self._processes.pid(name)
+
+    def bring_up(self) -> None:
+        """Configures and activates the lifecycle nodes, in the order of the system file.
+
+        Errors: BringUpError, also when a process dies or a stop is asked for meanwhile.
+        """
+        for process in self.system.processes:
+            if process.lifecycle:
+                self._say(f"[up] configuring {process.name}")
+                bring_up(self.node, process.name, self._reason_to_give_up)
+                self._say(f"[up] {process.name} is active")
+
+    def _reason_to_give_up(self) -> str | None:
+        if self.stopping.is_set():
+            return "a stop was asked for"
+        ended = self._processes.ended()
+        return str(ended) if ended else None
+
+    def wait(self, seconds: float | None = None, on_tick: Callable[[], None] | None = None, period: float = 0.1) -> None:
+        """Returns when the time is over or a stop was asked for. Errors: SystemEnded when a process ends by itself,
+        after the arms came to rest."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while not self.stopping.is_set() and (deadline is None or time.monotonic() < deadline):
+            ended = self._processes.ended()
+            if ended is not None:
+                self._say(f"[up] {ended}; waiting for the arms to come to rest")
+                raise SystemEnded(ended, self.wait_for_rest())
+            if on_tick is not None:
+                on_tick()
+            self.stopping.wait(period)
+
+    def wait_for_rest(self, patience: float = 5.0) -> str:
+        """Waits until no arm moves (or its controller is silent); returns what each controller says, in words."""
+        deadline = time.monotonic() + patience
+        arms = {p.parameters.get("arm") for p in self.system.processes if "arm" in p.parameters}
+        while time.monotonic() < deadline:
+            moving = [a for a in arms if a in self.statuses and self.statuses[a].state not in AT_REST]
+            if not moving:
+                break
+            time.sleep(0.05)
+        return "; ".join(
+            f"arm {arm!r} is {STATES[s.state]}: {s.fault_text or s.reason}" for arm, s in sorted(self.statuses.items())
+        )
+
+    def close(self) -> None:
+        """Ends every process, last started first, and leaves the ROS graph."""
+        self.unclean = self._processes.end_all()
+        self._executor.shutdown()
+        self._spinner.join(2.0)
+        self.node.destroy_node()
+        rclpy.try_shutdown()
+        self._folder.cleanup()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)

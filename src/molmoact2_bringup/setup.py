@@ -1,0 +1,45 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+import os
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+NAME = "molmoact2_bringup"
+TOP = Path(__file__).resolve().parents[2]
+
+
+def shared(folder: str) -> list[tuple[str, list[str]]]:
+    """Data files of a folder at the top of the workspace, installed below this package's share folder."""
+    places = []
+    for path in sorted((TOP / folder).rglob("*")):
+        if path.is_dir() and any(child.is_file() for child in path.iterdir()):
+            files = [os.path.relpath(child, Path(__file__).parent) for child in sorted(path.iterdir()) if child.is_file()]
+            places.append((f"share/{NAME}/{path.relative_to(TOP)}", files))
+    return places
+
+
+setup(
+    name=NAME,
+    version="0.1.0",
+    packages=find_packages(exclude=["test"]),
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+        (f"share/{NAME}", ["package.xml"]),
+        (f"share/{NAME}/launch", [os.path.relpath(f, Path(__file__).parent) for f in sorted((TOP / "launch").glob("*.py"))]),
+        *shared("config"),
+        *shared("checkpoints"),
+    ],
+    install_requires=["setuptools"],
+    zip_safe=False,
+    maintainer="The MolmoAct2 ROS 2 authors",
+    maintainer_email="maintainers@molmoact2-ros2.invalid",
+    description="Turns a system file of the MolmoAct2 suite into running processes.",
+    license="Apache-2.0",
+    entry_points={
+        "molmoact2.commands": [
+            "up = molmoact2_bringup.cli:register_up",
+            "demo = molmoact2_bringup.cli:register_demo",
+        ],
+    },
+)

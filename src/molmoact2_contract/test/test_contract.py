@@ -1,0 +1,114 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+from pathlib import Path
+
+import numpy as np
+import pytest
+from molmoact2_contract import ContractError, load_contract, load_system
+
+ROOT = Path(__file__).resolve().parents[3]
+SO101 = ROOT / "config/embodiments/so101.yaml"
+
+
+def changed(tmp_path: Path, old: str, new: str) -> Path:
+    """A copy of the SO-101 contract with one text replaced."""
+    text = SO101.read_text()
+    assert old in text
+    path = tmp_path / "changed.yaml"
+    path.write_text(text.replace(old, new, 1))
+    return path
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config/embodiments").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_contract_of_the_suite_loads_and_every_joint_has_sane_limits(path):
+    contract = load_contract(path)
+    assert (contract.values("lower") < contract.values("upper")).all()
+    assert (contract.values("velocity") > 0).all()
+    assert contract.norm_tags
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config/systems").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_system_of_the_suite_loads(path):
+    system = load_system(path)
+    assert system.processes
+    for process in system.processes:
+        assert process.parameters["contract"] == str(system.contract.path)
+
+
+def test_the_released_so101_tag_speaks_degrees_of_the_old_calibration():
+    frames = load_contract(SO101).norm_tag("so100_so101_molmoact2").frames
+    at_zero = [frames[j].offset for j in frames]
+    assert at_zero == [0, 90, 90, 0, 0, 0]
+    assert np.sign([frames[j].scale for j in frames]).tolist() == [1, -1, 1, 1, 1, 1]
+    assert frames["shoulder_lift"].scale * np.pi == pytest.approx(-180)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("velocity: 2.0,", "velocity: 0,", "shoulder_pan.velocity must be greater than 0"),
+        ("position: [-1.9199, 1.9199]", "position: [1.9199, -1.9199]", "lower < upper"),
+        ("position: [-1.9199, 1.9199]", "position: [-1.9199, .nan]", "must be a finite number"),
+        ("home: 0.0, rest", "home: 9.0, rest", "outside the position limits"),
+        ("setpoint_hz: 100", "setpoint_hz: 0", "control.setpoint_hz must be at least 20"),
+        ("setpoint_hz: 100", "setpoint_herz: 100", "control.setpoint_hz is missing"),
+        ("skew_limit: 0.05", "skew_limit: 0.05\n  surplus: 1", "control.surplus is not known here"),
+        ("wrist_roll, gripper]", "wrist_roll]", "must give joint 'gripper' to exactly one arm"),
+        ("wrist_roll, gripper]", "wrist_roll, gripper, tail]", "names 'tail'"),
+        ("cameras: [front, wrist]", "cameras: [front, back]", "names 'back'"),
+        ("shoulder_lift: {unit: deg, sign: -1", "shoulder_lift: {unit: deg, sign: 2", "sign must be 1 or -1"),
+        ("gripper: {closed: 0, open: 100}", "gripper: {closed: 1, open: 1}", "open must differ from closed"),
+        ("    model_frame:", "    frame_of_model:", "model_frame is missing"),
+        ("format: molmoact2_contract.v1", "format: something_else", "must be molmoact2_contract.v1"),
+        ("embodiment: so101", "embodiment: so101\nembodiment: so102", "given twice"),
+    ],
+)
+def test_a_wrong_contract_is_refused_and_the_error_names_file_and_line(tmp_path, old, new, named):
+    path = changed(tmp_path, old, new)
+    with pytest.raises(ContractError) as error:
+        load_contract(path)
+    assert named in str(error.value)
+    file, line, _ = str(error.value).split(":", 2)
+    assert file == str(path)
+    assert int(line) >= 1
+
+
+def test_the_line_of_an_error_is_the_line_of_the_wrong_value(tmp_path):
+    path = changed(tmp_path, "velocity: 2.0,", "velocity: -1,")
+    line = next(i for i, text in enumerate(path.read_text().splitlines(), 1) if "velocity: -1," in text)
+    with pytest.raises(ContractError, match=f":{line}:"):
+        load_contract(path)
+
+
+def test_a_file_that_is_no_yaml_is_refused(tmp_path):
+    path = tmp_path / "broken.yaml"
+    path.write_text("joints: [1, 2")
+    with pytest.raises(ContractError, match="is not YAML"):
+        load_contract(path)
+
+
+def test_an_unknown_name_lists_the_names_there_are(monkeypatch):
+    monkeypatch.setenv("MOLMOACT2_ROOT", str(ROOT))
+    with pytest.raises(ContractError, match="so101"):
+        load_contract("so1001")
+    with pytest.raises(ContractError, match="so101_sim"):
+        load_system("no_such_system")
+
+
+def test_an_unknown_norm_tag_or_arm_lists_those_there_are():
+    contract = load_contract(SO101)
+    with pytest.raises(ContractError, match="so100_so101_molmoact2"):
+        contract.norm_tag("franka_droid")
+    with pytest.raises(ContractError, match="there are: arm"):
+        contract.arm("left")
+
+
+def test_a_system_with_a_parameter_ros_cannot_hold_is_refused(tmp_path):
+    text = (ROOT / "config/systems/so101_sim.yaml").read_text()
+    path = tmp_path / "sys.yaml"
+    path.write_text(text.replace("seed: 1", "seed: {a: 1}").replace("contract: so101", f"contract: {SO101}"))
+    with pytest.raises(ContractError, match="seed"):
+        load_system(path)
+    path.write_text(text.replace("seed: 1", "contract: x").replace("contract: so101", f"contract: {SO101}", 1))
+    with pytest.raises(ContractError, match="set for every process"):
+        load_system(path)

@@ -1,0 +1,58 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""MolmoAct2 as a Python library: load a released checkpoint, give it images, state and an instruction, get actions.
+
+    from molmoact2_model import MolmoAct2Policy
+
+    policy = MolmoAct2Policy.from_pretrained("path/or/hub-id")
+    session = policy.session(norm_tag="so100_so101_molmoact2", depth="off", action_mode="continuous")
+    result = session.infer(images=[front, wrist], state=state, instruction="pick up the red cube")
+
+It needs no ROS and runs no code from a checkpoint. Importing the package is light: torch is loaded with the first
+name that needs it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import CheckpointError, InputError, ModelError, UnsupportedError
+    from .fast import FastTokenizer
+    from .images import image_fault
+    from .policy import InferenceResult, MolmoAct2Policy, Session, Trace
+
+_HOME = {
+    "CheckpointError": "errors",
+    "InputError": "errors",
+    "ModelError": "errors",
+    "UnsupportedError": "errors",
+    "FastTokenizer": "fast",
+    "InferenceResult": "policy",
+    "MolmoAct2Policy": "policy",
+    "Session": "policy",
+    "Trace": "policy",
+    "image_fault": "images",
+}
+
+__all__ = [
+    "CheckpointError",
+    "FastTokenizer",
+    "InferenceResult",
+    "InputError",
+    "ModelError",
+    "MolmoAct2Policy",
+    "Session",
+    "Trace",
+    "UnsupportedError",
+    "image_fault",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

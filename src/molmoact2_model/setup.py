@@ -1,0 +1,37 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+from setuptools import find_packages, setup
+
+package_name = "molmoact2_model"
+
+setup(
+    name=package_name,
+    version="0.1.0",
+    packages=find_packages(exclude=["test", "test.*"]),
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{package_name}"]),
+        (f"share/{package_name}", ["package.xml"]),
+    ],
+    install_requires=[
+        "setuptools",
+        "numpy",
+        "pillow",
+        "scipy",
+        "torch",
+        "tqdm",
+        "transformers>=5.23,<5.24",
+        "tokenizers",
+        "safetensors>=0.4.5",
+        "huggingface-hub",
+    ],
+    zip_safe=True,
+    maintainer="The MolmoAct2 ROS 2 authors",
+    maintainer_email="maintainers@molmoact2-ros2.invalid",
+    description="The MolmoAct2 model as a Python library and a command; no ROS.",
+    license="Apache-2.0",
+    entry_points={
+        "console_scripts": ["molmoact2 = molmoact2_model.cli:main"],
+        # Every package adds its subcommands here; the value is a function register(subparsers).
+        "molmoact2.commands": ["infer = molmoact2_model.infer_command:register"],
+    },
+)
