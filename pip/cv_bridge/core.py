@@ -15,7 +15,7 @@ from std_msgs.msg import Header
 
 from .encodings import DEPTHS, CvBridgeError, Layout, convert, getCvType, layout_of, layout_of_cvtype
 
-# What a format keeps as it is. OpenCV makes 8 bit of anything else without a word, which would ruin a depth image.
+# What a format keeps as it is. OpenCV silently makes 8 bit of anything else, which would ruin a depth image.
 _KEEPS = {
     "uint8": None,
     "uint16": {"png", "tif", "tiff", "pgm", "ppm", "pnm", "jp2"},
@@ -30,9 +30,10 @@ class CvBridge:
     def imgmsg_to_cv2(self, img_msg: Image, desired_encoding: str = "passthrough") -> np.ndarray:
         """A sensor_msgs/Image as an array (height, width) or (height, width, channels) in native byte order.
 
-        "passthrough" leaves the pixels as they are. If rows have no padding and the byte order is this machine's, the
-        array then shares memory with img_msg.data: writing to one writes to the other, it is read-only where the data
-        are, and array.array refuses to be resized while it lives. In all other cases the array is a copy.
+        "passthrough" leaves the pixels as they are. If rows have no padding and the byte order is this
+        machine's, the array then shares memory with img_msg.data: writing to one writes to the other, it is
+        read-only where the data are, and array.array refuses to be resized while it lives. In all other cases
+        the array is a copy.
         """
         layout = layout_of(img_msg.encoding)
         image = _pixels(img_msg, layout)
@@ -41,10 +42,10 @@ class CvBridge:
         return convert(image, img_msg.encoding, desired_encoding)
 
     def cv2_to_imgmsg(self, cvim: np.ndarray, encoding: str = "passthrough", header: Header | None = None) -> Image:
-        """An array (height, width) or (height, width, channels) as a sensor_msgs/Image with a copy of the pixels.
+        """An array (height, width[, channels]) as a sensor_msgs/Image with a copy of the pixels.
 
-        encoding says what the channels mean and must fit the array; nothing is converted. "passthrough" writes the
-        generic one (8UC3, ...), which tells receivers nothing about colour.
+        encoding says what the channels mean and must fit the array; nothing is converted. "passthrough"
+        writes the generic one (8UC3, ...), which tells receivers nothing about colour.
         """
         cvtype = _checked_cvtype(cvim)
         if encoding == "passthrough":
@@ -68,8 +69,8 @@ class CvBridge:
     ) -> np.ndarray:
         """Decodes a sensor_msgs/CompressedImage to (height, width) or (height, width, channels).
 
-        "passthrough" gives what OpenCV decodes: BGR, BGRA or grey, 8 or 16 bit as in the file. Another encoding is
-        converted from that. The message's format is not read: the data say what they are.
+        "passthrough" gives what OpenCV decodes: BGR, BGRA or grey, 8 or 16 bit as in the file. Another
+        encoding is converted from that. The message's format is not read: the data say what they are.
         """
         image = None
         data = _bytes_of(cmprs_img_msg.data)
@@ -80,7 +81,8 @@ class CvBridge:
                 raise CvBridgeError(f"cannot decode an image of format [{cmprs_img_msg.format}]: {error}") from error
         if image is None:
             raise CvBridgeError(
-                f"cannot decode {data.size} bytes of format [{cmprs_img_msg.format}]: damaged, or no format OpenCV reads "
+                f"cannot decode {data.size} bytes of format [{cmprs_img_msg.format}]: "
+                "damaged, or no format OpenCV reads "
                 "(compressedDepth puts a header of its own before the picture)"
             )
         if desired_encoding == "passthrough":
@@ -93,7 +95,7 @@ class CvBridge:
         return convert(image, f"{colour}{depth}", desired_encoding)
 
     def cv2_to_compressed_imgmsg(self, cvim: np.ndarray, dst_format: str = "jpg") -> CompressedImage:
-        """Encodes an array (BGR, BGRA or grey) with OpenCV; dst_format is the file ending and the message's format.
+        """Encodes an array (BGR, BGRA or grey); dst_format is OpenCV's file ending and the message's format.
 
         An array whose depth the format cannot keep is refused. The header is left for the caller to fill.
         """

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Filters and synchronizers for stamped messages: the Python interface of ROS 2 Jazzy's message_filters.
 
-For a ROS 2 that was installed from wheels, which lack the package. What is matched with what, and in which order, is
-what Jazzy's Python module does; where this module goes beyond it, the docstring says so.
+For a ROS 2 that was installed from wheels, which lack the package. What is matched with what, and in which
+order, is what Jazzy's Python module does; where this module goes beyond it, the docstring says so.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def _capture_time(msg: Any, allow_headerless: bool, who: str) -> Time | None:
     if allow_headerless:
         return ROSClock().now()
     get_logger(who).warning(
-        f"dropped a {type(msg).__name__}: it has no header.stamp. Give it a stamped type, or set allow_headerless=True "
-        "to take the time of arrival instead",
+        f"dropped a {type(msg).__name__}: it has no header.stamp. Give it a stamped type, "
+        "or set allow_headerless=True to take the time of arrival instead",
         throttle_duration_sec=1.0,
     )
     return None
@@ -48,7 +48,7 @@ class SimpleFilter:
         self.callbacks: dict[int, tuple[Callable[..., Any], tuple[Any, ...]]] = {}
 
     def registerCallback(self, cb: Callable[..., Any], *args: Any) -> int:
-        """Has cb(*messages, *args) called for each output, in order of registration; returns the connection's number."""
+        """Has cb(*messages, *args) called for each output, in order of registration; returns a number."""
         connection = len(self.callbacks)
         self.callbacks[connection] = (cb, args)
         return connection
@@ -63,9 +63,9 @@ class SimpleFilter:
 class Subscriber(SimpleFilter):
     """A subscription as a filter.
 
-    As in Jazzy, node, message type and topic come by position and everything else by keyword; the keywords are those of
-    `Node.create_subscription` (qos_profile, callback_group, event_callbacks, raw, ...). The rclpy subscription is `sub`,
-    and its attributes can be read from here.
+    As in Jazzy, node, message type and topic come by position and everything else by keyword; the keywords
+    are those of `Node.create_subscription` (qos_profile, callback_group, event_callbacks, raw, ...). The
+    rclpy subscription is `sub`, and its attributes can be read from here.
     """
 
     def __init__(self, node: Node, msg_type: type, topic: str, /, *, qos_profile: Any = 10, **kwargs: Any) -> None:
@@ -91,8 +91,8 @@ class Subscriber(SimpleFilter):
 class Cache(SimpleFilter):
     """Keeps the last cache_size messages of a filter, in order of arrival, and passes them on.
 
-    Questions are asked in rclpy Time of the messages' clock (ROS time for header stamps), and answered in order of
-    arrival, as in Jazzy: a message that arrives late stays where it arrived.
+    Questions are asked in rclpy Time of the messages' clock (ROS time for header stamps), and answered in
+    order of arrival, as in Jazzy: a message that arrives late stays where it arrived.
     """
 
     def __init__(self, f: SimpleFilter, cache_size: int = 1, allow_headerless: bool = False) -> None:
@@ -129,7 +129,7 @@ class Cache(SimpleFilter):
         return self._where(lambda time: from_stamp <= time <= to_stamp)
 
     def getSurroundingInterval(self, from_stamp: Time, to_stamp: Time) -> list[Any]:
-        """getInterval, widened to the last message at or before it and the first at or after it, where there are such.
+        """getInterval, widened to the last message at or before it and the first at or after it, if any.
 
         C++ has it, Jazzy's Python does not.
         """
@@ -171,8 +171,8 @@ class Cache(SimpleFilter):
 class TimeSynchronizer(SimpleFilter):
     """Puts out one message of each input when all their stamps are equal, to the nanosecond.
 
-    Up to queue_size messages wait in each input; the one with the oldest stamp makes room. Two messages of an input with
-    one stamp are one: the later stays. Sets come out in order of stamp, one at a time.
+    Up to queue_size messages wait in each input; the one with the oldest stamp makes room. Two messages of an
+    input with one stamp are one: the later stays. A set comes out when its last message arrives.
     """
 
     def __init__(self, fs: Sequence[SimpleFilter], queue_size: int) -> None:
@@ -193,9 +193,10 @@ class TimeSynchronizer(SimpleFilter):
 
     def add(self, msg: Any, my_queue: dict[int, Any], my_queue_index: int | None = None) -> None:
         with self.lock:
-            self._store(my_queue, _stamp_time(msg.header.stamp).nanoseconds, msg)
-            complete = set(self.queues[0]).intersection(*self.queues[1:])
-            for stamp in sorted(complete):
+            stamp = _stamp_time(msg.header.stamp).nanoseconds
+            self._store(my_queue, stamp, msg)
+            # Sets leave as soon as they are complete, so no other stamp can be.
+            if all(stamp in queue for queue in self.queues):
                 self._put_out([stamp] * len(self.queues))
 
     def _store(self, queue: dict[int, Any], stamp: int, msg: Any) -> None:
@@ -204,16 +205,17 @@ class TimeSynchronizer(SimpleFilter):
             del queue[min(queue)]
 
     def _put_out(self, stamps: Iterable[int]) -> None:
-        """Takes a set out of the queues and passes it on; a message is in no set twice, even if a callback fails."""
+        """Takes a set out of the queues, then passes it on: none is used twice, even if a callback fails."""
         self.signalMessage(*[queue.pop(stamp) for queue, stamp in zip(self.queues, stamps, strict=True)])
 
 
 class ApproximateTimeSynchronizer(TimeSynchronizer):
     """Puts out one message of each input when all their stamps lie within less than slop seconds.
 
-    Each arrival looks for a set with itself in it. The other inputs are asked in order, each for its message closest to
-    the arrival; if those do not lie within slop of each other, the last input's next closest is tried, and so on. A set
-    may therefore be older than one that came before it: who needs the newest must compare stamps.
+    Each arrival looks for a set with itself in it. The other inputs are asked in order, each for its message
+    closest to the arrival; if those do not lie within slop of each other, the last input's next closest is
+    tried, and so on. A set may therefore be older than one that came before it: who needs the newest must
+    compare stamps.
     """
 
     def __init__(
@@ -246,7 +248,7 @@ class ApproximateTimeSynchronizer(TimeSynchronizer):
 
 
 def _first_within(candidates: list[list[int]], low: int, high: int, slop: int) -> list[int] | None:
-    """One stamp of each list, the first choice in order that lies in less than slop together with low and high."""
+    """One stamp of each list: the first choice that, with low and high, spans less than slop."""
     if high - low >= slop:
         return None
     if not candidates:

@@ -1,11 +1,12 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""Rotations and rigid transforms as numbers: the parts of the ROS package tf_transformations that programs use.
+"""Rotations and rigid transforms: the parts of the ROS package tf_transformations that programs use.
 
-For a ROS 2 that was installed from wheels, which lack the package. Quaternions are x, y, z, w; matrices are 4 x 4 and act
-on columns; angles are radians. An axis sequence is "s" (axes that stay) or "r" (axes that turn along) and three letters:
-"sxyz", the default, turns about fixed x, then y, then z (roll, pitch, yaw). Tuples and arrays are returned where the ROS
-package returns them. A vector or quaternion of length zero has no direction: ValueError.
+For a ROS 2 that was installed from wheels, which lack the package. Quaternions are x, y, z, w; matrices are 4
+x 4 and act on columns; angles are radians. An axis sequence is "s" (axes that stay) or "r" (axes that turn
+along) and three letters: "sxyz", the default, turns about fixed x, then y, then z (roll, pitch, yaw). Tuples
+and arrays are returned where the ROS package returns them. A vector or quaternion of length zero has no
+direction: ValueError.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ _EPS = np.finfo(float).eps * 4.0
 _LETTERS = "xyz"
 
 
-# --- vectors -----------------------------------------------------------------------------------------------------------
+# --- vectors ------------------------------------------------------------------------------------------------
 def vector_norm(data: ArrayLike, axis: int | None = None, out: Array | None = None) -> Any:
-    """Length of a vector (float), or lengths along an axis (array; into out if given, and then nothing is returned)."""
+    """Length of a vector (float), or lengths along an axis (array, or None if they went into out)."""
     values = np.asarray(data, dtype=np.float64)
     if out is None and values.ndim == 1:
         return float(np.linalg.norm(values))
@@ -41,7 +42,7 @@ def vector_norm(data: ArrayLike, axis: int | None = None, out: Array | None = No
 
 
 def unit_vector(data: ArrayLike, axis: int | None = None, out: Array | None = None) -> Any:
-    """data divided by its length, or by its lengths along an axis (into out if given, and then nothing is returned)."""
+    """data divided by its length, or by its lengths along an axis (None if the result went into out)."""
     values = np.asarray(data, dtype=np.float64)
     lengths = np.sqrt(np.sum(values * values, axis=axis, keepdims=True))
     if np.any(lengths == 0.0) and values.size:
@@ -58,7 +59,7 @@ def random_vector(size: int) -> Array:
     return np.random.random(size)
 
 
-# --- matrices ----------------------------------------------------------------------------------------------------------
+# --- matrices -----------------------------------------------------------------------------------------------
 def identity_matrix() -> Array:
     return np.identity(4)
 
@@ -102,9 +103,10 @@ def rotation_matrix(angle: float, direction: ArrayLike, point: ArrayLike | None 
 
 
 def rotation_from_matrix(matrix: ArrayLike) -> tuple[float, Array, Array]:
-    """Angle in 0 … pi, axis (3,) and a point on it (4,) with w = 1; the point is the one closest to the origin.
+    """Angle in 0 … pi, axis (3,) and the point on it (4,), w = 1, that is closest to the origin.
 
-    Angle and axis, both negated, would do as well. ValueError unless the matrix is a rotation about some axis.
+    Angle and axis, both negated, would do as well. ValueError unless the matrix is a rotation about some
+    axis.
     """
     whole = np.asarray(matrix, dtype=np.float64)
     turn = whole[:3, :3]
@@ -132,20 +134,20 @@ def compose_matrix(
     translate: ArrayLike | None = None,
     perspective: ArrayLike | None = None,
 ) -> Array:
-    """Scales, then shears (x-y, x-z, y-z), then rotates by "sxyz" angles, then translates. Perspective is not covered."""
+    """translation · rotation ("sxyz" angles) · scale · shear (x-y, x-z, y-z); perspective is not covered."""
     if perspective is not None:
         raise ValueError("compose_matrix does not cover perspective")
     xy, xz, yz = (0.0, 0.0, 0.0) if shear is None else np.asarray(shear, dtype=np.float64)
     sheared = np.array([[1.0, xy, xz], [0.0, 1.0, yz], [0.0, 0.0, 1.0]])
     scaled = np.diag(np.ones(3) if scale is None else np.asarray(scale, dtype=np.float64))
     matrix = np.identity(4) if translate is None else translation_matrix(translate)
-    turn = np.identity(3) if angles is None else _rotation(*angles, axes="sxyz").as_matrix()
+    turn = np.identity(3) if angles is None else _rotation(angles, "sxyz").as_matrix()
     matrix[:3, :3] = turn @ scaled @ sheared
     return matrix
 
 
 def decompose_matrix(matrix: ArrayLike) -> tuple[Array, Array, Triple, Array, None]:
-    """What compose_matrix makes the matrix from: scale, shear, "sxyz" angles, translation, and None for perspective."""
+    """What compose_matrix takes: scale, shear, "sxyz" angles, translation, and None for perspective."""
     whole = np.asarray(matrix, dtype=np.float64)
     turn, upper = _rotation_and_rest(whole[:3, :3])
     scale = np.diag(upper).copy()
@@ -165,7 +167,7 @@ def _unit3(vector: ArrayLike) -> Array:
 
 
 def _rotation_and_rest(matrix: Array) -> tuple[Array, Array]:
-    """Splits a 3 x 3 matrix into a rotation and an upper triangle, positive on its diagonal but for x if it mirrors."""
+    """A 3 x 3 matrix as rotation times upper triangle, whose diagonal is positive (not x in mirrors)."""
     turn, upper = np.linalg.qr(matrix)
     if np.any(np.abs(np.diag(upper)) < _EPS):
         raise ValueError("the matrix flattens space, so no rotation can be read from it")
@@ -175,14 +177,16 @@ def _rotation_and_rest(matrix: Array) -> tuple[Array, Array]:
     return turn * signs, upper * signs[:, None]
 
 
-# --- Euler angles ------------------------------------------------------------------------------------------------------
+# --- Euler angles -------------------------------------------------------------------------------------------
 def _sequence(axes: Axes) -> tuple[str, bool]:
-    """The three letters of an axis sequence as fixed axes, and whether the caller's axes turn (then in reverse order)."""
+    """An axis sequence's letters as fixed axes, and whether the caller's turn along (then reversed)."""
     if isinstance(axes, str):
         frame, letters = axes[:1], axes[1:]
         valid = frame in ("s", "r") and len(letters) == 3 and set(letters) <= set(_LETTERS)
         if not valid or letters[0] == letters[1] or letters[1] == letters[2]:
-            raise ValueError(f"axes is {axes!r}; expected s or r and three of x, y, z, no two alike in a row, as 'sxyz'")
+            raise ValueError(
+                f"axes is {axes!r}; expected s or r and three of x, y, z, no two alike in a row, as 'sxyz'"
+            )
         return (letters[::-1], True) if frame == "r" else (letters, False)
     # The ROS package's other notation: first axis, parity, repetition, frame.
     try:
@@ -190,26 +194,29 @@ def _sequence(axes: Axes) -> tuple[str, bool]:
         second, third = (first + 1 + parity) % 3, (first + 2 - parity) % 3
         letters = "".join(_LETTERS[index] for index in (first, second, first if repetition else third))
     except (TypeError, ValueError, IndexError):
-        raise ValueError(f"axes is {axes!r}; expected an axis sequence as 'sxyz' or four numbers as (0, 0, 0, 0)") from None
+        raise ValueError(
+            f"axes is {axes!r}; expected an axis sequence as 'sxyz' or four numbers as (0, 0, 0, 0)"
+        ) from None
     return letters, bool(turning)
 
 
-def _rotation(ai: float, aj: float, ak: float, axes: Axes) -> Rotation:
+def _rotation(angles: Sequence[float], axes: Axes) -> Rotation:
     letters, turning = _sequence(axes)
     # scipy writes fixed axes in small letters.
-    return Rotation.from_euler(letters, [ak, aj, ai] if turning else [ai, aj, ak])
+    return Rotation.from_euler(letters, list(angles)[::-1] if turning else list(angles))
 
 
 def euler_matrix(ai: float, aj: float, ak: float, axes: Axes = "sxyz") -> Array:
     """Rotation matrix (4, 4) of three angles about an axis sequence."""
-    return _homogeneous(_rotation(ai, aj, ak, axes).as_matrix())
+    return _homogeneous(_rotation((ai, aj, ak), axes).as_matrix())
 
 
 def euler_from_matrix(matrix: ArrayLike, axes: Axes = "sxyz") -> Triple:
     """Three angles about an axis sequence; matrix is 3 x 3 or 4 x 4.
 
-    The middle angle lies in -pi/2 … pi/2, or, where the first axis comes again, in 0 … pi (-pi … 0 for sequences that go
-    against x, y, z, x). Where the outer axes coincide, the last turn about a fixed axis is taken as 0.
+    The middle angle lies in -pi/2 … pi/2, or, where the first axis comes again, in 0 … pi (-pi … 0 for
+    sequences that go against x, y, z, x). Where the outer axes coincide, the last turn about a fixed axis is
+    taken as 0.
     """
     turn = np.asarray(matrix, dtype=np.float64)[:3, :3]
     letters, turning = _sequence(axes)
@@ -237,7 +244,7 @@ def euler_from_quaternion(quaternion: ArrayLike, axes: Axes = "sxyz") -> Triple:
     return euler_from_matrix(quaternion_matrix(quaternion), axes)
 
 
-# --- quaternions -------------------------------------------------------------------------------------------------------
+# --- quaternions --------------------------------------------------------------------------------------------
 def _as_tuple(quaternion: Array) -> Quaternion:
     x, y, z, w = (float(value) for value in quaternion)
     return x, y, z, w
@@ -245,7 +252,7 @@ def _as_tuple(quaternion: Array) -> Quaternion:
 
 def quaternion_from_euler(ai: float, aj: float, ak: float, axes: Axes = "sxyz") -> Quaternion:
     """Quaternion of three angles about an axis sequence."""
-    return _as_tuple(_rotation(ai, aj, ak, axes).as_quat())
+    return _as_tuple(_rotation((ai, aj, ak), axes).as_quat())
 
 
 def quaternion_about_axis(angle: float, axis: ArrayLike) -> Quaternion:
@@ -307,7 +314,7 @@ def quaternion_slerp(
 
 
 def random_quaternion(rand: Sequence[float] | None = None) -> Array:
-    """A unit quaternion (4,), all rotations equally likely; rand gives the three numbers from 0 to 1 it is made of."""
+    """A unit quaternion (4,), all rotations equally likely; rand: the three numbers 0 … 1 it is made of."""
     share, first, second = np.random.random(3) if rand is None else rand
     one, other = 2.0 * math.pi * first, 2.0 * math.pi * second
     near, far = math.sqrt(1.0 - share), math.sqrt(share)

@@ -118,6 +118,10 @@ class KVCache(Cache):
     def length(self) -> int:
         return self.layers[0].length
 
+    @property
+    def capacity(self) -> int:
+        return self.layers[0].capacity
+
     def reserve(self, capacity: int) -> None:
         """Empties the cache and makes sure that `capacity` tokens fit."""
         for layer in self.layers:

@@ -1,0 +1,252 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the network for one session: prefill, depth codes, discrete actions, flow. The seam for graphs and other speed.
+
+What is not computed twice:
+
+* The key/value cache is preallocated and reused from call to call.
+* Images come first in the prompt and every image token sees all others, so a new frame invalidates all keys and values
+  but the first token's. When all frames repeat byte for byte (a quiet simulator), their features are reused; when the
+  token ids repeat as well, so is the whole prefill. Frames are reused all or none, so that a result never depends on how
+  many of them were new.
+* Per chunk, the expert's cross-attention context is projected once; what depends on the flow time alone is computed once
+  per number of steps and kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from .checkpoint import Network
+from .config import ImageConfig
+from .errors import ModelError
+from .expert import Context, Modulations, gated, sample_flow
+from .processing import Prompt, pixel_values, pooling_index
+from .think import runs
+from .vlm import KVCache
+
+# How many tokens may follow the depth codes before <depth_end>, and per waypoint of a discrete chunk (spec 5 and 6.2).
+MIN_DEPTH_END_STEPS = 8
+DISCRETE_STEPS_PER_WAYPOINT = 16
+
+
+@dataclass(frozen=True)
+class DepthOutcome:
+    """Depth codes and their probabilities (cells,), the generated token ids with start and end, and how many runs of
+    reused codes were replayed. A reused code has probability NaN here; the caller knows what it was."""
+
+    codes: np.ndarray
+    probs: np.ndarray
+    token_ids: list[int]
+    reused_runs: int
+
+
+class Engine:
+    """One session's view of a network. Not thread-safe; the weights may be shared between engines."""
+
+    def __init__(self, network: Network, images: ImageConfig) -> None:
+        self.network, self._images = network, images
+        self.steps = 0
+        self._cache = KVCache(network.config.text.num_layers)
+        self._ids: list[int] = []
+        self._hidden = torch.empty(0)
+        self._modulations: dict[int, list[Modulations]] = {}
+        self._forget_frames()
+
+    def _forget_frames(self) -> None:
+        self._frames: list[np.ndarray] = []
+        self._features = torch.empty(0)
+        self._prefilled: tuple[bytes, torch.Tensor] | None = None
+
+    @property
+    def ids(self) -> np.ndarray:
+        """int64 (S,): the ids in the cache, prompt and generated."""
+        return np.asarray(self._ids, dtype=np.int64)
+
+    # --- language model ---------------------------------------------------------------------------------------------
+    @torch.no_grad()
+    def see(self, images: Sequence[np.ndarray]) -> None:
+        """Computes the image features, (tokens of all images, hidden), unless every frame is the last call's."""
+        same = len(images) == len(self._frames) and all(map(np.array_equal, images, self._frames))
+        if same:
+            return
+        self._forget_frames()
+        device = self.network.device
+        pixels = pixel_values(images, self._images, device).to(self.network.dtype)
+        grid = torch.tensor([[*self._images.token_grid, 0, 0]] * len(images), device=device)
+        pooling = pooling_index(self._images, len(images)).to(device)
+        features = self.network.vlm.model.get_image_features(pixels, pooling, grid).pooler_output
+        self._features = torch.cat(features)
+        self._frames = [image.copy() for image in images]
+
+    @torch.no_grad()
+    def prefill(self, prompt: Prompt, room: int) -> None:
+        """Reads the prompt over the images last seen, and reserves space for `room` generated tokens. ModelError where
+        prompt and room exceed the positions the model was made for."""
+        length, key = len(prompt.ids), prompt.ids.tobytes()
+        limit = self.network.config.text.max_positions
+        if length + room > limit:
+            raise ModelError(f"the prompt has {length} tokens and may grow by {room}; the model has {limit} positions")
+        self._ids, self.steps = prompt.ids.tolist(), 0
+        if self._prefilled is not None and self._prefilled[0] == key and length + room <= self._cache.capacity:
+            self._cache.truncate(length)
+            self._hidden = self._prefilled[1]
+            return
+        self._prefilled = None
+        self._cache.reserve(length + room)
+        device, model = self.network.device, self.network.vlm.model
+        ids = torch.from_numpy(prompt.ids).to(device)
+        embeddings = model.language_model.embed_tokens(ids)
+        embeddings[ids == self.network.config.image_tokens.patch] += self._features
+        is_image = torch.from_numpy(prompt.is_image).to(device)
+        position = torch.arange(length, device=device)
+        visible = (position[None, :] <= position[:, None]) | (is_image[None, :] & is_image[:, None])
+        self._hidden = self._forward(embeddings[None], visible[None, None])
+        self._prefilled = (key, self._hidden)
+
+    def step(self, ids: torch.Tensor) -> torch.Tensor:
+        """Feeds generated ids int64 (k,), each seeing all before it; returns the last hidden state (1, hidden)."""
+        self.steps += 1
+        count, past = ids.numel(), self._cache.length
+        rows = torch.arange(past, past + count, device=ids.device)
+        visible = torch.arange(past + count, device=ids.device)[None, :] <= rows[:, None]
+        embeddings = self.network.vlm.model.language_model.embed_tokens(ids)
+        self._hidden = self._forward(embeddings[None], visible[None, None])
+        return self._hidden
+
+    def _forward(self, embeddings: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+        past = self._cache.length
+        positions = torch.arange(past, past + embeddings.shape[1], device=embeddings.device)[None]
+        output = self.network.vlm.model.language_model(
+            inputs_embeds=embeddings,
+            attention_mask=visible,
+            position_ids=positions,
+            past_key_values=self._cache,
+            use_cache=True,
+        )
+        return output.last_hidden_state[:, -1]
+
+    @torch.no_grad()
+    def generate(self, end: int, max_steps: int) -> list[int]:
+        """Greedy decoding until `end`, which is returned but not fed. ModelError when it does not come."""
+        generated: list[int] = []
+        for _ in range(max_steps):
+            token = self.network.vlm.lm_head(self._hidden).argmax(dim=-1)
+            generated.append(int(token))
+            if generated[-1] == end:
+                return generated
+            self.step(token)
+        raise ModelError(f"the model did not end its actions (token {end}) within {max_steps} steps; no action was decoded")
+
+    @torch.no_grad()
+    def depth(self, refreshed: np.ndarray, known_codes: np.ndarray | None) -> DepthOutcome:
+        """Generates the codes marked in `refreshed` bool (cells,) one by one and replays the `known_codes` of the others,
+        each run of them in one forward pass; then decodes freely until <depth_end>."""
+        depth = self.network.config.depth
+        assert depth is not None
+        device = self.network.device
+        rows = self.network.vlm.lm_head.weight[depth.first : depth.first + depth.codebook_size]
+        known = torch.zeros(refreshed.size, dtype=torch.long, device=device)
+        if known_codes is not None:
+            known = torch.from_numpy(known_codes.astype(np.int64)).to(device)
+        codes: list[torch.Tensor] = []
+        probs: list[torch.Tensor] = []
+        reused_runs = 0
+        hidden = self.step(torch.tensor([depth.start], device=device))
+        for begin, end, generate in runs(refreshed):
+            if not generate:
+                reused_runs += 1
+                codes.append(known[begin:end])
+                probs.append(torch.full((end - begin,), float("nan"), device=device))
+                hidden = self.step(known[begin:end] + depth.first)
+                continue
+            for _ in range(begin, end):
+                scores = functional.linear(hidden, rows)
+                code = scores.argmax(dim=-1)
+                codes.append(code)
+                probs.append(scores.float().softmax(dim=-1).gather(-1, code[:, None])[0])
+                hidden = self.step(code + depth.first)
+        tail = self._close_depth(depth.end)
+        all_codes = torch.cat(codes).cpu().numpy()
+        token_ids = [depth.start, *(all_codes + depth.first).tolist(), *tail]
+        self._ids += token_ids
+        return DepthOutcome(all_codes, torch.cat(probs).float().cpu().numpy(), token_ids, reused_runs)
+
+    def _close_depth(self, end: int) -> list[int]:
+        """Every token up to <depth_end>, which is fed as well: the actions are conditioned on it."""
+        limit = max(MIN_DEPTH_END_STEPS, self.network.config.max_action_horizon)
+        emitted: list[int] = []
+        for _ in range(limit):
+            token = self.network.vlm.lm_head(self._hidden).argmax(dim=-1)
+            emitted.append(int(token))
+            self.step(token)
+            if emitted[-1] == end:
+                return emitted
+        raise ModelError(f"the model did not close its depth codes with <depth_end> within {limit} steps; no action was made")
+
+    def room(self, depth: bool, discrete_horizon: int) -> int:
+        """How many tokens may follow a prompt, with depth codes or not, and a discrete chunk of that many waypoints."""
+        config, room = self.network.config, discrete_horizon * DISCRETE_STEPS_PER_WAYPOINT
+        if depth and config.depth is not None:
+            room += 1 + config.depth.num_codes + max(MIN_DEPTH_END_STEPS, config.max_action_horizon)
+        return room
+
+    # --- action expert ----------------------------------------------------------------------------------------------
+    @torch.no_grad()
+    def flow(self, noise: np.ndarray, action_dim: int, num_steps: int) -> np.ndarray:
+        """Noise float32 (T, max_action_dim) -> actions float32 (T, action_dim) in the model's range, conditioned on all
+        that the cache holds."""
+        network = self.network
+        assert network.expert is not None
+        start = torch.from_numpy(np.ascontiguousarray(noise, dtype=np.float32)).to(network.device)[None]
+        valid = None
+        if network.config.mask_action_dim_padding:
+            valid = torch.arange(network.config.max_action_dim, device=network.device) < action_dim
+        chunk = sample_flow(network.expert, self.context(), start, self._flow_modulations(num_steps), valid)
+        return chunk[0, :, :action_dim].cpu().numpy()
+
+    def context(self) -> Context:
+        """The expert's view of the cache as it is now."""
+        network, config = self.network, self.network.config
+        assert network.expert is not None
+        ids = torch.tensor([self._ids], device=network.device)
+        visible = torch.from_numpy(self._visible_to_expert()).to(network.device)[None]
+        states = self._cache.states()
+        if len(network.gates) and config.depth is not None:
+            special = torch.tensor([config.depth.output, config.depth.start, config.depth.end], device=network.device)
+            in_codebook = (ids >= config.depth.first) & (ids < config.depth.first + config.depth.codebook_size)
+            states = gated(states, list(network.gates), visible, torch.isin(ids, special) | in_codebook)
+        return network.expert.context(states, visible)
+
+    def _visible_to_expert(self) -> np.ndarray:
+        """bool (S,). A checkpoint trained for both action modes hides what spells discrete actions from the expert: ends of
+        sequence (the first token and the user turn's end among them) and <action_start>...<action_end>."""
+        config, ids = self.network.config, self.ids
+        visible = np.ones(ids.size, bool)
+        if config.action_mode != "both":
+            return visible
+        visible &= ids != config.eos_token_id
+        if config.action_tokens is not None:
+            position = 0
+            starts = np.flatnonzero(ids == config.action_tokens.start)
+            ends = np.flatnonzero(ids == config.action_tokens.end)
+            for start in starts:
+                later = ends[(ends >= start) & (ends >= position)]
+                if later.size == 0:
+                    visible[start:] = False
+                    break
+                visible[start : later[0] + 1] = False
+                position = int(later[0]) + 1
+        return visible
+
+    def _flow_modulations(self, num_steps: int) -> list[Modulations]:
+        if num_steps not in self._modulations:
+            assert self.network.expert is not None
+            times = [torch.full((1,), index / num_steps, device=self.network.device) for index in range(num_steps)]
+            self._modulations[num_steps] = [self.network.expert.modulations(time) for time in times]
+        return self._modulations[num_steps]
