@@ -1,6 +1,7 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""MolmoAct2 as a Python library: load a released checkpoint, give it images, state and an instruction, get actions.
+"""MolmoAct2 as a Python library: load a released checkpoint, give it images, state and an instruction, get
+actions.
 
     from molmoact2_model import MolmoAct2Policy
 
@@ -8,8 +9,8 @@
     session = policy.session(norm_tag="so100_so101_molmoact2", depth="off", action_mode="continuous")
     result = session.infer(images=[front, wrist], state=state, instruction="pick up the red cube")
 
-It needs no ROS and runs no code from a checkpoint. Importing the package is light: torch is loaded with the first
-name that needs it.
+It needs no ROS and runs no code from a checkpoint. Importing the package is light: torch is loaded with the
+first name that needs it.
 """
 
 from importlib import import_module
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from .errors import CheckpointError, InputError, ModelError, UnsupportedError
     from .fast import FastTokenizer
     from .images import image_fault
-    from .policy import InferenceResult, MolmoAct2Policy, Session, Trace
+    from .policy import MolmoAct2Policy
+    from .session import InferenceResult, Session, Trace
 
 _HOME = {
     "CheckpointError": "errors",
@@ -27,10 +29,10 @@ _HOME = {
     "ModelError": "errors",
     "UnsupportedError": "errors",
     "FastTokenizer": "fast",
-    "InferenceResult": "policy",
+    "InferenceResult": "session",
     "MolmoAct2Policy": "policy",
-    "Session": "policy",
-    "Trace": "policy",
+    "Session": "session",
+    "Trace": "session",
     "image_fault": "images",
 }
 

@@ -1,6 +1,7 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""Reads and writes the released weights (spec section 2.1): safetensors only, single or sharded, nothing executed."""
+"""Reads and writes the released weights (spec section 2.1): safetensors only, single or sharded, nothing
+executed."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ _SHOW_PROGRESS_FROM = 500_000_000  # bytes
 
 @dataclass
 class Network:
-    """All weights of one checkpoint on one device: transformers' Molmo2, the action expert, its optional depth gates."""
+    """All weights of one checkpoint on one device: transformers' Molmo2, the action expert, its optional
+    depth gates."""
 
     config: ModelConfig
     vlm: Molmo2ForConditionalGeneration
@@ -57,7 +59,9 @@ def find_checkpoint(path_or_hub_id: str | Path) -> Path:
     try:
         return Path(snapshot_download(repo, revision=revision or None, allow_patterns=list(HUB_FILES)))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise CheckpointError(f"{name} is no local folder and could not be fetched from the Hub: {error}") from None
+        raise CheckpointError(
+            f"{name} is no local folder and could not be fetched from the Hub: {error}"
+        ) from None
 
 
 def build_network(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> Network:
@@ -74,7 +78,8 @@ def build_network(config: ModelConfig, device: torch.device, dtype: torch.dtype)
 
 
 def load_network(folder: Path, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> Network:
-    """Builds the network and fills it, tensor by tensor. CheckpointError names missing, extra and misshapen tensors."""
+    """Builds the network and fills it, tensor by tensor. CheckpointError names missing, extra and misshapen
+    tensors."""
     network = build_network(config, device, dtype)
     links = list(_links(network))
     with ExitStack() as stack:
@@ -98,7 +103,7 @@ def save_weights(network: Network, folder: Path) -> None:
     save_file(contiguous, folder / _WEIGHTS, metadata={"format": "pt"})
 
 
-# --- names ----------------------------------------------------------------------------------------------------------
+# --- names ------------------------------------------------------------------------------------------------
 Reader = Callable[[], torch.Tensor]
 
 
@@ -146,14 +151,17 @@ class _Link:
 
 
 def _links(network: Network) -> Iterable[_Link]:
-    """Every parameter of the network, with the released tensors it comes from (spec sections 2.1 and 12.3)."""
+    """Every parameter of the network, with the released tensors it comes from (spec sections 2.1 and
+    12.3)."""
     yield from _text_links(network)
     yield from _vision_links(network.vlm.model)
     if network.expert is not None:
         yield from _same_names(network.expert, "model.action_expert")
     if len(network.gates):
         single = network.config.depth is not None and network.config.depth.gate == "single"
-        yield from _same_names(network.gates[0] if single else network.gates, "model.action_expert_depth_gate")
+        yield from _same_names(
+            network.gates[0] if single else network.gates, "model.action_expert_depth_gate"
+        )
 
 
 def _text_links(network: Network) -> Iterable[_Link]:
@@ -168,7 +176,9 @@ def _text_links(network: Network) -> Iterable[_Link]:
         prefix, attention = f"model.transformer.blocks.{index}", layer.self_attn
         yield from _joined([layer.input_layernorm], f"{prefix}.attn_norm")
         yield from _joined([layer.post_attention_layernorm], f"{prefix}.ff_norm")
-        yield from _joined([attention.q_proj, attention.k_proj, attention.v_proj], f"{prefix}.self_attn.att_proj")
+        yield from _joined(
+            [attention.q_proj, attention.k_proj, attention.v_proj], f"{prefix}.self_attn.att_proj"
+        )
         yield from _joined([attention.o_proj], f"{prefix}.self_attn.attn_out")
         yield from _joined([attention.q_norm], f"{prefix}.self_attn.q_norm")
         yield from _joined([attention.k_norm], f"{prefix}.self_attn.k_norm")
@@ -215,7 +225,7 @@ def _same_names(module: nn.Module, prefix: str) -> Iterable[_Link]:
         yield _Link(((f"{prefix}.{name}", parameter.shape[0]),), (_Slot(module.get_submodule(owner), leaf),))
 
 
-# --- files ----------------------------------------------------------------------------------------------------------
+# --- files ------------------------------------------------------------------------------------------------
 def _files(folder: Path) -> list[str]:
     if (folder / _INDEX).is_file():
         weight_map = read_json(folder / _INDEX).get("weight_map")
@@ -250,7 +260,11 @@ def _open_weights(folder: Path, stack: ExitStack) -> dict[str, Reader]:
 def _check_names(tensors: Mapping[str, Reader], links: list[_Link]) -> None:
     wanted = {name for link in links for name, _ in link.sources}
     found = set(tensors) - {_INV_FREQ}
-    problems = [f"{what}: {_listed(names)}" for what, names in (("missing", wanted - found), ("not expected", found - wanted)) if names]
+    problems = [
+        f"{what}: {_listed(names)}"
+        for what, names in (("missing", wanted - found), ("not expected", found - wanted))
+        if names
+    ]
     if problems:
         raise CheckpointError(f"the weights do not fit config.json; {'; '.join(problems)}")
 
@@ -262,6 +276,7 @@ def _listed(names: set[str], limit: int = 8) -> str:
 
 def _check_inv_freq(network: Network, stored: torch.Tensor) -> None:
     ours = network.vlm.model.language_model.rotary_emb.inv_freq.cpu()
-    # Stored in half precision by some exports, hence the wide tolerance; a wrong rope_theta is off by far more.
+    # Stored in half precision by some exports, hence the wide tolerance; a wrong rope_theta is off by far
+    # more.
     if stored.shape != ours.shape or not torch.allclose(stored.float(), ours, rtol=2e-2, atol=1e-6):
         raise CheckpointError(f"weight {_INV_FREQ} does not fit text_config.rope_theta and head_dim")

@@ -1,6 +1,7 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""The released config.json and image processor settings, parsed and checked. No size or token id lives in code."""
+"""The released config.json and image processor settings, parsed and checked. No size or token id lives in
+code."""
 
 from __future__ import annotations
 
@@ -20,7 +21,9 @@ ACTION_MODES = ("both", "continuous", "discrete")
 def read_json(path: Path) -> dict[str, Any]:
     """Reads a JSON object; CheckpointError where the file is missing, unreadable, or holds something else."""
     if not path.is_file():
-        raise CheckpointError(f"{path.name} is missing in {path.parent}; is this a MolmoAct2 checkpoint folder?")
+        raise CheckpointError(
+            f"{path.name} is missing in {path.parent}; is this a MolmoAct2 checkpoint folder?"
+        )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -45,7 +48,9 @@ class _Section:
     def integer(self, key: str, default: int | None = None, minimum: int = 0) -> int:
         value = self.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-            raise CheckpointError(f"config.json: {self._label(key)} is {value!r}, expected an integer >= {minimum}")
+            raise CheckpointError(
+                f"config.json: {self._label(key)} is {value!r}, expected an integer >= {minimum}"
+            )
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
@@ -92,8 +97,9 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """The image transformer and the adapter that pools its patches. `num_layers` counts the layers that are built:
-    none beyond the deepest one that `feature_layers` (non-negative, in order of concatenation) reads."""
+    """The image transformer and the adapter that pools its patches. `num_layers` counts the layers that are
+    built: none beyond the deepest one that `feature_layers` (non-negative, in order of concatenation)
+    reads."""
 
     hidden_size: int
     intermediate_size: int
@@ -140,7 +146,8 @@ class FlowConfig:
 
 @dataclass(frozen=True)
 class ImageTokens:
-    """Token ids an image expands to, and all ids that count as image tokens for the bidirectional attention."""
+    """Token ids an image expands to, and all ids that count as image tokens for the bidirectional
+    attention."""
 
     start: int
     patch: int
@@ -232,7 +239,9 @@ class ModelConfig:
             )
         action_mode = top.get("action_mode", "both")
         if action_mode not in ACTION_MODES:
-            raise CheckpointError(f"config.json: action_mode is {action_mode!r}, expected one of {list(ACTION_MODES)}")
+            raise CheckpointError(
+                f"config.json: action_mode is {action_mode!r}, expected one of {list(ACTION_MODES)}"
+            )
         top.must_be("state_format", "discrete", "discrete")
         text = _text(_Section(raw.get("text_config"), "text_config"))
         eos = _token_id(raw, "eos_token_id")
@@ -240,7 +249,8 @@ class ModelConfig:
             raw=raw,
             text=text,
             vision=_vision(
-                _Section(raw.get("vit_config"), "vit_config"), _Section(raw.get("adapter_config"), "adapter_config")
+                _Section(raw.get("vit_config"), "vit_config"),
+                _Section(raw.get("adapter_config"), "adapter_config"),
             ),
             expert=_expert(raw, text) if top.flag("add_action_expert", True) else None,
             flow=FlowConfig(
@@ -279,10 +289,14 @@ class ModelConfig:
         predicted = {"eos_token_id": self.eos_token_id}
         if self.depth:
             predicted["depth_end_token_id"] = self.depth.end
-            predicted["depth_token_start_id + num_depth_tokens"] = self.depth.first + self.depth.codebook_size - 1
+            predicted["depth_token_start_id + num_depth_tokens"] = (
+                self.depth.first + self.depth.codebook_size - 1
+            )
         for name, token in predicted.items():
             if token >= self.text.vocab_size:
-                raise CheckpointError(f"config.json: {name} reaches {token}, beyond the {self.text.vocab_size} output rows")
+                raise CheckpointError(
+                    f"config.json: {name} reaches {token}, beyond the {self.text.vocab_size} output rows"
+                )
         embedded = self.text.vocab_size + self.text.additional_vocab_size
         for token in (*self.image_tokens.all, self.state_tokens.first + self.state_tokens.count - 1):
             if token >= embedded:
@@ -302,7 +316,9 @@ def _text(section: _Section) -> TextConfig:
     rope = section.get("rope_parameters", {})
     kind = rope.get("rope_type", "default") if isinstance(rope, Mapping) else "default"
     if kind != "default" or section.get("rope_scaling") is not None:
-        raise CheckpointError("config.json: text_config asks for scaled RoPE; only the default RoPE is supported")
+        raise CheckpointError(
+            "config.json: text_config asks for scaled RoPE; only the default RoPE is supported"
+        )
     layers = section.get("rope_scaling_layers")
     heads = section.integer("num_attention_heads", minimum=1)
     return TextConfig(
@@ -330,11 +346,15 @@ def _vision(vit: _Section, adapter: _Section) -> VisionConfig:
     declared = vit.integer("num_hidden_layers", minimum=1)
     wanted = adapter.get("vit_layers", ())
     if not wanted or any(not isinstance(n, int) or not -declared <= n < declared for n in wanted):
-        raise CheckpointError(f"config.json: adapter_config.vit_layers is {wanted!r}, expected layers of {declared}")
+        raise CheckpointError(
+            f"config.json: adapter_config.vit_layers is {wanted!r}, expected layers of {declared}"
+        )
     feature_layers = tuple(n % declared for n in wanted)
     size = vit.get("image_default_input_size", ())
     if len(size) != 2:
-        raise CheckpointError(f"config.json: vit_config.image_default_input_size is {size!r}, expected [height, width]")
+        raise CheckpointError(
+            f"config.json: vit_config.image_default_input_size is {size!r}, expected [height, width]"
+        )
     heads = vit.integer("num_attention_heads", minimum=1)
     return VisionConfig(
         hidden_size=vit.integer("hidden_size", minimum=1),
@@ -367,10 +387,12 @@ def _expert(raw: Mapping[str, Any], text: TextConfig) -> ExpertConfig:
     heads = section.integer("num_heads", 16, minimum=1)
     layers = section.integer("num_layers", text.num_layers, minimum=1)
     if hidden % heads or (hidden // heads) % 2:
-        raise CheckpointError(f"config.json: action_expert_config: {hidden} is not {heads} heads of an even width")
+        raise CheckpointError(
+            f"config.json: action_expert_config: {hidden} is not {heads} heads of an even width"
+        )
     if layers != text.num_layers:
         raise CheckpointError(
-            f"config.json: action_expert_config.num_layers is {layers}, but text_config has {text.num_layers} layers; "
+            f"config.json: action_expert_config.num_layers is {layers}, text_config has {text.num_layers}; "
             "each expert block reads one language-model layer"
         )
     multiple = section.integer("ffn_multiple_of", 256)
@@ -390,8 +412,16 @@ def _expert(raw: Mapping[str, Any], text: TextConfig) -> ExpertConfig:
 
 
 def _image_tokens(top: _Section) -> ImageTokens:
-    keys = ("image_col_id", "low_res_image_start_token_id", "image_low_res_id", "frame_start_token_id", "frame_end_token_id")
-    start, patch, end = (top.integer(k) for k in ("image_start_token_id", "image_patch_id", "image_end_token_id"))
+    keys = (
+        "image_col_id",
+        "low_res_image_start_token_id",
+        "image_low_res_id",
+        "frame_start_token_id",
+        "frame_end_token_id",
+    )
+    start, patch, end = (
+        top.integer(k) for k in ("image_start_token_id", "image_patch_id", "image_end_token_id")
+    )
     others = [top.get(key) for key in keys]
     return ImageTokens(
         start=start,
@@ -404,7 +434,9 @@ def _image_tokens(top: _Section) -> ImageTokens:
 
 def _action_tokens(top: _Section) -> ActionTokens | None:
     if top.get("action_output_token_id") is None:
-        raise CheckpointError("config.json: action_output_token_id is missing; every MolmoAct2 prompt ends with it")
+        raise CheckpointError(
+            "config.json: action_output_token_id is missing; every MolmoAct2 prompt ends with it"
+        )
     if top.get("action_token_start_id") is None or top.get("action_start_token_id") is None:
         return None
     return ActionTokens(
@@ -429,77 +461,3 @@ def _depth(top: _Section) -> DepthConfig:
         num_codes=top.integer("num_depth_codes", 100, minimum=1),
         gate=gate,
     )
-
-
-@dataclass(frozen=True)
-class ImageConfig:
-    """How a camera frame becomes patches and tokens (spec section 3.1 and 3.2)."""
-
-    height: int
-    width: int
-    patch_size: int
-    pooling: tuple[int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    use_col_tokens: bool
-
-    @property
-    def patch_grid(self) -> tuple[int, int]:
-        return self.height // self.patch_size, self.width // self.patch_size
-
-    @property
-    def token_grid(self) -> tuple[int, int]:
-        """Pooling windows per image, rows and columns; the last ones may be padded."""
-        (rows, cols), (high, wide) = self.patch_grid, self.pooling
-        return -(-rows // high), -(-cols // wide)
-
-
-def load_image_config(folder: Path, vision: VisionConfig) -> ImageConfig:
-    """Reads the image settings of either file generation: nested in processor_config.json (transformers 5), or
-    preprocessor_config.json beside processor_config.json (transformers 4.57)."""
-    outer = read_json(folder / "processor_config.json") if (folder / "processor_config.json").is_file() else {}
-    name = "processor_config.json: image_processor"
-    inner = outer.get("image_processor")
-    if inner is None:
-        name, inner = "preprocessor_config.json", read_json(folder / "preprocessor_config.json")
-    for key, wanted in (("crop_mode", "resize"), ("resample", 2)):
-        if inner.get(key) != wanted:
-            raise CheckpointError(f"{name}: {key} is {inner.get(key)!r}; only {wanted!r} is supported by this engine")
-    use_col = outer.get("use_single_crop_col_tokens")
-    if use_col is None:
-        use_col = outer.get("image_use_col_tokens", True)
-    try:
-        config = ImageConfig(
-            height=int(inner["size"]["height"]),
-            width=int(inner["size"]["width"]),
-            patch_size=int(inner["patch_size"]),
-            pooling=(int(inner["pooling_size"][0]), int(inner["pooling_size"][1])),
-            mean=_channels(inner["image_mean"]),
-            std=_channels(inner["image_std"]),
-            use_col_tokens=bool(use_col),
-        )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise CheckpointError(f"{name} lacks or garbles {error}; size, patch_size, pooling_size, image_mean and "
-                              "image_std are needed") from None
-    _check_image_config(config, vision, name)
-    return config
-
-
-def _channels(value: Any) -> tuple[float, ...]:
-    values = tuple(float(v) for v in value) if isinstance(value, (list, tuple)) else (float(value),) * 3
-    if len(values) != 3:
-        raise ValueError(f"{len(values)} channel values")
-    return values
-
-
-def _check_image_config(config: ImageConfig, vision: VisionConfig, name: str) -> None:
-    if config.patch_size != vision.patch_size:
-        raise CheckpointError(f"{name}: patch_size is {config.patch_size}, config.json says {vision.patch_size}")
-    rows, cols = config.patch_grid
-    if rows * config.patch_size != config.height or cols * config.patch_size != config.width:
-        raise CheckpointError(f"{name}: {config.height}x{config.width} is not a whole number of {config.patch_size} px patches")
-    if rows * cols != vision.num_positions:
-        raise CheckpointError(
-            f"{name}: {config.height}x{config.width} gives {rows * cols} patches, but the image transformer has "
-            f"{vision.num_positions} positions (config.json: vit_config.image_num_pos)"
-        )

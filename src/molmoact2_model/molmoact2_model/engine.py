@@ -1,16 +1,17 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the network for one session: prefill, depth codes, discrete actions, flow. The seam for graphs and other speed.
+"""Runs the network for one session: prefill, depth codes, discrete actions, flow. The seam for graphs and
+other speed.
 
 What is not computed twice:
 
 * The key/value cache is preallocated and reused from call to call.
-* Images come first in the prompt and every image token sees all others, so a new frame invalidates all keys and values
-  but the first token's. When all frames repeat byte for byte (a quiet simulator), their features are reused; when the
-  token ids repeat as well, so is the whole prefill. Frames are reused all or none, so that a result never depends on how
-  many of them were new.
-* Per chunk, the expert's cross-attention context is projected once; what depends on the flow time alone is computed once
-  per number of steps and kept.
+* Images come first in the prompt and every image token sees all others, so a new frame invalidates all keys
+  and values but the first token's. When all frames repeat byte for byte (a quiet simulator), their features
+  are reused; when the token ids repeat as well, so is the whole prefill. Frames are reused all or none, so
+  that a result never depends on how many of them were new.
+* Per chunk, the expert's cross-attention context is projected once; what depends on the flow time alone is
+  computed once per number of steps and kept.
 """
 
 from __future__ import annotations
@@ -23,22 +24,24 @@ import torch
 from torch.nn import functional
 
 from .checkpoint import Network
-from .config import ImageConfig
 from .errors import ModelError
 from .expert import Context, Modulations, gated, sample_flow
+from .images import ImageConfig
 from .processing import Prompt, pixel_values, pooling_index
 from .think import runs
 from .vlm import KVCache
 
-# How many tokens may follow the depth codes before <depth_end>, and per waypoint of a discrete chunk (spec 5 and 6.2).
+# How many tokens may follow the depth codes before <depth_end>, and per waypoint of a discrete chunk (spec 5
+# and 6.2).
 MIN_DEPTH_END_STEPS = 8
 DISCRETE_STEPS_PER_WAYPOINT = 16
 
 
 @dataclass(frozen=True)
 class DepthOutcome:
-    """Depth codes and their probabilities (cells,), the generated token ids with start and end, and how many runs of
-    reused codes were replayed. A reused code has probability NaN here; the caller knows what it was."""
+    """Depth codes and their probabilities (cells,), the generated token ids with start and end, and how many
+    runs of reused codes were replayed. A reused code has probability NaN here; the caller knows what it
+    was."""
 
     codes: np.ndarray
     probs: np.ndarray
@@ -68,10 +71,11 @@ class Engine:
         """int64 (S,): the ids in the cache, prompt and generated."""
         return np.asarray(self._ids, dtype=np.int64)
 
-    # --- language model ---------------------------------------------------------------------------------------------
+    # --- language model -----------------------------------------------------------------------------------
     @torch.no_grad()
     def see(self, images: Sequence[np.ndarray]) -> None:
-        """Computes the image features, (tokens of all images, hidden), unless every frame is the last call's."""
+        """Computes the image features, (tokens of all images, hidden), unless every frame is the last
+        call's."""
         same = len(images) == len(self._frames) and all(map(np.array_equal, images, self._frames))
         if same:
             return
@@ -86,14 +90,20 @@ class Engine:
 
     @torch.no_grad()
     def prefill(self, prompt: Prompt, room: int) -> None:
-        """Reads the prompt over the images last seen, and reserves space for `room` generated tokens. ModelError where
-        prompt and room exceed the positions the model was made for."""
+        """Reads the prompt over the images last seen, and reserves space for `room` generated tokens.
+        ModelError where prompt and room exceed the positions the model was made for."""
         length, key = len(prompt.ids), prompt.ids.tobytes()
         limit = self.network.config.text.max_positions
         if length + room > limit:
-            raise ModelError(f"the prompt has {length} tokens and may grow by {room}; the model has {limit} positions")
+            raise ModelError(
+                f"the prompt has {length} tokens and may grow by {room}; the model has {limit} positions"
+            )
         self._ids, self.steps = prompt.ids.tolist(), 0
-        if self._prefilled is not None and self._prefilled[0] == key and length + room <= self._cache.capacity:
+        if (
+            self._prefilled is not None
+            and self._prefilled[0] == key
+            and length + room <= self._cache.capacity
+        ):
             self._cache.truncate(length)
             self._hidden = self._prefilled[1]
             return
@@ -110,7 +120,8 @@ class Engine:
         self._prefilled = (key, self._hidden)
 
     def step(self, ids: torch.Tensor) -> torch.Tensor:
-        """Feeds generated ids int64 (k,), each seeing all before it; returns the last hidden state (1, hidden)."""
+        """Feeds generated ids int64 (k,), each seeing all before it; returns the last hidden state (1,
+        hidden)."""
         self.steps += 1
         count, past = ids.numel(), self._cache.length
         rows = torch.arange(past, past + count, device=ids.device)
@@ -141,12 +152,14 @@ class Engine:
             if generated[-1] == end:
                 return generated
             self.step(token)
-        raise ModelError(f"the model did not end its actions (token {end}) within {max_steps} steps; no action was decoded")
+        raise ModelError(
+            f"the model did not end its actions (token {end}) within {max_steps} steps; no action was decoded"
+        )
 
     @torch.no_grad()
     def depth(self, refreshed: np.ndarray, known_codes: np.ndarray | None) -> DepthOutcome:
-        """Generates the codes marked in `refreshed` bool (cells,) one by one and replays the `known_codes` of the others,
-        each run of them in one forward pass; then decodes freely until <depth_end>."""
+        """Generates the codes marked in `refreshed` bool (cells,) one by one and replays the `known_codes` of
+        the others, each run of them in one forward pass; then decodes freely until <depth_end>."""
         depth = self.network.config.depth
         assert depth is not None
         device = self.network.device
@@ -187,20 +200,21 @@ class Engine:
             self.step(token)
             if emitted[-1] == end:
                 return emitted
-        raise ModelError(f"the model did not close its depth codes with <depth_end> within {limit} steps; no action was made")
+        raise ModelError(f"the model did not close its depth codes with <depth_end> within {limit} steps")
 
     def room(self, depth: bool, discrete_horizon: int) -> int:
-        """How many tokens may follow a prompt, with depth codes or not, and a discrete chunk of that many waypoints."""
+        """How many tokens may follow a prompt, with depth codes or not, and a discrete chunk of that many
+        waypoints."""
         config, room = self.network.config, discrete_horizon * DISCRETE_STEPS_PER_WAYPOINT
         if depth and config.depth is not None:
             room += 1 + config.depth.num_codes + max(MIN_DEPTH_END_STEPS, config.max_action_horizon)
         return room
 
-    # --- action expert ----------------------------------------------------------------------------------------------
+    # --- action expert ------------------------------------------------------------------------------------
     @torch.no_grad()
     def flow(self, noise: np.ndarray, action_dim: int, num_steps: int) -> np.ndarray:
-        """Noise float32 (T, max_action_dim) -> actions float32 (T, action_dim) in the model's range, conditioned on all
-        that the cache holds."""
+        """Noise float32 (T, max_action_dim) -> actions float32 (T, action_dim) in the model's range,
+        conditioned on all that the cache holds."""
         network = self.network
         assert network.expert is not None
         start = torch.from_numpy(np.ascontiguousarray(noise, dtype=np.float32)).to(network.device)[None]
@@ -218,14 +232,19 @@ class Engine:
         visible = torch.from_numpy(self._visible_to_expert()).to(network.device)[None]
         states = self._cache.states()
         if len(network.gates) and config.depth is not None:
-            special = torch.tensor([config.depth.output, config.depth.start, config.depth.end], device=network.device)
-            in_codebook = (ids >= config.depth.first) & (ids < config.depth.first + config.depth.codebook_size)
+            special = torch.tensor(
+                [config.depth.output, config.depth.start, config.depth.end], device=network.device
+            )
+            in_codebook = (ids >= config.depth.first) & (
+                ids < config.depth.first + config.depth.codebook_size
+            )
             states = gated(states, list(network.gates), visible, torch.isin(ids, special) | in_codebook)
         return network.expert.context(states, visible)
 
     def _visible_to_expert(self) -> np.ndarray:
-        """bool (S,). A checkpoint trained for both action modes hides what spells discrete actions from the expert: ends of
-        sequence (the first token and the user turn's end among them) and <action_start>...<action_end>."""
+        """bool (S,). A checkpoint trained for both action modes hides what spells discrete actions from the
+        expert: ends of sequence (the first token and the user turn's end among them) and
+        <action_start>...<action_end>."""
         config, ids = self.network.config, self.ids
         visible = np.ones(ids.size, bool)
         if config.action_mode != "both":
@@ -247,6 +266,8 @@ class Engine:
     def _flow_modulations(self, num_steps: int) -> list[Modulations]:
         if num_steps not in self._modulations:
             assert self.network.expert is not None
-            times = [torch.full((1,), index / num_steps, device=self.network.device) for index in range(num_steps)]
+            times = [
+                torch.full((1,), index / num_steps, device=self.network.device) for index in range(num_steps)
+            ]
             self._modulations[num_steps] = [self.network.expert.modulations(time) for time in times]
         return self._modulations[num_steps]

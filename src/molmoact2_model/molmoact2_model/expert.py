@@ -1,6 +1,7 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""The flow-matching action expert and its sampler (spec section 4). Module names are those of the released weights."""
+"""The flow-matching action expert and its sampler (spec section 4). Module names are those of the released
+weights."""
 
 from __future__ import annotations
 
@@ -40,7 +41,9 @@ def _merge(x: torch.Tensor) -> torch.Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
-def rope_tables(length: int, width: int, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+def rope_tables(
+    length: int, width: int, device: torch.device, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Cosines and sines (length, width / 2) for positions 0 .. length - 1."""
     half = width // 2
     frequencies = ROPE_BASE ** (-torch.arange(half, device=device, dtype=torch.float32) / half)
@@ -99,7 +102,9 @@ class _CrossAttention(nn.Module):
         query = _heads(self.q_proj(x), self.config.num_heads)
         if self.config.qk_norm:
             query = rms_norm(query, self.config.qk_norm_eps)
-        return self.out_proj(_merge(functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask)))
+        return self.out_proj(
+            _merge(functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask))
+        )
 
 
 class _Mlp(nn.Module):
@@ -141,7 +146,17 @@ class _Block(nn.Module):
         mask: torch.Tensor | None,
         rope: tuple[torch.Tensor, torch.Tensor] | None,
     ) -> torch.Tensor:
-        shift_self, scale_self, gate_self, shift_cross, scale_cross, gate_cross, shift_mlp, scale_mlp, gate_mlp = modulation
+        (
+            shift_self,
+            scale_self,
+            gate_self,
+            shift_cross,
+            scale_cross,
+            gate_cross,
+            shift_mlp,
+            scale_mlp,
+            gate_mlp,
+        ) = modulation
         x = x + gate_self * self.self_attn(_modulate(rms_norm(x), shift_self, scale_self), rope)
         x = x + gate_cross * self.cross_attn(_modulate(rms_norm(x), shift_cross, scale_cross), *context, mask)
         return x + gate_mlp * self.mlp(_modulate(rms_norm(x), shift_mlp, scale_mlp))
@@ -160,8 +175,8 @@ class _FinalLayer(nn.Module):
 
 @dataclass(frozen=True)
 class Context:
-    """What the expert attends to in one chunk: per layer keys and values (B, heads, S, width), and the additive mask
-    (B, 1, 1, S) over the S tokens."""
+    """What the expert attends to in one chunk: per layer keys and values (B, heads, S, width), and the
+    additive mask (B, 1, 1, S) over the S tokens."""
 
     layers: KeyValues
     mask: torch.Tensor | None
@@ -169,14 +184,16 @@ class Context:
 
 @dataclass(frozen=True)
 class Modulations:
-    """All that depends on the flow time alone: per block (9, B, 1, hidden), and the final layer's (2, B, 1, hidden)."""
+    """All that depends on the flow time alone: per block (9, B, 1, hidden), and the final layer's (2, B, 1,
+    hidden)."""
 
     blocks: Sequence[torch.Tensor]
     final: torch.Tensor
 
 
 class ActionExpert(nn.Module):
-    """Predicts the velocity of a noisy action chunk, given the language model's keys and values layer by layer."""
+    """Predicts the velocity of a noisy action chunk, given the language model's keys and values layer by
+    layer."""
 
     def __init__(self, config: ExpertConfig, kv_size: int, max_action_dim: int) -> None:
         super().__init__()
@@ -200,8 +217,8 @@ class ActionExpert(nn.Module):
     def context(self, key_values: KeyValues, visible: torch.Tensor | None) -> Context:
         """Projects the language model's cache once per chunk.
 
-        key_values: per layer, keys and values as the cache holds them (B, kv_heads, S, head_dim); visible: bool (B, S),
-        the tokens the expert may attend to.
+        key_values: per layer, keys and values as the cache holds them (B, kv_heads, S, head_dim); visible:
+        bool (B, S), the tokens the expert may attend to.
         """
         layers = []
         for keys, values in key_values:
@@ -225,13 +242,17 @@ class ActionExpert(nn.Module):
         conditioning = self.time_embed[0](time).to(self.dtype)
         for layer in list(self.time_embed)[1:]:
             conditioning = layer(conditioning)
-        return Modulations([b.modulation(conditioning) for b in self.blocks], self.final_layer.modulation(conditioning))
+        return Modulations(
+            [b.modulation(conditioning) for b in self.blocks], self.final_layer.modulation(conditioning)
+        )
 
     def rope(self, length: int) -> tuple[torch.Tensor, torch.Tensor] | None:
         if not self.config.rope:
             return None
         weight = self.action_embed.weight
-        return rope_tables(length, self.config.hidden_size // self.config.num_heads, weight.device, weight.dtype)
+        return rope_tables(
+            length, self.config.hidden_size // self.config.num_heads, weight.device, weight.dtype
+        )
 
     def forward(
         self,
@@ -256,8 +277,9 @@ def sample_flow(
 ) -> torch.Tensor:
     """Integrates from noise (B, T, max_action_dim) to actions with one Euler step per entry of `modulations`.
 
-    valid_dims: bool (max_action_dim,), False for the padding that is held at zero; None holds nothing. The chunk is kept
-    in float32 whatever the expert's type, so that half-precision sums do not lose the small steps.
+    valid_dims: bool (max_action_dim,), False for the padding that is held at zero; None holds nothing. The
+    chunk is kept in float32 whatever the expert's type, so that half-precision sums do not lose the small
+    steps.
     """
     steps, rope = len(modulations), expert.rope(noise.shape[1])
     chunk = noise.float()
@@ -289,8 +311,11 @@ class DepthGate(nn.Module):
         return gate.to(values.dtype)[:, :, None, None]
 
 
-def gated(key_values: KeyValues, gates: Sequence[DepthGate], visible: torch.Tensor, is_depth: torch.Tensor) -> KeyValues:
-    """Scales keys and values of the visible depth tokens, by one gate read from the last layer or by one per layer."""
+def gated(
+    key_values: KeyValues, gates: Sequence[DepthGate], visible: torch.Tensor, is_depth: torch.Tensor
+) -> KeyValues:
+    """Scales keys and values of the visible depth tokens, by one gate read from the last layer or by one per
+    layer."""
     marked = is_depth & visible
     if len(gates) == 1:
         scales = [gates[0](key_values[-1][1], visible, marked)] * len(key_values)

@@ -1,6 +1,7 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""OpenFAST: an action chunk as a few tokens, by a cosine transform along time and byte-pair encoding (spec section 5)."""
+"""OpenFAST: an action chunk as a few tokens, by a cosine transform along time and byte-pair encoding (spec
+section 5)."""
 
 from __future__ import annotations
 
@@ -22,8 +23,8 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 class FastTokenizer:
     """Encodes and decodes action chunks in the model's range (-1..1).
 
-    Where the reference answers malformed tokens with a chunk of zeros and a warning, this one raises: zeros un-normalise
-    to the middle of every joint's range, and a robot would go there.
+    Where the reference answers malformed tokens with a chunk of zeros and a warning, this one raises: zeros
+    un-normalise to the middle of every joint's range, and a robot would go there.
     """
 
     def __init__(self, tokenizer: Tokenizer, scale: float, min_token: int) -> None:
@@ -32,49 +33,77 @@ class FastTokenizer:
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> FastTokenizer:
-        """Reads `processor_config.json` and `tokenizer.json`; CheckpointError names what is wrong with them."""
+        """Reads `processor_config.json` and `tokenizer.json`; CheckpointError names what is wrong with
+        them."""
         folder = Path(folder).expanduser()
         if not folder.is_dir():
-            raise CheckpointError(f"fast_tokenizer {folder} is not a folder; it holds processor_config.json and tokenizer.json")
+            raise CheckpointError(
+                f"fast_tokenizer {folder} is not a folder; it holds processor_config.json and tokenizer.json"
+            )
         config = read_json(folder / "processor_config.json")
-        scale, min_token, size = config.get("scale", 10), config.get("min_token", 0), config.get("vocab_size", 1024)
-        if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not math.isfinite(scale) or scale <= 0:
-            raise CheckpointError(f"{folder}: processor_config.json: scale is {scale!r}, expected a number > 0")
+        scale, min_token, size = (
+            config.get("scale", 10),
+            config.get("min_token", 0),
+            config.get("vocab_size", 1024),
+        )
+        if (
+            isinstance(scale, bool)
+            or not isinstance(scale, (int, float))
+            or not math.isfinite(scale)
+            or scale <= 0
+        ):
+            raise CheckpointError(
+                f"{folder}: processor_config.json: scale is {scale!r}, expected a number > 0"
+            )
         for key, value in (("min_token", min_token), ("vocab_size", size)):
             if isinstance(value, bool) or not isinstance(value, int):
-                raise CheckpointError(f"{folder}: processor_config.json: {key} is {value!r}, expected an integer")
+                raise CheckpointError(
+                    f"{folder}: processor_config.json: {key} is {value!r}, expected an integer"
+                )
         fast = cls(load_tokenizer(folder), float(scale), min_token)
         if not 0 < fast.vocab_size <= size:
-            raise CheckpointError(f"{folder}: tokenizer.json has {fast.vocab_size} tokens, processor_config.json allows {size}")
+            raise CheckpointError(
+                f"{folder}: tokenizer.json has {fast.vocab_size} tokens, processor_config.json allows {size}"
+            )
         return fast
 
     def encode(self, actions: np.ndarray) -> list[int]:
-        """float (T, D) in the model's range -> tokens. Coefficients below `min_token` are raised to it, as upstream does;
-        ModelError where the vocabulary lacks a coefficient, which would otherwise be dropped unseen."""
+        """float (T, D) in the model's range -> tokens. Coefficients below `min_token` are raised to it, as
+        upstream does; ModelError where the vocabulary lacks a coefficient, which would otherwise be dropped
+        unseen."""
         actions = np.asarray(actions, dtype=np.float64)
         if actions.ndim != 2 or actions.size == 0 or not np.isfinite(actions).all():
-            raise ModelError(f"actions have shape {actions.shape} or are not finite, expected finite (steps, dimensions)")
+            raise ModelError(
+                f"actions have shape {actions.shape} or are not finite, expected finite (steps, dimensions)"
+            )
         coefficients = np.around(dct(actions, axis=0, norm="ortho") * self.scale)
         text = "".join(map(chr, np.maximum(coefficients.ravel() - self.min_token, 0).astype(int)))
         tokens = self._tokenizer.encode(text, add_special_tokens=False).ids
         if self._text(tokens) != text:
-            raise ModelError("this FAST tokenizer cannot express the chunk: a coefficient is outside what it was fitted on")
+            raise ModelError(
+                "this FAST tokenizer cannot express the chunk: a coefficient is outside what it was fitted on"
+            )
         return tokens
 
     def decode(self, tokens: Sequence[int], horizon: int, action_dim: int) -> np.ndarray:
-        """Tokens -> float32 (horizon, action_dim) in the model's range. ModelError names what is malformed."""
+        """Tokens -> float32 (horizon, action_dim) in the model's range. ModelError names what is
+        malformed."""
         foreign = sorted({token for token in tokens if not 0 <= token < self.vocab_size})
         if foreign:
-            raise ModelError(f"FAST tokens {foreign[:8]} are outside the tokenizer's {self.vocab_size}; no action was decoded")
+            raise ModelError(
+                f"FAST tokens {foreign[:8]} are outside the tokenizer's {self.vocab_size}; there is no action"
+            )
         text = self._text(tokens)
         if _REPLACEMENT in text:
-            raise ModelError("the FAST tokens do not spell whole coefficients; no action was decoded")
+            raise ModelError("the FAST tokens do not spell whole coefficients; there is no action")
         if len(text) != horizon * action_dim:
             raise ModelError(
-                f"the FAST tokens spell {len(text)} coefficients, a chunk of {horizon} steps and {action_dim} dimensions "
-                f"has {horizon * action_dim}; no action was decoded"
+                f"the FAST tokens spell {len(text)} coefficients, a chunk of {horizon} steps and "
+                f"{action_dim} dimensions has {horizon * action_dim}; there is no action"
             )
-        coefficients = np.array([ord(letter) for letter in text]).reshape(horizon, action_dim) + self.min_token
+        coefficients = (
+            np.array([ord(letter) for letter in text]).reshape(horizon, action_dim) + self.min_token
+        )
         return idct(coefficients / self.scale, axis=0, norm="ortho").astype(np.float32)
 
     def _text(self, tokens: Sequence[int]) -> str:
@@ -82,8 +111,9 @@ class FastTokenizer:
 
 
 def action_bins(token_ids: Sequence[int], start: int, end: int, first: int, count: int) -> list[int]:
-    """Picks the FAST tokens out of generated ids: those between the first `start` and the next `end` (from the beginning or
-    to the end where one is missing), as 0 .. count - 1; other ids between them are skipped."""
+    """Picks the FAST tokens out of generated ids: those between the first `start` and the next `end` (from
+    the beginning or to the end where one is missing), as 0 .. count - 1; other ids between them are
+    skipped."""
     ids = list(token_ids)
     begin = ids.index(start) + 1 if start in ids else 0
     stop = ids.index(end, begin) if begin and end in ids[begin:] else len(ids)

@@ -22,8 +22,9 @@ NORM_MODES = ("none", "mean_std", *_BOUNDS)
 class Normalizer:
     """Maps between physical values (the checkpoint's own frame and units) and the model's range.
 
-    Bounded modes map low..high to -1..1 and clip; `mean_std` standardises; `none` leaves values alone. Dimensions whose
-    mask is False pass unscaled. A dimension whose minimum equals its maximum normalises to 0.
+    Bounded modes map low..high to -1..1 and clip; `mean_std` standardises; `none` leaves values alone.
+    Dimensions whose mask is False pass unscaled. A dimension whose minimum equals its maximum normalises to
+    0.
     """
 
     def __init__(self, stats: Any, mode: str, name: str) -> None:
@@ -31,7 +32,9 @@ class Normalizer:
             raise CheckpointError(f"{name} is missing or not an object")
         self.mode = mode
         if mode == "none":
-            low_key = next((k for k in ("mean", "min", "q01", "q10", "mask") if stats.get(k) is not None), "mean")
+            low_key = next(
+                (k for k in ("mean", "min", "q01", "q10", "mask") if stats.get(k) is not None), "mean"
+            )
             high_key = low_key
         else:
             low_key, high_key = ("mean", "std") if mode == "mean_std" else _BOUNDS[mode]
@@ -56,10 +59,13 @@ class Normalizer:
         else:
             span = np.maximum(self._high - self._low, np.float32(_EPS))
             scaled = np.clip(np.float32(2.0) * (values - self._low) / span - np.float32(1.0), -1.0, 1.0)
-        return np.where(self._constant, np.float32(0.0), np.where(self._mask, scaled, values)).astype(np.float32)
+        return np.where(self._constant, np.float32(0.0), np.where(self._mask, scaled, values)).astype(
+            np.float32
+        )
 
     def unnormalize(self, values: np.ndarray) -> np.ndarray:
-        """float32 (..., D), the model's range -> physical units. Bounded modes clip first, masked dimensions too."""
+        """float32 (..., D), the model's range -> physical units. Bounded modes clip first, masked dimensions
+        too."""
         if self.mode in _BOUNDS:
             values = np.clip(values, -1.0, 1.0)
             scaled = (values + np.float32(1.0)) * (self._high - self._low) / np.float32(2.0) + self._low
@@ -100,7 +106,9 @@ class NormStats:
     def __init__(self, content: Mapping[str, Any], max_action_dim: int, max_action_horizon: int) -> None:
         self.mode = str(content.get("norm_mode", "min_max"))
         if self.mode not in NORM_MODES:
-            raise CheckpointError(f"norm_stats.json: norm_mode is {self.mode!r}, expected one of {list(NORM_MODES)}")
+            raise CheckpointError(
+                f"norm_stats.json: norm_mode is {self.mode!r}, expected one of {list(NORM_MODES)}"
+            )
         self.metadata: Mapping[str, Mapping[str, Any]] = content.get("metadata_by_tag") or {}
         if not self.metadata:
             raise CheckpointError("norm_stats.json: metadata_by_tag is missing or empty")
@@ -115,14 +123,17 @@ class NormStats:
         return tuple(self.metadata)
 
     def tag(self, name: str) -> TagStats:
-        """Looks a tag up; InputError lists those that are there, CheckpointError says what is wrong with its entry."""
+        """Looks a tag up; InputError lists those that are there, CheckpointError says what is wrong with its
+        entry."""
         if name not in self.metadata:
             raise InputError(f"norm_tag {name!r} is not in this checkpoint; it has {sorted(self.metadata)}")
         entry = self.metadata[name]
         where = f"norm_stats.json: tag {name!r}"
         horizon = _count(entry, "action_horizon", self._max_horizon, where)
         if horizon > self._max_horizon:
-            raise CheckpointError(f"{where}: action_horizon {horizon} is over the model's max_action_horizon {self._max_horizon}")
+            raise CheckpointError(
+                f"{where}: action_horizon {horizon} is over max_action_horizon {self._max_horizon}"
+            )
         stats = TagStats(
             tag=name,
             state=Normalizer(entry.get("state_stats"), self.mode, f"{where}: state_stats"),
@@ -134,9 +145,13 @@ class NormStats:
             camera_keys=tuple(entry.get("camera_keys") or ()),
         )
         if stats.action.dim > self._max_dim:
-            raise CheckpointError(f"{where}: {stats.action.dim} action dimensions, the model has {self._max_dim}")
+            raise CheckpointError(
+                f"{where}: {stats.action.dim} action dimensions, the model has {self._max_dim}"
+            )
         if stats.n_action_steps > horizon:
-            raise CheckpointError(f"{where}: n_action_steps {stats.n_action_steps} is over its action_horizon {horizon}")
+            raise CheckpointError(
+                f"{where}: n_action_steps {stats.n_action_steps} is over its action_horizon {horizon}"
+            )
         return stats
 
 

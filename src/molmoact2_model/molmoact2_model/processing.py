@@ -1,7 +1,7 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""Images, instruction and state -> what the network reads (spec section 3). No tokenizer code of a checkpoint is run:
-its tokenizer.json is data for the `tokenizers` library."""
+"""Images, instruction and state -> what the network reads (spec section 3). No tokenizer code of a checkpoint
+is run: its tokenizer.json is data for the `tokenizers` library."""
 
 from __future__ import annotations
 
@@ -16,23 +16,25 @@ import torch
 from tokenizers import Tokenizer
 from torch.nn import functional
 
-from .config import ImageConfig, ModelConfig
+from .config import ModelConfig
 from .errors import CheckpointError, InputError
+from .images import ImageConfig
 from .normalization import TagStats
 
 IMAGE_PLACEHOLDER = "<|image|>"
 
 _ACTION_QUESTION = "Given these, what action should the robot take to complete the task?"
 _DEPTH_QUESTION = (
-    "Given these, first predict the depth map of the main image and then predict the action the robot should take "
-    "to complete the task?"
+    "Given these, first predict the depth map of the main image and then predict the action the robot should "
+    "take to complete the task?"
 )
 
 
 def pixel_values(images: Sequence[np.ndarray], config: ImageConfig, device: torch.device) -> torch.Tensor:
     """uint8 (H, W, 3) RGB frames -> float32 (n, patches, patch_size * patch_size * 3), patches row-major.
 
-    Each frame is squashed to the model's size (bilinear, no antialiasing), rounded to the 8-bit grid and normalised.
+    Each frame is squashed to the model's size (bilinear, no antialiasing), rounded to the 8-bit grid and
+    normalised.
     """
     resized = torch.stack([_resize(torch.from_numpy(image).to(device), config) for image in images])
     mean = torch.tensor(config.mean, device=device).view(1, 3, 1, 1)
@@ -52,12 +54,15 @@ def pixel_values(images: Sequence[np.ndarray], config: ImageConfig, device: torc
 def _resize(image: torch.Tensor, config: ImageConfig) -> torch.Tensor:
     channels_first = image.permute(2, 0, 1)[None].float()
     size = (config.height, config.width)
-    resized = functional.interpolate(channels_first, size, mode="bilinear", align_corners=False, antialias=False)
+    resized = functional.interpolate(
+        channels_first, size, mode="bilinear", align_corners=False, antialias=False
+    )
     return resized[0].round().clamp(0.0, 255.0)
 
 
 def pooling_index(config: ImageConfig, num_images: int) -> torch.Tensor:
-    """int64 (num_images * tokens, window): the patches each image token pools, counted over all images; -1 is padding."""
+    """int64 (num_images * tokens, window): the patches each image token pools, counted over all images; -1 is
+    padding."""
     (rows, cols), (high, wide) = config.patch_grid, config.pooling
     token_rows, token_cols = config.token_grid
     pad_rows, pad_cols = token_rows * high - rows, token_cols * wide - cols
@@ -69,7 +74,7 @@ def pooling_index(config: ImageConfig, num_images: int) -> torch.Tensor:
     return torch.where(windows[None] >= 0, windows[None] + offsets, -1).reshape(-1, high * wide)
 
 
-# --- instruction ----------------------------------------------------------------------------------------------------
+# --- instruction ------------------------------------------------------------------------------------------
 _SENTENCE_END = ".,!?;:,…"
 _CLOSERS = "\"'”’)]}"
 _SURROUNDING = "\"'`“”‘’[](){}"
@@ -80,8 +85,8 @@ _PREFIXES = (
 
 
 def normalize_instruction(text: str) -> str:
-    """Brings an instruction to the form the model was trained on: one line, lower case, no quotes, no leading "Task:",
-    no closing punctuation, sentences joined by "; " (spec section 3.4)."""
+    """Brings an instruction to the form the model was trained on: one line, lower case, no quotes, no leading
+    "Task:", no closing punctuation, sentences joined by "; " (spec section 3.4)."""
     text = " ".join(text.split())
     before = None
     while text != before:
@@ -101,11 +106,11 @@ def state_bins(normalized: np.ndarray, count: int) -> np.ndarray:
     return np.rint((unit + np.float32(1.0)) / np.float32(2.0) * np.float32(count - 1)).astype(np.int64)
 
 
-# --- prompt ---------------------------------------------------------------------------------------------------------
+# --- prompt -----------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt. `text` shows each image as its placeholder; `ids` int64 (S,) has it expanded; `is_image` bool (S,)
-    marks the tokens that see each other in both directions."""
+    """One prompt. `text` shows each image as its placeholder; `ids` int64 (S,) has it expanded; `is_image`
+    bool (S,) marks the tokens that see each other in both directions."""
 
     text: str
     ids: np.ndarray
@@ -113,8 +118,8 @@ class Prompt:
 
 
 class PromptBuilder:
-    """Builds the prompts of one norm tag. What does not change between calls is tokenised once: everything around the
-    state tokens depends on instruction, image count and style only."""
+    """Builds the prompts of one norm tag. What does not change between calls is tokenised once: everything
+    around the state tokens depends on instruction, image count and style only."""
 
     def __init__(self, config: ModelConfig, images: ImageConfig, tokenizer: Tokenizer, tag: TagStats) -> None:
         self._config, self._tokenizer, self._tag = config, tokenizer, tag
@@ -123,7 +128,9 @@ class PromptBuilder:
         row = [tokens.patch] * cols
         if images.use_col_tokens:
             if tokens.col is None:
-                raise CheckpointError("config.json: image_col_id is missing, but the processor asks for column tokens")
+                raise CheckpointError(
+                    "config.json: image_col_id is missing, but the processor asks for column tokens"
+                )
             row.append(tokens.col)
         self._image_ids = [tokens.start, *row * rows, tokens.end]
         self._image_token_ids = np.asarray(tokens.all)
@@ -132,14 +139,16 @@ class PromptBuilder:
         check_vocabulary(config, tokenizer)
 
     def build(self, instruction: str, normalized_state: np.ndarray, num_images: int, depth: bool) -> Prompt:
-        """`instruction` as given by the user; `normalized_state` float32 (D,) in the model's range. InputError for an
-        instruction that is empty or spells one of the model's control tokens."""
+        """`instruction` as given by the user; `normalized_state` float32 (D,) in the model's range.
+        InputError for an instruction that is empty or spells one of the model's control tokens."""
         task = self._task(instruction)
         head, tail = self._texts(task, num_images, depth)
         head_ids, tail_ids = self._pieces(head, tail)
         state = self._config.state_tokens
         bins = state_bins(normalized_state, state.count)
-        ids = np.concatenate([head_ids, [state.start], bins + state.first, [state.end], tail_ids]).astype(np.int64)
+        ids = np.concatenate([head_ids, [state.start], bins + state.first, [state.end], tail_ids]).astype(
+            np.int64
+        )
         text = f"{head}<state_start>{''.join(f'<state_{b}>' for b in bins)}<state_end>{tail}"
         return Prompt(text, ids, np.isin(ids, self._image_token_ids))
 
@@ -152,7 +161,9 @@ class PromptBuilder:
         for token in self._tokenizer.encode(task, add_special_tokens=False).ids:
             if token in self._added:
                 spelled = self._tokenizer.id_to_token(token)
-                raise InputError(f"instruction spells the model's control token {spelled!r}; say it in other words")
+                raise InputError(
+                    f"instruction spells the model's control token {spelled!r}; say it in other words"
+                )
         return task
 
     def _texts(self, task: str, num_images: int, depth: bool) -> tuple[str, str]:
@@ -166,9 +177,9 @@ class PromptBuilder:
         question, trigger = _ACTION_QUESTION, "<action_output>"
         if depth:
             question, trigger = _DEPTH_QUESTION, "<depth_output><action_output>"
-        head = f"{images}<|im_start|>user\nThe task is to {task}. The setup is {setup}. The current state of the robot is "
-        tail = f". The expected control mode is {control}. {question}<|im_end|>\n<|im_start|>assistant\n{trigger}"
-        return head, tail
+        head = f"The task is to {task}. The setup is {setup}. The current state of the robot is "
+        tail = f". The expected control mode is {control}. {question}"
+        return f"{images}<|im_start|>user\n{head}", f"{tail}<|im_end|>\n<|im_start|>assistant\n{trigger}"
 
     def _tokenize_pieces(self, head: str, tail: str) -> tuple[np.ndarray, np.ndarray]:
         placeholder = self._tokenizer.token_to_id(IMAGE_PLACEHOLDER)
@@ -188,8 +199,8 @@ def _wrapped(text: str, name: str, wanted: bool) -> str:
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """Loads tokenizer.json as data. tokenizer_config.json is not needed, so its form (a list or an object of extra
-    special tokens) does not matter."""
+    """Loads tokenizer.json as data. tokenizer_config.json is not needed, so its form (a list or an object of
+    extra special tokens) does not matter."""
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise CheckpointError(f"tokenizer.json is missing in {folder}")
@@ -200,7 +211,8 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 
 def check_vocabulary(config: ModelConfig, tokenizer: Tokenizer) -> None:
-    """CheckpointError unless the tokenizer gives every token this engine writes the id that config.json states."""
+    """CheckpointError unless the tokenizer gives every token this engine writes the id that config.json
+    states."""
     image, state = config.image_tokens, config.state_tokens
     wanted: dict[str, int | None] = {
         "<im_start>": image.start,
@@ -225,4 +237,6 @@ def check_vocabulary(config: ModelConfig, tokenizer: Tokenizer) -> None:
         found = tokenizer.token_to_id(token)
         if found is None or (token_id is not None and found != token_id):
             expected = "it" if token_id is None else f"id {token_id} (config.json)"
-            raise CheckpointError(f"tokenizer.json has {token!r} as {found}, expected {expected}; the files do not belong together")
+            raise CheckpointError(
+                f"tokenizer.json has {token!r} as {found}, expected {expected}; the files do not match"
+            )

@@ -1,10 +1,12 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""Which depth codes are generated anew, and why (spec section 6.3). Plain numpy; the decoding itself is engine.py's.
+"""Which depth codes are generated anew, and why (spec section 6.3). Plain numpy; the decoding itself is
+engine.py's.
 
-The reference rule reuses the code of every cell that looks as in the previous call's frame. It measures cosine
-similarity alone, so it has holes: brightness scales out of a cosine, a black cell counts as unchanged, and a change
-spread over many calls never passes the threshold between two of them. `BoundedPolicy` closes them by forcing a full pass.
+The reference rule reuses the code of every cell that looks as in the previous call's frame. It measures
+cosine similarity alone, so it has holes: brightness scales out of a cosine, a black cell counts as unchanged,
+and a change spread over many calls never passes the threshold between two of them. `BoundedPolicy` closes
+them by forcing a full pass.
 """
 
 from __future__ import annotations
@@ -56,7 +58,8 @@ def runs(refreshed: np.ndarray) -> list[tuple[int, int, bool]]:
 
 @dataclass(frozen=True)
 class Codes:
-    """The depth codes of one call: code, probability given when generated, and age in calls, each (cells,)."""
+    """The depth codes of one call: code, probability given when generated, and age in calls, each
+    (cells,)."""
 
     codes: np.ndarray
     probs: np.ndarray
@@ -76,8 +79,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Decision:
-    """`refreshed` bool (cells,): which codes to generate. `cause` says why all of them; empty for an adaptive pass.
-    `cells` is the main image as the rule saw it."""
+    """`refreshed` bool (cells,): which codes to generate. `cause` says why all of them; empty for an adaptive
+    pass. `cells` is the main image as the rule saw it."""
 
     refreshed: np.ndarray
     cause: str
@@ -85,7 +88,8 @@ class Decision:
 
 
 class ReferencePolicy:
-    """The reference rule alone: a full pass when nothing is cached, else the cells that changed since the last call."""
+    """The reference rule alone: a full pass when nothing is cached, else the cells that changed since the
+    last call."""
 
     def __init__(self, grid_side: int) -> None:
         self.side = grid_side
@@ -130,28 +134,30 @@ class Bounds:
 class BoundedPolicy(ReferencePolicy):
     """The reference rule, and a full pass wherever that rule would go on believing codes that no longer hold.
 
-    A full pass is what the first call of an episode does, so it stays inside what the model saw in training. It is forced,
-    in this order of precedence, by:
+    A full pass is what the first call of an episode does, so it stays inside what the model saw in training.
+    It is forced, in this order of precedence, by:
 
     * `first_call`, `reset`, `call_failed` (the last call ended in an error): nothing trustworthy is cached.
     * `norm_tag_changed`, `instruction_changed`, `camera_size_changed` (count, order or size of the images).
-    * `gap`: more than `max_gap` seconds (5) between the end of a call and the start of the next; in that time a scene
-      changes unseen.
-    * `main_image_black`, `main_image_saturated` (see images.image_fault), and `main_image_recovered` on the first good
-      frame after one: a black cell has no direction, so its cosine says nothing.
+    * `gap`: more than `max_gap` seconds (5) between the end of a call and the start of the next; in that time
+      a scene changes unseen.
+    * `main_image_black`, `main_image_saturated` (see images.image_fault), and `main_image_recovered` on the
+      first good frame after one: a black cell has no direction, so its cosine says nothing.
     * `full_refresh_every`: the last full pass is that many calls ago.
-    * `main_image_changed`: the view has moved on from the last full pass. Each cell is compared with its own content in the
-      frame its code was generated from (the frame of the last full pass, or of its own refresh since). It is *stale*
-      when the rule would reuse its code although a colour mean moved by more than `colour_step` levels or the similarity
-      fell below `stale_similarity`. The pass is forced when `stale_share` of the cells are stale at once, when any cell
-      has been stale for `stale_calls` calls running, or when `changed_share` of the cells are stale or due anyway.
+    * `main_image_changed`: the view has moved on from the last full pass. Each cell is compared with its own
+      content in the frame its code was generated from (the frame of the last full pass, or of its own refresh
+      since). It is *stale* when the rule would reuse its code although a colour mean moved by more than
+      `colour_step` levels or the similarity fell below `stale_similarity`. The pass is forced when
+      `stale_share` of the cells are stale at once, when any cell has been stale for `stale_calls` calls
+      running, or when `changed_share` of the cells are stale or due anyway.
 
-    Why these numbers. Colour means of a 32 x 32 cell hardly feel sensor noise (sigma 4 moves a mean by 0.13 levels), and 8
-    levels, 3 % of the range, lie above the flicker of an automatic exposure and below any change of light that matters:
-    a scene of medium brightness dimmed to 0.9 moves by 10 or more. 0.99 is a change 2.5 times as large as the rule's own
-    0.996, so cells that hover about the rule's threshold in noise are not called stale, while a drift passes it soon after.
-    Five stale cells in a hundred are a fade or a drift of the scene; one or two may be a flickering edge, hence ten calls
-    of patience. With half the cells new, a full pass costs at most twice as much and conditions every code on the scene.
+    Why these numbers. Colour means of a 32 x 32 cell hardly feel sensor noise (sigma 4 moves a mean by 0.13
+    levels), and 8 levels, 3 % of the range, lie above the flicker of an automatic exposure and below any
+    change of light that matters: a scene of medium brightness dimmed to 0.9 moves by 10 or more. 0.99 is a
+    change 2.5 times as large as the rule's own 0.996, so cells that hover about the rule's threshold in noise
+    are not called stale, while a drift passes it soon after. Five stale cells in a hundred are a fade or a
+    drift of the scene; one or two may be a flickering edge, hence ten calls of patience. With half the cells
+    new, a full pass costs at most twice as much and conditions every code on the scene.
 
     A frame identical to the last, byte for byte, is not a cause: a quiet simulator repeats itself.
     """
@@ -219,4 +225,3 @@ def _colour_means(cells: np.ndarray) -> np.ndarray:
 def make_policy(kind: str, grid_side: int, bounds: Bounds) -> ReferencePolicy:
     """`bounded` (ours) or `reference`."""
     return ReferencePolicy(grid_side) if kind == "reference" else BoundedPolicy(grid_side, bounds)
-

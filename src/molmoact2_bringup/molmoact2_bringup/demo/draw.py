@@ -1,0 +1,142 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures of one moment: camera images, depth codes by colour, and which cells were generated anew."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+BACKGROUND, PANEL, TEXT, FAINT = (18, 21, 27), (32, 37, 46), (235, 238, 242), (146, 155, 168)
+REFRESHED = (255, 140, 0)
+STATE_COLOURS = {
+    "disarmed": "#8a8f98",
+    "holding": "#4c8dd6",
+    "following": "#3fa45b",
+    "stopping": "#e0a526",
+    "fault": "#d64545",
+}
+CODES_TITLE = "relative depth codes, colour by code index"
+Size = tuple[int, int]
+
+
+@cache
+def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, as matplotlib ships it, so that the pictures look the same on every machine."""
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
+
+
+def clipped(text: str, face: ImageFont.FreeTypeFont, width: float) -> str:
+    """The text, cut with an ellipsis where it is wider than `width` pixels."""
+    if face.getlength(text) <= width:
+        return text
+    while text and face.getlength(text + "…") > width:
+        text = text[:-1]
+    return text.rstrip() + "…"
+
+
+def wrapped(text: str, face: ImageFont.FreeTypeFont, width: float, lines: int) -> list[str]:
+    """The text in at most `lines` lines; the last is cut with an ellipsis."""
+    words, out = text.split(), []
+    while words and len(out) < lines - 1:
+        line = words.pop(0)
+        while words and face.getlength(f"{line} {words[0]}") <= width:
+            line += " " + words.pop(0)
+        out.append(clipped(line, face, width))
+    return [*out, clipped(" ".join(words), face, width)] if words else out
+
+
+def colours(codes: np.ndarray, top: int) -> np.ndarray:
+    """RGB uint8 of each code, on a perceptual scale from 0 to `top`."""
+    scaled = np.asarray(codes, dtype=np.float64) / max(top, 1)
+    return (matplotlib.colormaps["viridis"](scaled)[..., :3] * 255).round().astype(np.uint8)
+
+
+def picture(image: np.ndarray | None, size: Size, note: str = "no image yet") -> Image.Image:
+    """A camera image fitted into a panel with its aspect kept; the note on an empty panel where there is none."""
+    panel = Image.new("RGB", size, PANEL)
+    if image is None:
+        face = font(15)
+        text = clipped(note, face, size[0] - 20)
+        ImageDraw.Draw(panel).text((size[0] / 2, size[1] / 2), text, FAINT, face, anchor="mm")
+        return panel
+    fitted, place = _fit(image, size)
+    panel.paste(fitted, place)
+    return panel
+
+
+def _fit(image: np.ndarray, size: Size) -> tuple[Image.Image, tuple[int, int]]:
+    height, width = image.shape[:2]
+    scale = min(size[0] / width, size[1] / height)
+    fitted = Image.fromarray(image).resize((round(width * scale), round(height * scale)), Image.Resampling.BILINEAR)
+    return fitted, ((size[0] - fitted.width) // 2, (size[1] - fitted.height) // 2)
+
+
+def depth_codes(trace: Any, size: Size, top: int) -> Image.Image:
+    """The depth codes of a trace as a grid of colours with the code in each cell; `top` is the largest code shown."""
+    rows, cols = int(trace.grid_rows), int(trace.grid_cols)
+    if not rows * cols or len(trace.codes) != rows * cols:
+        return picture(None, size, "no depth codes in this trace")
+    codes = np.asarray(trace.codes).reshape(rows, cols)
+    shades = colours(codes, top)
+    panel = Image.new("RGB", size, PANEL)
+    draw = ImageDraw.Draw(panel)
+    face = font(_cell_font(size, rows, cols))
+    for (left, upper, right, lower), row, col in _cells((0, 0), size, rows, cols):
+        shade = shades[row, col]
+        draw.rectangle((left, upper, right - 1, lower - 1), tuple(int(v) for v in shade))
+        ink = (0, 0, 0) if shade @ (0.299, 0.587, 0.114) > 120 else (255, 255, 255)
+        draw.text(((left + right) / 2, (upper + lower) / 2), str(codes[row, col]), ink, face, anchor="mm")
+    return panel
+
+
+def refreshed_cells(image: np.ndarray | None, trace: Any, size: Size) -> Image.Image:
+    """The image an inference saw under the grid: cells generated anew are tinted, the others show their age."""
+    if image is None:
+        return picture(None, size, "the image of this inference was not recorded")
+    panel = picture(image, size)
+    rows, cols = int(trace.grid_rows), int(trace.grid_cols)
+    if not rows * cols or len(trace.refreshed) != rows * cols:
+        return panel
+    refreshed = np.asarray(trace.refreshed, dtype=bool).reshape(rows, cols)
+    ages = np.asarray(trace.cell_ages).reshape(rows, cols) if len(trace.cell_ages) == rows * cols else None
+    fitted, place = _fit(image, size)
+    over = Image.new("RGBA", size, (0, 0, 0, 0))
+    draw = ImageDraw.Draw(over)
+    face = font(_cell_font(size, rows, cols))
+    for box, row, col in _cells(place, fitted.size, rows, cols):
+        if refreshed[row, col]:
+            draw.rectangle(box, (*REFRESHED, 110), (*REFRESHED, 255))
+        else:
+            draw.rectangle(box, None, (255, 255, 255, 60))
+    for (left, upper, right, lower), row, col in _cells(place, fitted.size, rows, cols):
+        if ages is not None and not refreshed[row, col]:
+            middle = ((left + right) / 2, (upper + lower) / 2)
+            draw.text(
+                middle, str(ages[row, col]), (255, 255, 255, 255), face, anchor="mm",
+                stroke_width=2, stroke_fill=(0, 0, 0, 170),
+            )
+    return Image.alpha_composite(panel.convert("RGBA"), over).convert("RGB")
+
+
+def _cell_font(size: Size, rows: int, cols: int) -> int:
+    return max(7, int(min(size[0] / cols / 2.6, size[1] / rows / 2.0)))
+
+
+def _cells(place: tuple[int, int], size: Size, rows: int, cols: int):
+    for row in range(rows):
+        for col in range(cols):
+            left, right = (place[0] + round(size[0] * c / cols) for c in (col, col + 1))
+            upper, lower = (place[1] + round(size[1] * r / rows) for r in (row, row + 1))
+            yield (left, upper, right, lower), row, col
+
+
+def code_scale(size: Size, top: int) -> Image.Image:
+    """The colour scale of the codes, from 0 to `top`, without labels."""
+    return Image.fromarray(colours(np.linspace(0, top, size[0])[None, :], top)).resize(size)

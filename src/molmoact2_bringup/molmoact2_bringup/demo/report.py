@@ -1,0 +1,137 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""Makes the report of a run from its bag alone: video, plots, summary, and a page that shows them."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from molmoact2_contract import Contract
+
+from .bag import Bag
+from .plots import write_depth, write_joints
+from .run import read_run
+from .summary import Summary, summarise
+from .video import write_video
+
+Progress = Callable[[str, float], None]
+UNITS = "Times in s, rates in Hz, ratios 0 to 1; joints in rad, grippers 0 (closed) to 1 (open)."
+
+
+def make_report(bag: Path, contract: Contract, out: Path, progress: Progress | None = None) -> Summary:
+    """Writes demo.mp4, joints.png, depth.png, summary.json, summary.md and index.html into a folder.
+
+    bag: a rosbag2 folder or .mcap file. out: made where it is missing; files of these names are replaced.
+    progress: called with the name of a stage and how much of it is done, 0 .. 1.
+    Errors: BagError for a bag that cannot be read or is empty. What a readable bag lacks is a null in the summary,
+    with the reason, and no error.
+    """
+    say = progress or (lambda stage, done: None)
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    with Bag(bag) as opened:
+        say("reading", 0.0)
+        run = read_run(opened, contract)
+        say("reading", 1.0)
+        summary = summarise(run)
+        say("plots", 0.0)
+        write_joints(run, out / "joints.png")
+        summary.files["joints"] = out / "joints.png"
+        say("plots", 0.5)
+        (out / "depth.png").unlink(missing_ok=True)
+        absent = write_depth(opened, run, out / "depth.png")
+        if absent:
+            summary.missing["depth.png"] = absent
+        else:
+            summary.files["depth"] = out / "depth.png"
+        say("plots", 1.0)
+        write_video(opened, run, out / "demo.mp4", lambda done: say("video", done))
+        summary.files["video"] = out / "demo.mp4"
+    _write_texts(summary, out)
+    return summary
+
+
+def _write_texts(summary: Summary, out: Path) -> None:
+    for kind, name, text in (
+        ("summary", "summary.json", summary.as_json()),
+        ("summary_text", "summary.md", _markdown(summary)),
+        ("page", "index.html", _page(summary)),
+    ):
+        (out / name).write_text(text, encoding="utf-8")
+        summary.files[kind] = out / name
+
+
+def headline(summary: Summary) -> list[str]:
+    """The few sentences that say how a run went. Only what is known is said."""
+    figures = summary.figures
+    lines = [f"{figures['time_covered']:.1f} s recorded"]
+    if figures["chunks"]:
+        lines.append(f"{figures['chunks']['published']} chunks from {figures['chunks']['inferences']} inferences")
+    if figures["latency"]:
+        lines.append(f"latency p50 {figures['latency']['p50']:.3f} s, p95 {figures['latency']['p95']:.3f} s")
+    if figures["depth"]["refresh_ratio_of_adaptive_calls"] is not None:
+        lines.append(f"adaptive depth generated {figures['depth']['refresh_ratio_of_adaptive_calls']:.1%} of the cells anew")
+    for arm, parts in figures["controllers"].items():
+        if parts["chunks"]:
+            lines.append(f"{arm}: {parts['chunks']['accepted']} chunks accepted, {parts['chunks']['refused']} refused")
+        if parts["seam_jumps"]:
+            lines.append(f"{arm}: largest seam jump {parts['seam_jumps']['max']:.3g}")
+        if parts["ticks"]:
+            lines.append(f"{arm}: {parts['ticks']['late']} of {parts['ticks']['count']} ticks late")
+        lines += [f"{arm}: FAULT {fault['fault']} at {fault['time']:.1f} s: {fault['text']}" for fault in parts["faults"] or []]
+    return lines
+
+
+def _rows(figures: dict[str, Any], missing: dict[str, str], path: str = "") -> Iterator[tuple[str, str]]:
+    """(name, value as text) of every figure, nested names joined by dots."""
+    for key, value in figures.items():
+        name = f"{path}.{key}" if path else key
+        if isinstance(value, dict) and value:
+            yield from _rows(value, missing, name)
+        elif value is None:
+            yield name, f"not known: {missing[name]}"
+        elif value in ({}, []):
+            yield name, "none"
+        else:
+            yield name, value if isinstance(value, str) else json.dumps(value)
+
+
+def _markdown(summary: Summary) -> str:
+    lines = ["# Summary of the run", "", *(f"* {line}" for line in headline(summary)), "", UNITS, ""]
+    lines += ["| figure | value |", "|---|---|"]
+    lines += [f"| {name} | {value.replace('|', chr(92) + '|')} |" for name, value in _rows(summary.figures, summary.missing)]
+    return "\n".join(lines) + "\n"
+
+
+STYLE = """body { font: 16px/1.5 system-ui, sans-serif; max-width: 1280px; margin: 2em auto; padding: 0 1em; color: #20242b }
+video, img { width: 100%; border-radius: 6px } h2 { margin-top: 2em }
+table { border-collapse: collapse } td { padding: .15em 1em .15em 0; border-bottom: 1px solid #e3e5e8; vertical-align: top }
+td:first-child { color: #555b63; white-space: nowrap }"""
+
+
+def _page(summary: Summary) -> str:
+    rows = "\n".join(
+        f"<tr><td>{html.escape(name)}</td><td>{html.escape(value)}</td></tr>"
+        for name, value in _rows(summary.figures, summary.missing)
+    )
+    depth = (
+        '<img src="depth.png" alt="depth codes and refreshed cells at some moments">'
+        if "depth" in summary.files
+        else f"<p>No picture: {html.escape(summary.missing['depth.png'])}.</p>"
+    )
+    said = "".join(f"<li>{html.escape(line)}</li>" for line in headline(summary))
+    return f"""<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>MolmoAct2: a recorded run</title><style>{STYLE}</style>
+<h1>A recorded run</h1>
+<ul>{said}</ul>
+<video src="demo.mp4" controls muted></video>
+<h2>Joints</h2><img src="joints.png" alt="planned, commanded and measured joints over time">
+<h2>Depth reasoning</h2>{depth}
+<h2>Figures</h2><p>{UNITS}</p>
+<table>{rows}</table>
+</html>
+"""

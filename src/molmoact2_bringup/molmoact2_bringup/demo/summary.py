@@ -1,0 +1,283 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""The figures of a recorded run. A figure that the bag cannot give is None, and `missing` says why."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .bag import stamp_ns
+from .run import CHUNKS, POLICY, TRACES, Run, Timed, resolved
+
+
+@dataclass
+class Summary:
+    """Figures by name, the reasons for those that are None, and the files of the report by kind."""
+
+    figures: dict[str, Any] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    files: dict[str, Path] = field(default_factory=dict)
+
+    def as_json(self) -> str:
+        """Text of summary.json."""
+        return json.dumps({**self.figures, "missing": self.missing}, indent=2) + "\n"
+
+
+class _Absent(Exception):
+    """A figure cannot be given; the text is the reason."""
+
+
+def summarise(run: Run) -> Summary:
+    """All figures of a run. Times in seconds, rates in Hz, ratios 0 .. 1; joints in the units of ROS."""
+    summary = Summary()
+    parts: dict[str, Callable[[], Any]] = {
+        "time_covered": lambda: round(run.duration, 3),
+        "policy": lambda: _policy(run),
+        "chunks": lambda: _chunks(run),
+        "latency": lambda: _latency(run),
+        "stages": lambda: _stages(run),
+        "depth.modes": lambda: _modes(run),
+        "depth.causes": lambda: _causes(run),
+        "depth.refresh_ratio": lambda: _refresh_ratio(run, None),
+        "depth.refresh_ratio_of_adaptive_calls": lambda: _refresh_ratio(run, "adaptive"),
+        "depth.decoder_steps": lambda: _decoder_steps(run, None),
+        "depth.decoder_steps_of_adaptive_calls": lambda: _decoder_steps(run, "adaptive"),
+    }
+    for arm, statuses in run.controllers.items():
+        for name, of in _CONTROLLER_PARTS.items():
+            parts[f"controllers.{arm}.{name}"] = lambda of=of, arm=arm, statuses=statuses: of(run, arm, statuses)
+    for camera in run.contract.cameras.values():
+        parts[f"cameras.{camera.name}"] = lambda camera=camera: _camera(run, camera.name, resolved(camera.topic))
+    parts["messages"] = lambda: dict(sorted(run.counts.items()))
+    parts["dropped_by_recorder"] = lambda: _dropped(run)
+    for name, of in parts.items():
+        try:
+            value = of()
+        except _Absent as absent:
+            value, summary.missing[name] = None, str(absent)
+        _place(summary.figures, name, value)
+    return summary
+
+
+def _place(figures: dict[str, Any], name: str, value: Any) -> None:
+    *path, last = name.split(".")
+    for step in path:
+        figures = figures.setdefault(step, {})
+    figures[last] = value
+
+
+def _need(messages: list[Timed], topic: str) -> list[Timed]:
+    if not messages:
+        raise _Absent(f"no message on {topic}")
+    return messages
+
+
+def _spread(values: Iterable[float]) -> dict[str, float | int]:
+    """count, p50, p95 and max; the p95 of few values is interpolated."""
+    array = np.asarray(list(values), dtype=np.float64)
+    p50, p95 = np.percentile(array, [50, 95])
+    return {"count": len(array), "p50": _short(p50), "p95": _short(p95), "max": _short(array.max())}
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def _policy(run: Run) -> dict[str, Any]:
+    last = _need(run.policy, POLICY)[-1].message
+    return {
+        "checkpoint": Path(last.checkpoint).name,
+        "norm_tag": last.norm_tag,
+        "instruction": last.instruction,
+        "unusable_observations": {r: int(n) for r, n in zip(last.drop_reasons, last.drop_counts, strict=True)},
+    }
+
+
+def _chunks(run: Run) -> dict[str, Any]:
+    _need(run.chunks + run.traces, f"{CHUNKS} and {TRACES}")
+    ids = {(c.message.episode_id, int(c.message.chunk_id)) for c in run.chunks}
+    announced = {(t.message.episode_id, int(t.message.chunk_id)) for t in run.traces if t.message.chunk_id}
+    withheld = Counter(t.message.withheld for t in run.traces if t.message.withheld)
+    return {
+        "inferences": len(run.traces),
+        "published": len(ids),
+        "withheld": dict(withheld.most_common()),
+        "named_in_traces_but_not_recorded": len(announced - ids),
+    }
+
+
+def _latency(run: Run) -> dict[str, Any]:
+    """From the capture of the main image to the reception of the chunk, which is when a controller gets it."""
+    waits = [(c.receive_ns - stamp_ns(c.message.header.stamp)) / 1e9 for c in _need(run.chunks, CHUNKS)]
+    return _spread(waits)
+
+
+def _stages(run: Run) -> dict[str, Any]:
+    stages: dict[str, list[float]] = {}
+    for trace in _need(run.traces, TRACES):
+        for timing in trace.message.timings:
+            stages.setdefault(timing.stage, []).append(float(timing.seconds))
+    if not stages:
+        raise _Absent("the traces carry no timings")
+    return {stage: _spread(values) for stage, values in stages.items()}
+
+
+def _modes(run: Run) -> dict[str, int]:
+    modes = Counter(run.names.depth_mode[t.message.depth_mode] for t in _need(run.traces, TRACES))
+    return dict(modes.most_common())
+
+
+def _causes(run: Run) -> dict[str, int]:
+    return dict(Counter(t.message.cause for t in _need(run.traces, TRACES) if t.message.cause).most_common())
+
+
+def _with_depth(run: Run, mode: str | None) -> list[Any]:
+    """The traces that carry depth codes: all, or those of one mode. Never empty."""
+    traces = [t.message for t in _need(run.traces, TRACES) if len(t.message.codes)]
+    if not traces:
+        raise _Absent("depth was off: no trace carries depth codes")
+    chosen = [m for m in traces if mode is None or run.names.depth_mode[m.depth_mode] == mode]
+    if not chosen:
+        raise _Absent(f"no inference ran in depth mode {mode!r}")
+    return chosen
+
+
+def _refresh_ratio(run: Run, mode: str | None) -> float:
+    traces = _with_depth(run, mode)
+    return sum(int(np.sum(m.refreshed)) for m in traces) / sum(len(m.refreshed) for m in traces)
+
+
+def _decoder_steps(run: Run, mode: str | None) -> dict[str, float | int]:
+    return _spread(m.decoder_steps for m in _with_depth(run, mode))
+
+
+def _growth(values: Iterable[int]) -> int:
+    """How much a counter grew; one that falls was restarted, and counts from zero again."""
+    values = [int(v) for v in values]
+    return sum(b - a if b >= a else b for a, b in zip(values, values[1:], strict=False))
+
+
+def _acceptance(run: Run, arm: str, statuses: list[Timed]) -> dict[str, Any]:
+    messages = [s.message for s in _need(statuses, f"/{arm}/status")]
+    refused: Counter[str] = Counter()
+    for before, after in zip(messages, messages[1:], strict=False):
+        grown = _growth([before.refused_chunks, after.refused_chunks])
+        if grown:
+            refused[run.names.refusal.get(after.last_refusal, f"code {after.last_refusal}")] += 1
+            # A status tells only the last refusal; of those between two statuses the reason is not recorded.
+            refused["reason not recorded"] += grown - 1
+    return {
+        "accepted": _growth(m.accepted_chunks for m in messages),
+        "refused": _growth(m.refused_chunks for m in messages),
+        "refused_by_reason": {k: n for k, n in refused.most_common() if n},
+    }
+
+
+def acceptances(statuses: list[Timed]) -> list[Timed]:
+    """The first status of each chunk that was followed; its stamp is the acceptance, to within the status rate."""
+    seen: set[tuple[str, int]] = set()
+    firsts = []
+    for status in statuses:
+        key = (status.message.episode_id, int(status.message.chunk_id))
+        if key[1] and key not in seen:
+            seen.add(key)
+            firsts.append(status)
+    return firsts
+
+
+def _seams(run: Run, arm: str, statuses: list[Timed]) -> dict[str, Any]:
+    firsts = acceptances(_need(statuses, f"/{arm}/status"))
+    if not firsts:
+        raise _Absent(f"no status on /{arm}/status names a chunk: none was followed")
+    return _spread(s.message.seam_jump for s in firsts)
+
+
+def _ticks(run: Run, arm: str, statuses: list[Timed]) -> dict[str, Any]:
+    messages = [s.message for s in _need(statuses, f"/{arm}/status")]
+    if len(messages) < 2:
+        raise _Absent(f"only one message on /{arm}/status: no tick was counted between two")
+    return {"count": _growth(m.ticks for m in messages), "late": _growth(m.missed_ticks for m in messages)}
+
+
+def state_spans(run: Run, statuses: list[Timed]) -> list[tuple[str, int, int]]:
+    """(state, from, until) [ns], from the first status to the end of the run; neighbours of one state are joined."""
+    spans: list[tuple[str, int, int]] = []
+    times = [max(run.start_ns, stamp_ns(s.message.header.stamp)) for s in statuses] + [run.end_ns]
+    for status, start, end in zip(statuses, times, times[1:], strict=False):
+        name = run.names.state[status.message.state]
+        if spans and spans[-1][0] == name:
+            spans[-1] = (name, spans[-1][1], end)
+        else:
+            spans.append((name, start, end))
+    return spans
+
+
+def _states(run: Run, arm: str, statuses: list[Timed]) -> dict[str, Any]:
+    spans = state_spans(run, _need(statuses, f"/{arm}/status"))
+    total = sum(end - start for _, start, end in spans)
+    if total <= 0:
+        raise _Absent(f"the statuses on /{arm}/status cover no time")
+    times: Counter[str] = Counter()
+    for name, start, end in spans:
+        times[name] += end - start
+    return {name: round(time / total, 4) for name, time in times.most_common()}
+
+
+def _motion(run: Run, arm: str, statuses: list[Timed]) -> dict[str, Any]:
+    messages = [s.message for s in _need(statuses, f"/{arm}/status")]
+    following = [m for m in messages if run.names.state[m.state] == "following"]
+    if not following:
+        raise _Absent(f"the arm {arm!r} never followed a chunk")
+    worst = max(following, key=lambda m: m.tracking_error)
+    return {
+        "tracking_error_max": _short(worst.tracking_error),
+        "tracking_error_joint": worst.tracking_joint,
+        "path_rate_min": _short(min(m.path_rate for m in following)),
+        "path_lag_max": _short(max(m.path_lag for m in following)),
+    }
+
+
+def _faults(run: Run, arm: str, statuses: list[Timed]) -> list[dict[str, Any]]:
+    faults, before = [], 0
+    for status in _need(statuses, f"/{arm}/status"):
+        code = status.message.fault_code
+        if code and code != before:
+            time = round(run.seconds(stamp_ns(status.message.header.stamp)), 3)
+            name = run.names.fault.get(code, f"code {code}")
+            faults.append({"time": time, "fault": name, "text": status.message.fault_text})
+        before = code
+    return faults
+
+
+_CONTROLLER_PARTS: dict[str, Callable[[Run, str, list[Timed]], Any]] = {
+    "chunks": _acceptance,
+    "seam_jumps": _seams,
+    "ticks": _ticks,
+    "states": _states,
+    "motion": _motion,
+    "faults": _faults,
+}
+
+
+def _camera(run: Run, name: str, topic: str) -> dict[str, Any]:
+    """Real rate by capture stamps, and the longest time between two images."""
+    stamps = np.sort(np.asarray(run.image_stamps[name], dtype=np.int64))
+    if len(stamps) < 2:
+        raise _Absent(f"{len(stamps) or 'no'} message{'s' * (len(stamps) != 1)} on {topic}: a rate needs two")
+    if stamps[-1] == stamps[0]:
+        raise _Absent(f"all images on {topic} carry the same stamp")
+    rate = (len(stamps) - 1) * 1e9 / (stamps[-1] - stamps[0])
+    return {"images": len(stamps), "rate": _short(rate), "longest_gap": _short(np.diff(stamps).max() / 1e9)}
+
+
+def _dropped(run: Run) -> dict[str, Any]:
+    if run.dropped is None:
+        raise _Absent("the bag does not say; it was written by another recorder, or cut off")
+    return {"total": sum(run.dropped.values()), "by_topic": {t: n for t, n in sorted(run.dropped.items()) if n}}

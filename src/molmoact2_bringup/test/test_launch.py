@@ -1,0 +1,100 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""`ros2 launch` and `molmoact2 up` start the same. Needs launch and launch_ros, which only a ROS distribution brings."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import rclpy
+from lifecycle_msgs.msg import State
+from lifecycle_msgs.srv import GetState
+from molmoact2_contract import load_system
+from rclpy.parameter import parameter_value_to_python
+from rcl_interfaces.srv import GetParameters
+
+pytest.importorskip("launch_ros")
+
+ROOT = Path(__file__).resolve().parents[3]
+LAUNCH = """
+import sys
+from launch import LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch import LaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+service = LaunchService(argv=[])
+source = PythonLaunchDescriptionSource(sys.argv[1])
+service.include_launch_description(
+    LaunchDescription([IncludeLaunchDescription(source, launch_arguments={"system": sys.argv[2]}.items())])
+)
+sys.exit(service.run())
+"""
+
+
+@pytest.fixture(params=["launch", "up"])
+def running(request, monkeypatch):
+    monkeypatch.setenv("ROS_DOMAIN_ID", "91" if request.param == "launch" else "92")
+    command = {
+        "launch": [sys.executable, "-c", LAUNCH, str(ROOT / "launch/system.launch.py"), "so101_sim"],
+        "up": ["molmoact2", "up", "so101_sim"],
+    }[request.param]
+    process = subprocess.Popen(command, env=os.environ, start_new_session=True)
+    rclpy.init()
+    node = rclpy.create_node("launch_test")
+    yield process, node
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+    node.destroy_node()
+    rclpy.shutdown()
+
+
+def call(node, process, kind, name, request):
+    client = node.create_client(kind, name)
+    deadline = time.monotonic() + 120
+    while not client.wait_for_service(0.5):
+        assert process.poll() is None, "the system ended"
+        assert time.monotonic() < deadline, f"{name} did not appear"
+    future = client.call_async(request)
+    rclpy.spin_until_future_complete(node, future, timeout_sec=60)
+    assert future.done(), f"{name} did not answer"
+    node.destroy_client(client)
+    return future.result()
+
+
+def test_every_process_has_the_parameters_of_the_system_file_and_the_policy_is_active(running):
+    process, node = running
+    system = load_system("so101_sim")
+    for part in system.processes:
+        names = sorted(part.parameters)
+        answer = call(node, process, GetParameters, f"{part.name}/get_parameters", GetParameters.Request(names=names))
+        assert {n: parameter_value_to_python(v) for n, v in zip(names, answer.values, strict=True)} == part.parameters
+    deadline = time.monotonic() + 120
+    while True:
+        state = call(node, process, GetState, "policy/get_state", GetState.Request()).current_state.id
+        if state == State.PRIMARY_STATE_ACTIVE:
+            break
+        assert process.poll() is None and time.monotonic() < deadline, f"policy is in state {state}"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+
+
+def test_when_the_policy_is_killed_the_whole_system_ends(running):
+    process, node = running
+    call(node, process, GetState, "policy/get_state", GetState.Request())
+    subprocess.run(["pkill", "-KILL", "-g", str(_group_of(process, "policy"))], check=True)
+    assert process.wait(60) is not None
+
+
+def _group_of(process: subprocess.Popen, node_name: str) -> int:
+    """Process group of the child that runs a node: found by its command line below our own process."""
+    out = subprocess.run(["ps", "-e", "-o", "pid=,ppid=,pgid=,args="], capture_output=True, text=True, check=True).stdout
+    for line in out.splitlines():
+        pid, parent, group, arguments = line.split(None, 3)
+        if int(parent) == process.pid and f"__node:={node_name}" in arguments:
+            return int(pid) if int(group) == process.pid else int(group)
+    raise AssertionError(f"no child of {process.pid} runs {node_name}")

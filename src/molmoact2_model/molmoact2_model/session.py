@@ -1,0 +1,345 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""One session: checks a request, runs the engine, keeps the depth cache, and records what happened."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from .engine import DepthOutcome, Engine
+from .errors import InputError, ModelError, UnsupportedError
+from .fast import FastTokenizer, action_bins
+from .images import check_images
+from .normalization import TagStats
+from .processing import Prompt, PromptBuilder
+from .think import Bounds, Codes, Decision, Request, make_policy
+
+MAX_NUM_STEPS = 1000
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What the model saw and decided in one call. The arrays over depth cells are empty where depth is
+    off."""
+
+    prompt: str  # each image shown as its placeholder
+    input_ids: (
+        np.ndarray
+    )  # int64 (S,): what the actions are conditioned on; the prompt, and the depth tokens if any
+    generated_token_ids: np.ndarray  # int64: depth tokens with start and end, then discrete action tokens
+    depth_codes: np.ndarray  # int64 (cells,), row-major, top left first
+    refreshed: np.ndarray  # bool (cells,): generated in this call
+    cell_ages: np.ndarray  # int64 (cells,): how many calls ago the code was generated; 0 where refreshed
+    code_probs: (
+        np.ndarray
+    )  # float32 (cells,): probability over the codebook in the call that generated the code
+    depth_mode: str  # "off", "full", "adaptive", or "forced": an adaptive session made a full pass
+    cause: str  # of a forced pass, e.g. "first_call"; else empty
+    decoder_steps: int  # language-model forwards after prefill, start and end included
+    reused_runs: int  # runs of reused codes, each replayed in one forward
+    seed: int | None  # of the flow's noise; None where noise was given or none is used
+    timings: dict[str, float]  # stage -> seconds; "total" is the whole call
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class InferenceResult:
+    """`actions`: float32 (n_action_steps, D), un-normalised, in the checkpoint's own frame and units."""
+
+    actions: np.ndarray
+    trace: Trace
+
+
+class Session:
+    """One stream of calls with a memory: the depth cache. One call at a time; calls from other threads
+    wait."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        prompts: PromptBuilder,
+        tag: TagStats,
+        depth: str,
+        fast: FastTokenizer | None,
+        cache_policy: str,
+        bounds: Bounds,
+        clock: Callable[[], float],
+    ) -> None:
+        self._engine, self._prompts, self._tag, self._fast, self._clock = engine, prompts, tag, fast, clock
+        self._depth = depth
+        self._config = engine.network.config
+        self._cache = None
+        if depth == "adaptive" and self._config.depth is not None:
+            self._cache = make_policy(cache_policy, self._config.depth.grid[0], bounds)
+        self._lock = threading.Lock()
+
+    @property
+    def norm_tag(self) -> str:
+        return self._tag.tag
+
+    @property
+    def horizon(self) -> int:
+        """Waypoints the flow produces; `noise` has as many rows."""
+        return self._tag.horizon
+
+    def reset(self) -> None:
+        """Begins a new episode: the depth cache is forgotten, the next adaptive call makes a full pass."""
+        with self._lock:
+            if self._cache is not None:
+                self._cache.forget("reset")
+
+    def infer(
+        self,
+        images: Sequence[np.ndarray],
+        state: np.ndarray,
+        instruction: str,
+        *,
+        num_steps: int | None = None,
+        n_action_steps: int | None = None,
+        noise: np.ndarray | None = None,
+        seed: int | None = None,
+        prefix: np.ndarray | None = None,
+        frozen: int = 0,
+    ) -> InferenceResult:
+        """Images, state and instruction -> one action chunk and its trace.
+
+        images: uint8 (H, W, 3) RGB, in the tag's camera order; the first is the main image, the only one
+        depth is about. state: (D,) numbers in the checkpoint's frame. num_steps: flow steps (config's where
+        None). n_action_steps: how many waypoints to return (the tag's where None). noise: float32 (horizon,
+        max_action_dim), the start of the flow; else drawn from `seed` on the CPU in float32; else from a
+        fresh seed, which the trace records. Raises InputError for what it refuses, and ModelError where the
+        model's own output cannot be used.
+        """
+        if prefix is not None or frozen != 0:
+            raise UnsupportedError(
+                "prefix and frozen (real-time chunking) are not built yet; leave them at None and 0"
+            )
+        request = self._checked(images, state, num_steps, n_action_steps, noise, seed)
+        with self._lock:
+            try:
+                return self._infer(request, instruction)
+            except Exception:
+                if self._cache is not None:
+                    self._cache.forget("call_failed")
+                raise
+
+    # --- one call -----------------------------------------------------------------------------------------
+    def _infer(self, request: _Checked, instruction: str) -> InferenceResult:
+        watch = _Stopwatch(self._engine.network.device)
+        prompt = self._prompts.build(
+            instruction, self._tag.state.normalize(request.state), len(request.images), self._depth != "off"
+        )
+        watch.lap("preprocess")
+        self._engine.see(request.images)
+        watch.lap("vision")
+        discrete_horizon = self._tag.horizon if self._fast else 0
+        self._engine.prefill(prompt, self._engine.room(self._depth != "off", discrete_horizon))
+        watch.lap("prefill")
+        seen = self._think(request, instruction)
+        if seen is not None:
+            watch.lap("depth")
+        input_ids, action_ids = self._engine.ids, []
+        if self._fast is None:
+            normalized = self._engine.flow(request.noise, self._tag.action.dim, request.num_steps)
+            watch.lap("expert")
+        else:
+            action_ids, normalized = self._discrete(seen)
+            watch.lap("discrete")
+        start = self._config.n_obs_steps - 1
+        actions = self._tag.action.unnormalize(normalized[start : start + request.n_action_steps])
+        if not np.isfinite(actions).all():
+            raise ModelError("the model produced actions that are not finite; nothing was returned")
+        if seen is not None and self._cache is not None:
+            self._cache.commit(seen.request, seen.decision, seen.codes, self._clock())
+        watch.lap("post")
+        trace = self._trace(prompt, input_ids, action_ids, seen, request, watch.done())
+        return InferenceResult(actions, trace)
+
+    def _think(self, checked: _Checked, instruction: str) -> _Seen | None:
+        depth = self._config.depth
+        if self._depth == "off" or depth is None:
+            return None
+        request = Request(
+            main_image=checked.images[0].copy(),
+            image_shapes=tuple(image.shape for image in checked.images),
+            instruction=instruction,
+            norm_tag=self._tag.tag,
+            now=self._clock(),
+        )
+        known = None
+        if self._cache is None:
+            decision = Decision(np.ones(depth.num_codes, bool), "", np.empty(0))
+        else:
+            decision, known = self._cache.decide(request), self._cache.codes
+        outcome = self._engine.depth(decision.refreshed, None if known is None else known.codes)
+        return _Seen(request, decision, outcome, _merged(outcome, decision.refreshed, known))
+
+    def _discrete(self, seen: _Seen | None) -> tuple[list[int], np.ndarray]:
+        tokens = self._config.action_tokens
+        assert tokens is not None and self._fast is not None
+        limit = self._engine.room(False, self._tag.horizon)
+        generated = self._engine.generate(self._config.eos_token_id, limit)
+        all_generated = (seen.outcome.token_ids if seen else []) + generated
+        bins = action_bins(all_generated, tokens.start, tokens.end, tokens.first, tokens.count)
+        if not bins:
+            raise ModelError("the model generated no action tokens between <action_start> and <action_end>")
+        return generated, self._fast.decode(bins, self._tag.horizon, self._tag.action.dim)
+
+    def _trace(
+        self,
+        prompt: Prompt,
+        input_ids: np.ndarray,
+        action_ids: list[int],
+        seen: _Seen | None,
+        request: _Checked,
+        timings: dict[str, float],
+    ) -> Trace:
+        none = np.empty(0)
+        codes = (
+            seen.codes
+            if seen
+            else Codes(none.astype(np.int64), none.astype(np.float32), none.astype(np.int64))
+        )
+        mode = self._depth
+        if seen is not None and self._cache is not None and seen.decision.cause:
+            mode = "forced"
+        return Trace(
+            prompt=prompt.text,
+            input_ids=input_ids,
+            generated_token_ids=np.asarray(
+                (seen.outcome.token_ids if seen else []) + action_ids, dtype=np.int64
+            ),
+            depth_codes=codes.codes,
+            refreshed=seen.decision.refreshed if seen else none.astype(bool),
+            cell_ages=codes.ages,
+            code_probs=codes.probs,
+            depth_mode=mode,
+            cause=seen.decision.cause if seen else "",
+            decoder_steps=self._engine.steps,
+            reused_runs=seen.outcome.reused_runs if seen else 0,
+            seed=request.seed,
+            timings=timings,
+            warnings=self._warnings(len(request.images)),
+        )
+
+    def _warnings(self, num_images: int) -> tuple[str, ...]:
+        keys = self._tag.camera_keys
+        if not keys or len(keys) == num_images:
+            return ()
+        return (f"{num_images} images were given; norm tag {self._tag.tag!r} has {len(keys)}: {list(keys)}",)
+
+    # --- checks -------------------------------------------------------------------------------------------
+    def _checked(
+        self,
+        images: Sequence[np.ndarray],
+        state: np.ndarray,
+        num_steps: int | None,
+        n_action_steps: int | None,
+        noise: np.ndarray | None,
+        seed: int | None,
+    ) -> _Checked:
+        steps = _count("num_steps", num_steps, self._config.flow.num_steps, MAX_NUM_STEPS)
+        limit = self._tag.horizon - self._config.n_obs_steps + 1
+        waypoints = _count("n_action_steps", n_action_steps, self._tag.n_action_steps, limit)
+        noise, seed = self._noise(noise, seed)
+        return _Checked(check_images(images), self._state(state), steps, waypoints, noise, seed)
+
+    def _state(self, state: np.ndarray) -> np.ndarray:
+        try:
+            values = np.array(state, dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"state is not a vector of numbers: {error}") from None
+        wanted = self._tag.state.dim
+        if values.shape != (wanted,):
+            raise InputError(
+                f"state has shape {values.shape}, norm tag {self._tag.tag!r} has {wanted} values"
+            )
+        bad = np.flatnonzero(~np.isfinite(values))
+        if bad.size:
+            raise InputError(f"state value {bad[0]} is {values[bad[0]]}, expected finite numbers")
+        return values
+
+    def _noise(self, noise: np.ndarray | None, seed: int | None) -> tuple[np.ndarray, int | None]:
+        shape = (self._tag.horizon, self._config.max_action_dim)
+        if self._fast is not None:
+            if noise is not None or seed is not None:
+                raise InputError("noise and seed belong to continuous actions; discrete decoding draws none")
+            return np.empty(0, np.float32), None
+        if noise is not None:
+            if seed is not None:
+                raise InputError("give noise or a seed, not both")
+            values = np.array(noise, dtype=np.float32)
+            if values.shape != shape or not np.isfinite(values).all():
+                raise InputError(
+                    f"noise has shape {values.shape} or is not finite, expected finite values, shape {shape}"
+                )
+            return values, None
+        if seed is None:
+            seed = secrets.randbelow(2**63)
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
+            raise InputError(f"seed is {seed!r}, expected an integer 0 <= seed < 2**63")
+        generator = torch.Generator("cpu").manual_seed(int(seed))
+        return torch.randn(shape, generator=generator, dtype=torch.float32).numpy(), int(seed)
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """A request that passed all checks."""
+
+    images: list[np.ndarray]
+    state: np.ndarray
+    num_steps: int
+    n_action_steps: int
+    noise: np.ndarray
+    seed: int | None
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """The depth reasoning of one call."""
+
+    request: Request
+    decision: Decision
+    outcome: DepthOutcome
+    codes: Codes
+
+
+class _Stopwatch:
+    """Splits a call into stages; on a GPU each lap waits for the work it measures."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._laps = device, dict[str, float]()
+        self._begin = self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        now = time.perf_counter()
+        self._laps[name], self._last = now - self._last, now
+
+    def done(self) -> dict[str, float]:
+        return {**self._laps, "total": self._last - self._begin}
+
+
+def _merged(outcome: DepthOutcome, refreshed: np.ndarray, known: Codes | None) -> Codes:
+    """This call's codes; reused cells keep the probability they were given and grow a call older."""
+    if known is None:
+        return Codes(outcome.codes, outcome.probs, np.zeros(refreshed.size, np.int64))
+    probs = np.where(refreshed, outcome.probs, known.probs).astype(np.float32)
+    return Codes(outcome.codes, probs, np.where(refreshed, 0, known.ages + 1))
+
+
+def _count(name: str, value: Any, default: int, maximum: int) -> int:
+    if value is None:
+        value = default
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 1 <= value <= maximum:
+        raise InputError(f"{name} is {value!r}, expected an integer 1..{maximum}")
+    return int(value)
