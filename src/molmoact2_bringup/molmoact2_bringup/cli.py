@@ -37,3 +37,27 @@ def register_up(subparsers: argparse._SubParsersAction) -> None:
         return up(args.system, args.settings, args.seconds)
 
     parser.set_defaults(func=run)
+
+
+def register_demo(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "demo",
+        help="run a simulated system, record it, make a video",
+        description="Runs a simulated system for a while and leaves a folder with a video of the cameras and the depth "
+        "reasoning, plots of the joints, the recorded messages and a summary. Exit code: 0 when all of it is complete, "
+        "1 when the system failed, 2 for bad input.",
+    )
+    parser.add_argument("system", nargs="?", default="so101_sim", help="system to run (default: so101_sim)")
+    parser.add_argument("--out", default="out/demo", metavar="DIR", help="folder to write (default: out/demo)")
+    parser.add_argument("--for", type=_positive, default=30.0, metavar="SECONDS", dest="seconds", help="how long to run")
+    parser.add_argument("--set", action="append", default=[], metavar="PROCESS.PARAMETER=VALUE", dest="settings",
+                        help="change one parameter of the system file; may be repeated")
+
+    def run(args: argparse.Namespace) -> int:
+        from pathlib import Path
+
+        from .demo_command import demo
+
+        return demo(args.system, args.settings, args.seconds, Path(args.out))
+
+    parser.set_defaults(func=run)

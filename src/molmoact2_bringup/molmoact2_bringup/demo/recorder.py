@@ -77,8 +77,8 @@ class BagRecorder:
         self._wake = threading.Condition()
         self._subscriptions: dict[str, Subscription] = {}
         self._connections: dict[str, Connection] = {}
-        typestore = _typestore({_typename(t) for t in topics.values()})
-        self._writer = _open(self.path)
+        typestore = typestore_of({_typename(t) for t in topics.values()})
+        self._writer = open_writer(self.path)
         resolved = {node.resolve_topic_name(topic): kind for topic, kind in topics.items()}
         for topic, kind in resolved.items():
             self._connections[topic] = self._writer.add_connection(topic, _typename(kind), typestore=typestore)
@@ -172,7 +172,7 @@ class BagRecorder:
             raise BagError(f"bag {self.path}: writing failed ({self.error}); it is incomplete") from self.error
 
 
-def _open(path: Path) -> Writer:
+def open_writer(path: Path) -> Writer:
     if path.exists():
         raise BagError(f"bag {path} exists already; remove it or choose another path")
     writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
@@ -208,7 +208,7 @@ def _typename(kind: type) -> str:
     return f"{package}/{folder}/{kind.__name__}"
 
 
-def _typestore(typenames: set[str]) -> Typestore:
+def typestore_of(typenames: set[str]) -> Typestore:
     """rosbags' definitions of Jazzy's own messages, and those of other packages from their installed .msg files."""
     store = get_typestore(Stores.ROS2_JAZZY)
     for package in sorted({name.split("/")[0] for name in typenames if name not in store.fielddefs}):

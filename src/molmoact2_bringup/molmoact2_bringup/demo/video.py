@@ -38,6 +38,7 @@ FPS = 15
 SIZE = (1280, 720)
 PANEL_SIZE = (380, 285)
 LEFT, RIGHT, TOP_ROW, BOTTOM_ROW = 16, 412, 40, 362     # panels: columns, and rows below their titles
+GAP = RIGHT - LEFT - PANEL_SIZE[0]
 SIDE, SIDE_WIDTH = 820, 444                              # column of text
 BAR = (16, 674, 1264, 692)                               # strip of the controller's states
 
@@ -104,9 +105,9 @@ class _Screen:
         self._advance(now)
         screen = self._base.copy()
         draw = ImageDraw.Draw(screen)
-        width = (2 * PANEL_SIZE[0] + RIGHT - LEFT - PANEL_SIZE[0] - 16 * (len(self._cameras) - 1)) // len(self._cameras)
+        pitch = (RIGHT + PANEL_SIZE[0] + GAP - LEFT) // len(self._cameras)
         for index, camera in enumerate(self._cameras):
-            place = (LEFT + index * (width + 16), TOP_ROW)
+            place, width = (LEFT + index * pitch, TOP_ROW), pitch - GAP
             screen.paste(picture(self._images.get(camera), (width, PANEL_SIZE[1])), place)
             draw.text((place[0], place[1] - 7), f"{camera} camera", TEXT, font(15), anchor="ls")
         self._draw_side(screen, draw, now)

@@ -1,0 +1,54 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""A picture of one depth pass: the main image with its refreshed cells framed, beside the codes."""
+
+from __future__ import annotations
+
+import colorsys
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from .config import DepthConfig
+
+if TYPE_CHECKING:
+    from .session import Trace
+
+_FRAME = (255, 80, 0)
+_GAP = 12
+
+
+def code_colours(codebook_size: int) -> np.ndarray:
+    """uint8 (codebook_size, 3): from blue for code 0 to red for the last. An order, not a distance: a code
+    says how far only through the codebook it was trained with."""
+    hues = np.linspace(2 / 3, 0.0, codebook_size)
+    return np.asarray(
+        [[round(255 * c) for c in colorsys.hsv_to_rgb(hue, 0.85, 0.95)] for hue in hues], np.uint8
+    )
+
+
+def depth_picture(main_image: np.ndarray, trace: Trace, depth: DepthConfig, height: int = 480) -> Image.Image:
+    """main_image: uint8 (H, W, 3) of the call that `trace` is from. Returns both panels, each `height` pixels
+    high."""
+    rows, cols = depth.grid
+    left = Image.fromarray(main_image)
+    left = left.resize((max(1, round(left.width * height / left.height)), height), Image.Resampling.BILINEAR)
+    tiles = code_colours(depth.codebook_size)[trace.depth_codes.reshape(rows, cols)]
+    right = Image.fromarray(tiles).resize((height, height), Image.Resampling.NEAREST)
+    refreshed = trace.refreshed.reshape(rows, cols)
+    for panel in (left, right):
+        _frame_cells(panel, refreshed)
+    picture = Image.new("RGB", (left.width + _GAP + right.width, height), "white")
+    picture.paste(left, (0, 0))
+    picture.paste(right, (left.width + _GAP, 0))
+    return picture
+
+
+def _frame_cells(panel: Image.Image, refreshed: np.ndarray) -> None:
+    rows, cols = refreshed.shape
+    draw = ImageDraw.Draw(panel)
+    for row, col in np.argwhere(refreshed):
+        x0, x1 = (round(edge * panel.width / cols) for edge in (col, col + 1))
+        y0, y1 = (round(edge * panel.height / rows) for edge in (row, row + 1))
+        draw.rectangle((x0 + 1, y0 + 1, x1 - 2, y1 - 2), outline=_FRAME, width=2)
