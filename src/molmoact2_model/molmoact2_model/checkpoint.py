@@ -9,7 +9,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -138,7 +140,8 @@ class _Link:
                 raise CheckpointError(
                     f"weight {name} has shape {tuple(part.shape)}, config.json asks for {(rows, *tail)}"
                 )
-            parts.append(part.to(device=device, dtype=dtype))
+            # A copy, not the mapped file: the file may change, and how it is aligned would show in the last digit.
+            parts.append(part.to(device=device, dtype=dtype, copy=True))
         stacked = torch.cat(parts) if len(parts) > 1 else parts[0]
         sizes = [slot.parameter.shape[0] for slot in self.slots]
         for slot, value in zip(self.slots, stacked.split(sizes), strict=True):
@@ -165,7 +168,8 @@ def _links(network: Network) -> Iterable[_Link]:
 
 
 def _text_links(network: Network) -> Iterable[_Link]:
-    config, language = network.config.text, network.vlm.model.language_model
+    config = network.config.text
+    language: Any = network.vlm.model.language_model
     embeddings = [("model.transformer.wte.embedding", config.vocab_size)]
     if config.additional_vocab_size:
         embeddings.append(("model.transformer.wte.new_embedding", config.additional_vocab_size))
@@ -186,7 +190,7 @@ def _text_links(network: Network) -> Iterable[_Link]:
         yield from _joined([layer.mlp.down_proj], f"{prefix}.mlp.ff_out")
 
 
-def _vision_links(model: nn.Module) -> Iterable[_Link]:
+def _vision_links(model: Any) -> Iterable[_Link]:
     tower, adapter = model.vision_tower, model.multi_modal_projector
     prefix = "model.vision_backbone.image_vit"
     rows = tower.positional_embedding.shape[0]
@@ -206,12 +210,12 @@ def _vision_links(model: nn.Module) -> Iterable[_Link]:
     yield from _joined([projector.up_proj], f"{prefix}.w3")
 
 
-def _attention(module: nn.Module, prefix: str) -> Iterable[_Link]:
+def _attention(module: Any, prefix: str) -> Iterable[_Link]:
     for ours, theirs in (("q_proj", "wq"), ("k_proj", "wk"), ("v_proj", "wv"), ("o_proj", "wo")):
         yield from _joined([getattr(module, ours)], f"{prefix}.{theirs}")
 
 
-def _joined(modules: list[nn.Module], released: str) -> Iterable[_Link]:
+def _joined(modules: list[Any], released: str) -> Iterable[_Link]:
     """Links weight and bias of modules that the release keeps stacked as one."""
     for leaf in ("weight", "bias"):
         if getattr(modules[0], leaf, None) is not None:
@@ -253,7 +257,7 @@ def _open_weights(folder: Path, stack: ExitStack) -> dict[str, Reader]:
         for name in handle.keys():  # noqa: SIM118 - a safetensors handle is not iterable
             if name in readers:
                 raise CheckpointError(f"weight {name} is in more than one file of {folder}")
-            readers[name] = lambda handle=handle, name=name: handle.get_tensor(name)
+            readers[name] = partial(handle.get_tensor, name)
     return readers
 
 

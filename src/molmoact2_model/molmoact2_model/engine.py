@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from .checkpoint import Network
 from .errors import ModelError
-from .expert import Context, Modulations, gated, sample_flow
+from .expert import Context, DepthGate, KeyValues, Modulations, gated, sample_flow
 from .images import ImageConfig
 from .processing import Prompt, pixel_values, pooling_index
 from .think import runs
@@ -230,7 +230,7 @@ class Engine:
         assert network.expert is not None
         ids = torch.tensor([self._ids], device=network.device)
         visible = torch.from_numpy(self._visible_to_expert()).to(network.device)[None]
-        states = self._cache.states()
+        states: KeyValues = self._cache.states()
         if len(network.gates) and config.depth is not None:
             special = torch.tensor(
                 [config.depth.output, config.depth.start, config.depth.end], device=network.device
@@ -238,7 +238,8 @@ class Engine:
             in_codebook = (ids >= config.depth.first) & (
                 ids < config.depth.first + config.depth.codebook_size
             )
-            states = gated(states, list(network.gates), visible, torch.isin(ids, special) | in_codebook)
+            gates = [gate for gate in network.gates if isinstance(gate, DepthGate)]
+            states = gated(states, gates, visible, torch.isin(ids, special) | in_codebook)
         return network.expert.context(states, visible)
 
     def _visible_to_expert(self) -> np.ndarray:

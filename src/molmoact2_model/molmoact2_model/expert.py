@@ -239,9 +239,7 @@ class ActionExpert(nn.Module):
 
     def modulations(self, time: torch.Tensor) -> Modulations:
         """time: float32 (B,), 0 for noise and 1 for data."""
-        conditioning = self.time_embed[0](time).to(self.dtype)
-        for layer in list(self.time_embed)[1:]:
-            conditioning = layer(conditioning)
+        conditioning = self.time_embed[1:](self.time_embed[0](time).to(self.dtype))
         return Modulations(
             [b.modulation(conditioning) for b in self.blocks], self.final_layer.modulation(conditioning)
         )

@@ -22,8 +22,7 @@ FAULTY_SHARE = 0.99
 
 
 def check_images(images: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Returns the frames as contiguous arrays; InputError unless each one is uint8 (H, W, 3) RGB and there is
-    one."""
+    """Returns the frames as contiguous writable arrays; InputError unless they are uint8 (H, W, 3), at least one."""
     if isinstance(images, np.ndarray) or not isinstance(images, Sequence):
         raise InputError(
             f"images is a {type(images).__name__}, expected a list of uint8 (H, W, 3) RGB arrays"
@@ -36,7 +35,7 @@ def check_images(images: Sequence[np.ndarray]) -> list[np.ndarray]:
             raise InputError(f"image {index} is {kind}, expected a numpy array of uint8")
         if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise InputError(f"image {index} has shape {image.shape}, expected (height, width, 3) RGB")
-    return [np.ascontiguousarray(image) for image in images]
+    return [np.require(image, requirements=["C", "W"]) for image in images]
 
 
 def image_fault(image: np.ndarray) -> str:

@@ -15,7 +15,6 @@ from .config import DepthConfig
 if TYPE_CHECKING:
     from .session import Trace
 
-_FRAME = (255, 80, 0)
 _GAP = 12
 
 
@@ -51,4 +50,5 @@ def _frame_cells(panel: Image.Image, refreshed: np.ndarray) -> None:
     for row, col in np.argwhere(refreshed):
         x0, x1 = (round(edge * panel.width / cols) for edge in (col, col + 1))
         y0, y1 = (round(edge * panel.height / rows) for edge in (row, row + 1))
-        draw.rectangle((x0 + 1, y0 + 1, x1 - 2, y1 - 2), outline=_FRAME, width=2)
+        draw.rectangle((x0, y0, x1 - 1, y1 - 1), outline="black", width=1)
+        draw.rectangle((x0 + 1, y0 + 1, x1 - 2, y1 - 2), outline="white", width=2)

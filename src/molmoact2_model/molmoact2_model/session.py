@@ -146,7 +146,7 @@ class Session:
         seen = self._think(request, instruction)
         if seen is not None:
             watch.lap("depth")
-        input_ids, action_ids = self._engine.ids, []
+        input_ids, action_ids = self._engine.ids, list[int]()
         if self._fast is None:
             normalized = self._engine.flow(request.noise, self._tag.action.dim, request.num_steps)
             watch.lap("expert")

@@ -5,6 +5,8 @@ writes to."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from transformers import Molmo2ForConditionalGeneration
 from transformers.cache_utils import Cache, CacheLayerMixin
@@ -56,7 +58,7 @@ def molmo2_config(config: ModelConfig) -> Molmo2Config:
         image_start_token_id=config.image_tokens.start,
         image_end_token_id=config.image_tokens.end,
         image_patch_id=config.image_tokens.patch,
-        attn_implementation="sdpa",
+        attn_implementation="sdpa",  # type: ignore[call-arg]  # taken by every transformers configuration
     )
 
 
@@ -66,9 +68,10 @@ def build_vlm(config: ModelConfig, device: torch.device) -> Molmo2ForConditional
     released = molmo2_config(config)
     with torch.device("meta"):
         vlm = Molmo2ForConditionalGeneration(released)
-    language = vlm.model.language_model
-    language.rotary_emb = Molmo2RotaryEmbedding(released.text_config).to(device)
-    language.rotary_emb_unscaled = Molmo2RotaryEmbedding(released.text_config, scaled=False).to(device)
+    language: Any = vlm.model.language_model
+    text_config: Any = released.text_config
+    language.rotary_emb = Molmo2RotaryEmbedding(text_config).to(device)
+    language.rotary_emb_unscaled = Molmo2RotaryEmbedding(text_config, scaled=False).to(device)
     return vlm.eval().requires_grad_(False)
 
 
@@ -93,13 +96,18 @@ class _CacheLayer(CacheLayerMixin):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
+        assert self.keys is not None and self.values is not None
         end = self.length + key_states.shape[-2]
         if end > self.capacity:
             raise RuntimeError(f"the key/value cache holds {self.capacity} tokens, {end} were written")
         self.keys[..., self.length : end, :] = key_states
         self.values[..., self.length : end, :] = value_states
         self.length = end
-        return self.keys[..., :end, :], self.values[..., :end, :]
+        return self.in_use()
+
+    def in_use(self) -> tuple[torch.Tensor, torch.Tensor]:
+        assert self.keys is not None and self.values is not None
+        return self.keys[..., : self.length, :], self.values[..., : self.length, :]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.length + query_length, 0
@@ -116,31 +124,29 @@ class KVCache(Cache):
     it."""
 
     def __init__(self, num_layers: int) -> None:
-        super().__init__(layers=[_CacheLayer() for _ in range(num_layers)])
+        self._own = [_CacheLayer() for _ in range(num_layers)]
+        super().__init__(layers=list(self._own))
 
     @property
     def length(self) -> int:
-        return self.layers[0].length
+        return self._own[0].length
 
     @property
     def capacity(self) -> int:
-        return self.layers[0].capacity
+        return self._own[0].capacity
 
     def reserve(self, capacity: int) -> None:
         """Empties the cache and makes sure that `capacity` tokens fit."""
-        for layer in self.layers:
+        for layer in self._own:
             layer.length = 0
             if capacity > layer.capacity:
                 layer.capacity, layer.is_initialized = capacity, False
 
     def truncate(self, length: int) -> None:
         """Forgets all tokens from `length` on."""
-        for layer in self.layers:
+        for layer in self._own:
             layer.length = length
 
     def states(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Per layer, keys (after q/k norm and RoPE) and values, each (1, kv_heads, S, head_dim)."""
-        return [
-            (layer.keys[..., : layer.length, :], layer.values[..., : layer.length, :])
-            for layer in self.layers
-        ]
+        return [layer.in_use() for layer in self._own]

@@ -14,6 +14,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw
 
 from molmoact2_contract import Joint
@@ -43,6 +44,7 @@ def write_joints(run: Run, path: Path) -> None:
         arm = next(a.name for a in run.contract.arms.values() if name in a.joints)
         _draw_joint(axis, run, run.contract.joints[name], run.controllers[arm])
     axes[-1].set_xlabel("robot time [s], from the first recorded message")
+    axes[-1].xaxis.set_major_locator(MaxNLocator(16, steps=[1, 2, 5, 10]))
     axes[-1].set_xlim(0, max(run.duration, 1e-3))
     figure.suptitle(f"{run.contract.embodiment}: planned, commanded and measured joints", fontsize=15, x=0.01, ha="left")
     figure.legend(handles=_legend(), loc="outside upper right", ncols=5, fontsize=10, frameon=False)
@@ -148,7 +150,7 @@ def write_depth(bag: Bag, run: Run, path: Path) -> str | None:
     row_height = CELL[1] + 38
     sheet = Image.new("RGB", (3 * CELL[0] + 4 * GAP, 52 + len(moments) * row_height + 4), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    titles = (f"main image ({run.cameras[0].name})", "cells generated anew (tinted), age of the others", CODES_TITLE)
+    titles = (f"main image ({run.cameras[0].name})", "cells generated anew, age of others", CODES_TITLE)
     for index, title in enumerate(titles):
         draw.text((GAP + index * (CELL[0] + GAP), 26), title, TEXT, font(16, bold=True), anchor="ls")
     for row, message in enumerate(moments):

@@ -77,11 +77,11 @@ class BagRecorder:
         self._wake = threading.Condition()
         self._subscriptions: dict[str, Subscription] = {}
         self._connections: dict[str, Connection] = {}
-        typestore = typestore_of({_typename(t) for t in topics.values()})
+        typestore = typestore_of({typename_of(t) for t in topics.values()})
         self._writer = open_writer(self.path)
         resolved = {node.resolve_topic_name(topic): kind for topic, kind in topics.items()}
         for topic, kind in resolved.items():
-            self._connections[topic] = self._writer.add_connection(topic, _typename(kind), typestore=typestore)
+            self._connections[topic] = self._writer.add_connection(topic, typename_of(kind), typestore=typestore)
         self.dropped = dict.fromkeys(resolved, 0)
         self.received = dict.fromkeys(resolved, 0)
         self._thread = threading.Thread(target=self._write, name="bag-writer", daemon=True)
@@ -203,7 +203,7 @@ def _relaxed(profile: QoSProfile) -> QoSProfile:
     )
 
 
-def _typename(kind: type) -> str:
+def typename_of(kind: type) -> str:
     package, folder, *_ = kind.__module__.split(".")
     return f"{package}/{folder}/{kind.__name__}"
 

@@ -19,6 +19,7 @@ from .summary import Summary, summarise
 from .video import write_video
 
 Progress = Callable[[str, float], None]
+SPREAD = {"count", "p50", "p95", "max"}
 UNITS = "Times in s, rates in Hz, ratios 0 to 1; joints in rad, grippers 0 (closed) to 1 (open)."
 
 
@@ -90,12 +91,16 @@ def _rows(figures: dict[str, Any], missing: dict[str, str], path: str = "") -> I
     """(name, value as text) of every figure, nested names joined by dots."""
     for key, value in figures.items():
         name = f"{path}.{key}" if path else key
-        if isinstance(value, dict) and value:
+        if isinstance(value, dict) and set(value) == SPREAD:
+            yield name, f"p50 {value['p50']:g}, p95 {value['p95']:g}, max {value['max']:g} (of {value['count']})"
+        elif isinstance(value, dict) and value:
             yield from _rows(value, missing, name)
         elif value is None:
             yield name, f"not known: {missing[name]}"
         elif value in ({}, []):
             yield name, "none"
+        elif isinstance(value, float):
+            yield name, f"{value:.4g}"
         else:
             yield name, value if isinstance(value, str) else json.dumps(value)
 

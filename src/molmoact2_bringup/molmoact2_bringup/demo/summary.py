@@ -270,7 +270,7 @@ def _camera(run: Run, name: str, topic: str) -> dict[str, Any]:
     """Real rate by capture stamps, and the longest time between two images."""
     stamps = np.sort(np.asarray(run.image_stamps[name], dtype=np.int64))
     if len(stamps) < 2:
-        raise _Absent(f"{len(stamps) or 'no'} message{'s' * (len(stamps) != 1)} on {topic}: a rate needs two")
+        raise _Absent(f"{'one' if len(stamps) else 'no'} message on {topic}: a rate needs two")
     if stamps[-1] == stamps[0]:
         raise _Absent(f"all images on {topic} carry the same stamp")
     rate = (len(stamps) - 1) * 1e9 / (stamps[-1] - stamps[0])

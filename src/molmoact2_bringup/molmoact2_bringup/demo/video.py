@@ -40,6 +40,7 @@ PANEL_SIZE = (380, 285)
 LEFT, RIGHT, TOP_ROW, BOTTOM_ROW = 16, 412, 40, 362     # panels: columns, and rows below their titles
 GAP = RIGHT - LEFT - PANEL_SIZE[0]
 SIDE, SIDE_WIDTH = 820, 444                              # column of text
+BARS = (820, 500, 1264, 574)                             # how much each inference generated anew
 BAR = (16, 674, 1264, 692)                               # strip of the controller's states
 
 
@@ -111,6 +112,7 @@ class _Screen:
             screen.paste(picture(self._images.get(camera), (width, PANEL_SIZE[1])), place)
             draw.text((place[0], place[1] - 7), f"{camera} camera", TEXT, font(15), anchor="ls")
         self._draw_side(screen, draw, now)
+        self._draw_refreshed(draw, now)
         self._draw_cursor(draw, now)
         return screen
 
@@ -168,6 +170,24 @@ class _Screen:
         draw.text((x + 6, BAR[3] + 15), "white ticks: a chunk was accepted", FAINT, font(13), anchor="lm")
         draw.text((BAR[2], BAR[3] + 15), f"{self._run.duration:.1f} s", FAINT, font(13), anchor="rm")
 
+    def _draw_refreshed(self, draw: ImageDraw.ImageDraw, now: int) -> None:
+        """One bar for each inference: how many of its cells were generated anew. Those to come are faint."""
+        left, upper, right, lower = BARS
+        with_codes = [t for t in self._run.traces if len(t.message.refreshed)]
+        if not with_codes:
+            return
+        draw.text((left, upper - 10), "cells generated anew, by inference", FAINT, font(14), anchor="ls")
+        draw.text((right, upper - 10), "full height: all", FAINT, font(14), anchor="rs")
+        pitch = (right - left) / len(with_codes)
+        for index, timed in enumerate(with_codes):
+            height = (lower - upper) * float(np.mean(timed.message.refreshed))
+            x = left + index * pitch
+            colour = REFRESHED if timed.receive_ns <= now else PANEL
+            if timed.message is self._trace:
+                draw.rectangle((x, upper, x + max(1, pitch - 2), lower), (58, 64, 76))
+            draw.rectangle((x, lower - height, x + max(1, pitch - 2), lower), colour)
+        draw.line((left, lower, right, lower), FAINT, 1)
+
     def _draw_cursor(self, draw: ImageDraw.ImageDraw, now: int) -> None:
         x = self._x(now)
         draw.line((x, BAR[1] - 4, x, BAR[3] + 3), (255, 255, 255), 3)
@@ -175,10 +195,10 @@ class _Screen:
     def _draw_side(self, screen: Image.Image, draw: ImageDraw.ImageDraw, now: int) -> None:
         run, trace = self._run, self._trace
         draw.text((SIDE, 33), f"MolmoAct2 · {run.contract.embodiment}", FAINT, font(16), anchor="ls")
-        draw.text((SIDE, 78), f"{run.seconds(now):5.1f} s", TEXT, font(38, bold=True), anchor="ls")
+        draw.text((SIDE, 78), f"{run.seconds(now):.1f} s", TEXT, font(38, bold=True), anchor="ls")
         draw.text((SIDE + SIDE_WIDTH, 78), "robot time", FAINT, font(14), anchor="rs")
         y = 118
-        for line in wrapped(f"“{self._instruction(now)}”", font(19), SIDE_WIDTH, 2):
+        for line in wrapped(self._instruction(now), font(19), SIDE_WIDTH, 2):
             draw.text((SIDE, y), line, TEXT, font(19), anchor="ls")
             y += 26
         y = 196
@@ -188,10 +208,8 @@ class _Screen:
             y += 31
 
     def _instruction(self, now: int) -> str:
-        if self._trace is not None:
-            return self._trace.instruction
-        status = newest(self._run.policy, [s.receive_ns for s in self._run.policy], now)
-        return status.instruction if status is not None and status.instruction else "no instruction yet"
+        said = self._trace or newest(self._run.policy, [s.receive_ns for s in self._run.policy], now)
+        return f"“{said.instruction}”" if said is not None and said.instruction else "no instruction yet"
 
     def _lines(self, trace: Any, now: int) -> Iterator[tuple[str, str, Any]]:
         """(label, value, colour) of each line of the side column."""

@@ -1,0 +1,370 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from molmoact2_bringup.demo.bag import Bag, BagError, read_bag
+from molmoact2_bringup.demo.draw import REFRESHED, depth_codes, refreshed_cells
+from molmoact2_bringup.demo.recorder import open_writer, topics_of, typename_of, typestore_of
+from molmoact2_bringup.demo.report import make_report
+from molmoact2_bringup.demo.run import frames
+from PIL import Image as Picture
+from rclpy.serialization import serialize_message
+
+from builtin_interfaces.msg import Time
+from molmoact2_contract import load_contract
+from molmoact2_msgs.msg import ActionChunk, ControllerStatus, InputStamp, PolicyStatus, ReasoningTrace, StageTiming
+from sensor_msgs.msg import Image, JointState
+
+CONTRACT = load_contract(Path(__file__).parents[3] / "config/embodiments/so101.yaml")
+START = 1_700_000_000_000_000_000
+NAMES = list(CONTRACT.joints)
+DT = 1 / 30
+
+
+@dataclass
+class Plan:
+    """A fabricated run: what happens in it, so that a test knows the figures."""
+
+    seconds: float = 3.0
+    camera_rate: float = 15.0
+    every: int = 8                 # images between two inferences
+    latency: float = 0.25          # from capture to chunk [s]
+    seam: float = 0.01             # seam jump of chunk n is n * seam
+    refused: tuple[int, ...] = ()  # chunks that the controller refuses, by id
+
+    def captures(self) -> list[float]:
+        """Capture times of the inferences that finish in time [s]."""
+        times = (k / self.camera_rate for k in range(0, int(self.seconds * self.camera_rate), self.every))
+        return [t for t in times if t + self.latency < self.seconds]
+
+
+def at(seconds: float) -> int:
+    return START + round(seconds * 1e9)
+
+
+def stamp(seconds: float) -> Time:
+    return Time(sec=at(seconds) // 10**9, nanosec=at(seconds) % 10**9)
+
+
+def joints(seconds: float) -> np.ndarray:
+    """Where the joints are: slow swings around home."""
+    phases = np.arange(len(NAMES)) * 0.9
+    return CONTRACT.values("home") + 0.2 * np.sin(2 * math.pi * seconds / 4 + phases) - 0.2 * np.sin(phases)
+
+
+def box(seconds: float) -> tuple[int, int]:
+    """Upper left corner of the thing that moves in the front image, 40 px wide."""
+    return 30 + int(220 * (0.5 - 0.5 * math.cos(2 * math.pi * seconds / 8))), 90
+
+
+def image(camera: str, seconds: float) -> np.ndarray:
+    rows, cols = np.mgrid[0:240, 0:320]
+    picture = np.stack([90 + rows // 4, 100 + rows // 5, 110 + cols // 8], -1).astype(np.uint8)
+    x, y = box(seconds)
+    if camera == "front":
+        picture[y:y + 40, x:x + 40] = (200, 40, 30)
+    else:
+        picture[60:180, 120 + x // 8:200 + x // 8] = (60, 60, 70)
+    return picture
+
+
+def image_message(camera: str, seconds: float, encoding: str = "rgb8") -> Image:
+    pixels = image(camera, seconds)
+    message = Image(height=240, width=320, step=960, encoding=encoding)
+    message.header.stamp, message.header.frame_id = stamp(seconds), f"{camera}_optical_frame"
+    message.data.frombytes((pixels if encoding == "rgb8" else pixels[..., ::-1]).tobytes())
+    return message
+
+
+def cells_under_box(seconds: float) -> np.ndarray:
+    x, y = box(seconds)
+    grid = np.zeros((10, 10), bool)
+    grid[y // 24:(y + 39) // 24 + 1, x // 32:(x + 39) // 32 + 1] = True
+    return grid.reshape(-1)
+
+
+def traces(plan: Plan):
+    """(captured at, trace) of each inference: a full pass first, then the cells under the box, before and now."""
+    ages = np.zeros(100, np.uint32)
+    rows, cols = np.mgrid[0:10, 0:10]
+    for number, captured in enumerate(plan.captures(), 1):
+        refreshed = cells_under_box(captured) | cells_under_box(captured - plan.every / plan.camera_rate)
+        trace = ReasoningTrace(trace_id=f"t{number}", chunk_id=number, episode_id="e1", instruction="pick up the red cube")
+        if number == 1:
+            refreshed[:] = True
+            trace.depth_mode, trace.cause = ReasoningTrace.DEPTH_FORCED, "first_call"
+        else:
+            trace.depth_mode = ReasoningTrace.DEPTH_ADAPTIVE
+        ages = np.where(refreshed, 0, ages + 1).astype(np.uint32)
+        codes = np.clip(8 * rows + 2 * cols + 40 * cells_under_box(captured).reshape(10, 10), 0, 127)
+        trace.header.stamp = stamp(captured)
+        trace.inputs = [
+            InputStamp(topic="/front/image_raw", stamp=stamp(captured)),
+            InputStamp(topic="/wrist/image_raw", stamp=stamp(captured)),
+            InputStamp(kind=InputStamp.JOINT_STATE, topic="/joint_states", stamp=stamp(captured)),
+        ]
+        trace.grid_rows = trace.grid_cols = 10
+        trace.codes, trace.refreshed = codes.reshape(-1).tolist(), refreshed.tolist()
+        trace.cell_ages, trace.decoder_steps = ages.tolist(), 3 + int(refreshed.sum())
+        trace.timings = [
+            StageTiming(stage=StageTiming.PREFILL, seconds=0.1), StageTiming(stage=StageTiming.TOTAL, seconds=0.2)
+        ]
+        yield captured, trace
+
+
+def chunk(number: int, captured: float) -> ActionChunk:
+    message = ActionChunk(chunk_id=number, episode_id="e1", trace_id=f"t{number}", joint_names=NAMES, dt=DT, first_offset=1.0)
+    message.header.stamp, message.horizon = stamp(captured), 30
+    times = captured + (np.arange(30) + 1) * DT
+    message.positions = np.concatenate([joints(t) + 0.01 * (t - captured) for t in times]).tolist()
+    return message
+
+
+def status(plan: Plan, seconds: float, accepted: list[int], refused: list[int]) -> ControllerStatus:
+    message = ControllerStatus(joint_names=NAMES, path_rate=1.0, tracking_joint="elbow_flex", tracking_error=0.02)
+    message.header.stamp = stamp(seconds)
+    message.state = ControllerStatus.FOLLOWING if accepted else ControllerStatus.HOLDING
+    message.reason = "following" if accepted else "waiting for the first chunk"
+    message.chunk_id, message.episode_id = (accepted[-1], "e1") if accepted else (0, "")
+    message.seam_jump = plan.seam * message.chunk_id
+    message.accepted_chunks, message.refused_chunks = len(accepted), len(refused)
+    if refused:
+        message.last_refusal, message.last_refused_chunk_id = ControllerStatus.REFUSAL_STEP, refused[-1]
+    message.ticks, message.missed_ticks = 1000 + round(seconds * 100), 4 + int(seconds)
+    message.setpoint, message.measured = joints(seconds).tolist(), joints(seconds - 0.03).tolist()
+    return message
+
+
+def events(plan: Plan):
+    """(receive time [s], topic, message) of a whole run."""
+    for camera in CONTRACT.cameras.values():
+        for k in range(int(plan.seconds * plan.camera_rate)):
+            captured = k / plan.camera_rate
+            yield captured + 0.005, camera.topic, image_message(camera.name, captured)
+    for k in range(int(plan.seconds * 100)):
+        message = JointState(name=NAMES, position=joints(k / 100 - 0.03).tolist())
+        message.header.stamp = stamp(k / 100)
+        yield k / 100 + 0.001, "joint_states", message
+    times = {}
+    for captured, trace in traces(plan):
+        times[int(trace.chunk_id)] = captured + plan.latency
+        yield captured + plan.latency, "policy/reasoning_trace", trace
+        yield captured + plan.latency, "policy/action_chunk", chunk(int(trace.chunk_id), captured)
+    for seconds in sorted([k / 10 for k in range(int(plan.seconds * 10))] + [t + 0.001 for t in times.values()]):
+        come = [n for n, t in times.items() if t < seconds]
+        accepted = [n for n in come if n not in plan.refused]
+        yield seconds, "arm/status", status(plan, seconds, accepted, [n for n in come if n in plan.refused])
+    policy = PolicyStatus(state=PolicyStatus.ACTIVE, checkpoint="/somewhere/tiny", norm_tag="tag", instruction="pick up")
+    yield plan.seconds - 0.1, "policy/status", policy
+
+
+def on_the_wire(message, typestore) -> bytes:
+    """The message as the middleware sends it: serialize_message leaves spare bytes at the end, the wire has none."""
+    data = memoryview(serialize_message(message))
+    definition = typestore.get_msgdef(typename_of(type(message)))
+    _, length = definition.deserialize_cdr_le(data[4:], 0, definition.cls, typestore)
+    return bytes(data[: 4 + length])
+
+
+def write(path: Path, happenings, topics: dict[str, type] | None = None) -> Path:
+    topics = topics or topics_of(CONTRACT)
+    typestore = typestore_of({typename_of(t) for t in topics.values()})
+    writer = open_writer(path)
+    connections = {
+        topic: writer.add_connection("/" + topic.lstrip("/"), typename_of(kind), typestore=typestore)
+        for topic, kind in topics.items()
+    }
+    for seconds, topic, message in sorted(happenings, key=lambda e: e[0]):
+        writer.write(connections[topic], at(seconds), on_the_wire(message, typestore))
+    writer.close()
+    return path
+
+
+@pytest.fixture(scope="module")
+def plan():
+    return Plan(refused=(3,))
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory, plan):
+    return write(tmp_path_factory.mktemp("run") / "bag", events(plan))
+
+
+@pytest.fixture(scope="module")
+def report(bag, tmp_path_factory):
+    stages: list[tuple[str, float]] = []
+    out = tmp_path_factory.mktemp("report")
+    summary = make_report(bag, CONTRACT, out, lambda stage, done: stages.append((stage, done)))
+    return out, summary, stages
+
+
+def test_the_summary_gives_the_figures_of_the_run(report, plan):
+    out, _, _ = report
+    figures = json.loads((out / "summary.json").read_text())
+    known = [t for _, t in traces(plan)]
+    adaptive = [t for t in known if t.depth_mode == ReasoningTrace.DEPTH_ADAPTIVE]
+    assert figures["chunks"] == {
+        "inferences": 5, "published": 5, "withheld": {}, "named_in_traces_but_not_recorded": 0,
+    }
+    assert figures["latency"] == {"count": 5, "p50": 0.25, "p95": 0.25, "max": 0.25}
+    assert figures["stages"]["prefill"]["p50"] == 0.1
+    assert figures["depth"]["modes"] == {"adaptive": 4, "forced": 1}
+    assert figures["depth"]["causes"] == {"first_call": 1}
+    assert figures["depth"]["refresh_ratio"] == sum(sum(t.refreshed) for t in known) / 500
+    assert figures["depth"]["refresh_ratio_of_adaptive_calls"] == sum(sum(t.refreshed) for t in adaptive) / 400
+    assert figures["depth"]["decoder_steps"]["max"] == 103
+    arm = figures["controllers"]["arm"]
+    assert arm["chunks"] == {"accepted": 4, "refused": 1, "refused_by_reason": {"step": 1}}
+    assert arm["seam_jumps"]["count"] == 4
+    assert arm["seam_jumps"]["max"] == pytest.approx(5 * plan.seam)
+    assert arm["ticks"] == {"count": 290, "late": 2}
+    assert set(arm["states"]) == {"holding", "following"}
+    assert sum(arm["states"].values()) == pytest.approx(1.0, abs=1e-3)
+    assert arm["faults"] == []
+    assert figures["cameras"]["front"]["rate"] == pytest.approx(15.0, rel=1e-3)
+    assert figures["messages"]["/joint_states"] == 300
+    assert figures["policy"]["checkpoint"] == "tiny"
+
+
+def test_what_the_bag_does_not_say_is_null_with_the_reason(report):
+    _, summary, _ = report
+    assert summary.figures["dropped_by_recorder"] is None
+    assert summary.missing == {"dropped_by_recorder": "the bag does not say; it was written by another recorder, or cut off"}
+
+
+def test_the_video_covers_the_run_at_fifteen_frames_a_second(report, plan):
+    out, summary, _ = report
+    with av.open(str(out / "demo.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+        assert len(pictures) == round(15 * summary.figures["time_covered"])
+        assert float(stream.duration * stream.time_base) == pytest.approx(len(pictures) / 15)
+    early, late = (_red_columns(pictures[i][40:325, 16:396]) for i in (5, -1))
+    assert late > early + 100, "the red box moves to the right in the front camera's picture"
+
+
+def _red_columns(panel: np.ndarray) -> float:
+    red = (panel[..., 0] > 150) & (panel[..., 1] < 90) & (panel[..., 2] < 90)
+    return float(np.nonzero(red)[1].mean())
+
+
+def test_the_pictures_and_the_page_are_there_and_the_progress_was_told(report):
+    out, summary, stages = report
+    for kind in ("joints", "depth"):
+        with Picture.open(summary.files[kind]) as picture:
+            picture.verify()
+    with Picture.open(out / "joints.png") as picture:
+        assert picture.width == 1600
+    page = (out / "index.html").read_text()
+    for name in ("demo.mp4", "joints.png", "depth.png"):
+        assert f'src="{name}"' in page
+    assert "| depth.modes.adaptive | 4 |" in (out / "summary.md").read_text()
+    assert stages[0] == ("reading", 0.0) and stages[-1] == ("video", 1.0)
+
+
+def test_exactly_the_refreshed_cells_are_tinted(plan):
+    *_, (captured, trace) = traces(plan)
+    picture = np.full((240, 320, 3), 255, np.uint8)
+    panel = np.asarray(refreshed_cells(picture, trace, (400, 300)))
+    for cell, refreshed in enumerate(trace.refreshed):
+        row, col = divmod(cell, 10)
+        corner = panel[row * 30 + 4, col * 40 + 4].astype(int)
+        assert (np.abs(corner - 255).max() > 40) == refreshed
+        assert not refreshed or corner[2] < corner[1] < corner[0], "tinted towards the colour of refreshed cells"
+    assert REFRESHED[2] < REFRESHED[1] < REFRESHED[0]
+    assert any(trace.refreshed) and not all(trace.refreshed)
+
+
+def test_equal_codes_have_equal_colours_and_lie_where_the_grid_says(plan):
+    *_, (captured, trace) = traces(plan)
+    codes = np.asarray(trace.codes).reshape(10, 10)
+    panel = np.asarray(depth_codes(trace, (400, 300), 127))
+    corners = panel[2::30, 2::40].reshape(100, 3)
+    colours = {tuple(corner) for corner in corners}
+    assert len(colours) == len(set(codes.reshape(-1).tolist()))
+
+
+def test_a_bgr_image_shows_the_same_picture(tmp_path):
+    path = write(tmp_path / "bag", [(0.0, "front/image_raw", image_message("front", 0.0, "bgr8"))])
+    with Bag(path) as bag:
+        (frame,) = frames(bag, CONTRACT)
+    assert np.array_equal(frame.image, image("front", 0.0))
+
+
+def test_empty_topics_become_nulls_with_reasons_and_the_report_is_made(tmp_path):
+    path = write(tmp_path / "bag", [(0.1 * k, "joint_states", e[2]) for k, e in enumerate(list(events(Plan()))[90:100])])
+    summary = make_report(path, CONTRACT, tmp_path / "out")
+    figures = json.loads((tmp_path / "out/summary.json").read_text())
+    assert figures["latency"] is None and figures["depth"]["refresh_ratio"] is None
+    assert figures["controllers"]["arm"]["seam_jumps"] is None and figures["cameras"]["front"] is None
+    assert summary.missing["latency"] == "no message on /policy/action_chunk"
+    assert summary.missing["controllers.arm.ticks"] == "no message on /arm/status"
+    assert summary.missing["cameras.wrist"] == "no message on /wrist/image_raw: a rate needs two"
+    assert summary.missing["depth.png"] == "no recorded trace carries depth codes"
+    assert not (tmp_path / "out/depth.png").exists()
+    assert (tmp_path / "out/demo.mp4").exists() and (tmp_path / "out/joints.png").exists()
+
+
+def test_depth_off_is_said_not_counted(tmp_path):
+    trace = ReasoningTrace(trace_id="t1", chunk_id=1, depth_mode=ReasoningTrace.DEPTH_OFF)
+    path = write(tmp_path / "bag", [(0.0, "policy/reasoning_trace", trace), (0.2, "policy/reasoning_trace", trace)])
+    summary = make_report(path, CONTRACT, tmp_path / "out")
+    assert summary.figures["depth"]["modes"] == {"off": 2}
+    assert summary.figures["depth"]["refresh_ratio"] is None
+    assert summary.missing["depth.refresh_ratio"] == "depth was off: no trace carries depth codes"
+
+
+def test_a_fault_is_told_once_with_its_words(tmp_path):
+    fault = ControllerStatus(state=ControllerStatus.FAULT, fault_code=ControllerStatus.FAULT_TRACKING, fault_text="off by 1")
+    fault.header.stamp = stamp(1.0)
+    quiet = ControllerStatus()
+    quiet.header.stamp = stamp(0.0)
+    path = write(tmp_path / "bag", [(0.0, "arm/status", quiet), (1.0, "arm/status", fault), (1.5, "arm/status", fault)])
+    summary = make_report(path, CONTRACT, tmp_path / "out")
+    assert summary.figures["controllers"]["arm"]["faults"] == [{"time": 1.0, "fault": "tracking", "text": "off by 1"}]
+    assert "FAULT tracking at 1.0 s: off by 1" in (tmp_path / "out/summary.md").read_text()
+
+
+def test_a_restarted_controller_counts_on(tmp_path):
+    counts = [(0, 10, 3), (1, 12, 4), (2, 1, 0), (3, 2, 0)]
+    messages = []
+    for seconds, accepted, refused in counts:
+        message = ControllerStatus(accepted_chunks=accepted, refused_chunks=refused)
+        message.header.stamp = stamp(seconds)
+        messages.append((float(seconds), "arm/status", message))
+    summary = make_report(write(tmp_path / "bag", messages), CONTRACT, tmp_path / "out")
+    chunks = summary.figures["controllers"]["arm"]["chunks"]
+    assert (chunks["accepted"], chunks["refused"]) == (2 + 1 + 1, 1)
+
+
+def test_the_types_in_a_bag_carry_the_hash_that_ros_gives_them(bag):
+    from ament_index_python.packages import get_package_share_directory
+    from rosbags.highlevel import AnyReader
+
+    with AnyReader([bag]) as reader:
+        digests = {c.msgtype: c.digest for c in reader.connections}
+    for kind in (ActionChunk, ReasoningTrace, ControllerStatus, PolicyStatus, Image):
+        name = typename_of(kind)
+        package, folder, type_ = name.split("/")
+        file = Path(get_package_share_directory(package)) / folder / f"{type_}.json"
+        hashes = {h["type_name"]: h["hash_string"] for h in json.loads(file.read_text())["type_hashes"]}
+        assert digests[name] == hashes[name]
+
+
+def test_an_empty_a_missing_and_a_cut_bag_are_named(tmp_path, bag):
+    empty = write(tmp_path / "empty", [])
+    with pytest.raises(BagError, match="empty holds no message"):
+        make_report(empty, CONTRACT, tmp_path / "out")
+    with pytest.raises(BagError, match="nowhere does not exist"):
+        make_report(tmp_path / "nowhere", CONTRACT, tmp_path / "out")
+    cut = tmp_path / "cut.mcap"
+    cut.write_bytes((bag / "bag.mcap").read_bytes()[:100_000])
+    with pytest.raises(BagError, match="cut.mcap cannot be read"):
+        list(read_bag(cut))
