@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes a new checkpoint of any size in the released layout: for tests, and to start a small model from.
 
-The tokenizer is a byte-level one without merges, followed by the added tokens in the released order (spec
-section 2.4); all token ids follow from that. The weights are drawn from a seed.
+The tokenizer is a byte-level one, with merges learnt from a corpus if asked, followed by the added tokens in
+the released order (spec section 2.4); all token ids follow from that. The weights are drawn from a seed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 
 from .checkpoint import Network, build_network, save_weights
@@ -75,6 +75,8 @@ class Blueprint:
     max_action_horizon: int = 30
     flow_steps: int = 10
     action_mode: str = "both"
+    num_merges: int = 0  # of the tokenizer, learnt from `corpus`
+    corpus: tuple[str, ...] = ()
     vocab_multiple: int = 256
     max_positions: int = 2048
 
@@ -100,18 +102,27 @@ def make_tokenizer(blueprint: Blueprint) -> tuple[Tokenizer, int]:
     if blueprint.has_depth:
         added += ["<depth_output>", "<depth_start>", "<depth_end>"]
         added += [f"<depth_{index}>" for index in range(blueprint.num_depth_tokens)]
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    used = len(alphabet) + len(added)
+    tokenizer = _byte_level(blueprint)
+    used = tokenizer.get_vocab_size() + len(added)
     vocab_size = math.ceil(used / blueprint.vocab_multiple) * blueprint.vocab_multiple
     added += [f"<extra_{index}>" for index in range(vocab_size - used)]
     added += _IMAGE
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in added])
+    return tokenizer, vocab_size
+
+
+def _byte_level(blueprint: Blueprint) -> Tokenizer:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(
         models.BPE(vocab={letter: index for index, letter in enumerate(alphabet)}, merges=[])
     )
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in added])
-    return tokenizer, vocab_size
+    if blueprint.num_merges:
+        size = len(alphabet) + blueprint.num_merges
+        trainer = trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False)
+        tokenizer.train_from_iterator(blueprint.corpus, trainer)
+    return tokenizer
 
 
 def make_config(blueprint: Blueprint, tokenizer: Tokenizer, vocab_size: int) -> dict[str, Any]:

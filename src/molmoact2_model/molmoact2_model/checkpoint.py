@@ -140,7 +140,8 @@ class _Link:
                 raise CheckpointError(
                     f"weight {name} has shape {tuple(part.shape)}, config.json asks for {(rows, *tail)}"
                 )
-            # A copy, not the mapped file: the file may change, and how it is aligned would show in the last digit.
+            # A copy, not the mapped file: the file may change, and how it is aligned would show in the last
+            # digit.
             parts.append(part.to(device=device, dtype=dtype, copy=True))
         stacked = torch.cat(parts) if len(parts) > 1 else parts[0]
         sizes = [slot.parameter.shape[0] for slot in self.slots]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import nn
@@ -240,9 +241,8 @@ class ActionExpert(nn.Module):
     def modulations(self, time: torch.Tensor) -> Modulations:
         """time: float32 (B,), 0 for noise and 1 for data."""
         conditioning = self.time_embed[1:](self.time_embed[0](time).to(self.dtype))
-        return Modulations(
-            [b.modulation(conditioning) for b in self.blocks], self.final_layer.modulation(conditioning)
-        )
+        blocks = [block.modulation(conditioning) for block in cast("list[_Block]", self.blocks)]
+        return Modulations(blocks, self.final_layer.modulation(conditioning))
 
     def rope(self, length: int) -> tuple[torch.Tensor, torch.Tensor] | None:
         if not self.config.rope:

@@ -111,9 +111,8 @@ class FastTokenizer:
 
 
 def action_bins(token_ids: Sequence[int], start: int, end: int, first: int, count: int) -> list[int]:
-    """Picks the FAST tokens out of generated ids: those between the first `start` and the next `end` (from
-    the beginning or to the end where one is missing), as 0 .. count - 1; other ids between them are
-    skipped."""
+    """Picks the FAST tokens out of generated ids: those between the first `start` and the next `end`, or all
+    after `start` without an `end`, or all without a `start`; as 0 .. count - 1, other ids are skipped."""
     ids = list(token_ids)
     begin = ids.index(start) + 1 if start in ids else 0
     stop = ids.index(end, begin) if begin and end in ids[begin:] else len(ids)

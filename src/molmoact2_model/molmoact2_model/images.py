@@ -22,7 +22,7 @@ FAULTY_SHARE = 0.99
 
 
 def check_images(images: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Returns the frames as contiguous writable arrays; InputError unless they are uint8 (H, W, 3), at least one."""
+    """Returns the frames as contiguous writable arrays; InputError unless all are uint8 (H, W, 3)."""
     if isinstance(images, np.ndarray) or not isinstance(images, Sequence):
         raise InputError(
             f"images is a {type(images).__name__}, expected a list of uint8 (H, W, 3) RGB arrays"

@@ -1,6 +1,7 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests share: the golden set, made by running the reference implementation, and policies loaded once."""
+"""What the tests share: the golden set, made by running the reference implementation, and policies loaded
+once."""
 
 import json
 from pathlib import Path

@@ -10,6 +10,7 @@ from conftest import GOLDEN
 
 CASES = [case["name"] for case in json.loads((GOLDEN / "cases.json").read_text())]
 THINK = [name for name in CASES if name.startswith("think")]
+FIRST_CALLS = ["think_1", "think_2_full"]
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +46,8 @@ def test_an_adaptive_pass_counts_its_steps(results):
     assert results["think_2_full"].trace.decoder_steps == 102
 
 
-@pytest.mark.parametrize("name", THINK)
+@pytest.mark.parametrize("name", FIRST_CALLS)
 def test_full_depth_equals_the_first_adaptive_call(golden, policy, results, name):
-    if golden.cases[name]["previous_frame"]:
-        pytest.skip("this case has a previous frame")
     full = golden.run(policy, name, depth="full")
     assert full.trace.depth_mode == "full"
     assert full.trace.cause == ""
@@ -82,5 +81,9 @@ def test_without_depth_the_cells_of_a_trace_are_empty(results):
 
 def test_the_prompt_reads_as_the_reference_writes_it(results):
     prompt = results["think_1"].trace.prompt
-    assert prompt.startswith("Image 1<|image|>Image 2<|image|><|im_start|>user\nThe task is to pick up the red cube; ")
-    assert prompt.endswith("complete the task?<|im_end|>\n<|im_start|>assistant\n<depth_output><action_output>")
+    assert prompt.startswith(
+        "Image 1<|image|>Image 2<|image|><|im_start|>user\nThe task is to pick up the red cube; "
+    )
+    assert prompt.endswith(
+        "complete the task?<|im_end|>\n<|im_start|>assistant\n<depth_output><action_output>"
+    )

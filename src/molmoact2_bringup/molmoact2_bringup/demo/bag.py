@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from rosbags.highlevel import AnyReader, AnyReaderError
-from rosbags.rosbag2 import ReaderError
+from rosbags.rosbag2 import Reader, ReaderError
 
 DROPPED = "molmoact2_recorder_dropped"      # prefix of the keys in the bag's custom data, followed by the topic
 UNREADABLE = (AnyReaderError, ReaderError, OSError, EOFError, ValueError, TypeError, KeyError)
@@ -19,6 +19,13 @@ UNREADABLE = (AnyReaderError, ReaderError, OSError, EOFError, ValueError, TypeEr
 
 class BagError(RuntimeError):
     """A bag cannot be written or read; the text names it and says why."""
+
+
+class Names(dict[int, str]):
+    """Names of the values of an enumeration; a value that has none names itself."""
+
+    def __missing__(self, value: int) -> str:
+        return f"unknown value {value}"
 
 
 class Bag:
@@ -37,7 +44,7 @@ class Bag:
         try:
             self._reader = self._stack.enter_context(AnyReader([self.path]))
         except UNREADABLE as error:
-            raise BagError(f"bag {self.path} cannot be read: {error}; it may have been cut off while written") from error
+            raise BagError(f"bag {self.path} cannot be read: {error}; was it cut off while written?") from error
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -54,7 +61,9 @@ class Bag:
     @property
     def dropped(self) -> dict[str, int] | None:
         """Messages that the recorder had to drop, by topic; None where the bag does not say."""
-        custom = getattr(self._reader.readers[0], "storage").metadata.custom or {}
+        (reader,) = self._reader.readers
+        assert isinstance(reader, Reader)    # a rosbag2 bag; AnyReader knows those of ROS 1 too
+        custom = reader.storage.metadata.custom or {}
         drops = {k.removeprefix(DROPPED): int(v) for k, v in custom.items() if k.startswith(DROPPED)}
         return drops or None
 
@@ -80,19 +89,19 @@ class Bag:
         except UNREADABLE as error:
             raise BagError(f"bag {self.path} is damaged: {error}") from error
 
-    def names(self, typename: str, field_type: str, prefix: str = "") -> dict[int, str]:
+    def names(self, typename: str, field_type: str, prefix: str = "") -> Names:
         """Names of the constants of a message type, by value: those of one field type whose name has the prefix.
 
         The prefix is cut off and the rest is lower case. Empty where the bag does not hold that type.
         """
         if typename not in self._reader.typestore.fielddefs:
-            return {}
+            return Names()
         constants, _ = self._reader.typestore.fielddefs[typename]
-        return {
-            int(value): name.removeprefix(prefix).lower()
+        return Names(
+            (int(value), name.removeprefix(prefix).lower())
             for name, kind, value in constants
             if kind == field_type and name.startswith(prefix)
-        }
+        )
 
 
 def read_bag(path: Path) -> Iterator[tuple[str, str, Any, int]]:

@@ -43,7 +43,8 @@ def clipped(text: str, face: ImageFont.FreeTypeFont, width: float) -> str:
 
 def wrapped(text: str, face: ImageFont.FreeTypeFont, width: float, lines: int) -> list[str]:
     """The text in at most `lines` lines; the last is cut with an ellipsis."""
-    words, out = text.split(), []
+    words = text.split()
+    out: list[str] = []
     while words and len(out) < lines - 1:
         line = words.pop(0)
         while words and face.getlength(f"{line} {words[0]}") <= width:

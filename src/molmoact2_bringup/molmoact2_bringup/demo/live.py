@@ -6,15 +6,15 @@ from __future__ import annotations
 
 import shutil
 import sys
-import threading
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TextIO
 
-from molmoact2_msgs.msg import ControllerStatus, PolicyStatus, ReasoningTrace
 from rclpy.node import Node
 
 from molmoact2_contract import Contract
 from molmoact2_contract.qos import STATUS, TRACE
+from molmoact2_msgs.msg import ControllerStatus, PolicyStatus, ReasoningTrace
 
 PLAIN_PERIOD = 5.0    # seconds between two lines where the output is no terminal
 STATES = {
@@ -57,30 +57,22 @@ def live_line(elapsed: float, total: float, seen: Seen) -> str:
 
 
 class LiveLine:
-    """Shows the line, with log lines above it. `write_line` may be called from any thread, also before `start`."""
+    """Shows the line while a run goes on. node: spun by its owner. total: length of the run in robot time [s]."""
 
-    def __init__(self, stream: TextIO | None = None):
+    def __init__(self, node: Node, contract: Contract, total: float, stream: TextIO | None = None):
+        self._node, self._total = node, total
         self._stream = stream or sys.stdout
         self._terminal = self._stream.isatty()
-        self._lock = threading.Lock()
-        self._seen, self._shown = Seen(), ""
-        self._node: Node | None = None
-        self._subscriptions: list = []
-
-    def start(self, node: Node, contract: Contract, total: float) -> None:
-        """Begins to count and to listen. node: spun by its owner. total: length of the run in robot time [s]."""
-        self._node, self._total = node, total
-        self._began, self._next_plain = node.get_clock().now(), 0.0
+        self._seen = Seen()
         self._chunks_before: int | None = None
+        self._began, self._next_plain = node.get_clock().now(), 0.0
         self._subscriptions = [
             node.create_subscription(PolicyStatus, "policy/status", self._on_policy, STATUS),
             node.create_subscription(ReasoningTrace, "policy/reasoning_trace", self._on_trace, TRACE),
         ]
         for arm in contract.arms:
             self._subscriptions.append(
-                node.create_subscription(
-                    ControllerStatus, f"{arm}/status", lambda message, arm=arm: self._on_arm(arm, message), STATUS
-                )
+                node.create_subscription(ControllerStatus, f"{arm}/status", partial(self._on_arm, arm), STATUS)
             )
 
     def _on_policy(self, message: PolicyStatus) -> None:
@@ -96,37 +88,25 @@ class LiveLine:
             self._seen.refreshed = (sum(message.refreshed), len(message.refreshed))
 
     def _on_arm(self, arm: str, message: ControllerStatus) -> None:
-        self._seen.states[arm] = STATES.get(message.state, f"state {message.state}") + (" paused" if message.paused else "")
+        state = STATES.get(message.state, f"state {message.state}")
+        self._seen.states[arm] = f"{state} (paused)" if message.paused else state
 
-    def tick(self) -> None:
-        """Shows how things stand. Call it often; it decides when to write."""
-        assert self._node is not None, "start() comes first"
+    def update(self) -> None:
+        """Shows how things stand. Call it often; outside a terminal it writes a line only every few seconds."""
         elapsed = (self._node.get_clock().now() - self._began).nanoseconds / 1e9
         line = live_line(elapsed, self._total, self._seen)
-        with self._lock:
-            if self._terminal:
-                self._shown = line[: max(20, shutil.get_terminal_size().columns - 1)]
-                self._stream.write(f"\r\x1b[K{self._shown}")
-            elif elapsed >= self._next_plain:
-                self._next_plain = elapsed + PLAIN_PERIOD
-                self._stream.write(line + "\n")
-            else:
-                return
-            self._stream.flush()
+        if self._terminal:
+            self._stream.write(f"\r\x1b[K{line[: max(20, shutil.get_terminal_size().columns - 1)]}")
+        elif elapsed >= self._next_plain:
+            self._next_plain = elapsed + PLAIN_PERIOD
+            self._stream.write(f"{line}\n")
+        self._stream.flush()
 
-    def write_line(self, line: str) -> None:
-        """Prints a line of its own, and the live line below it again."""
-        with self._lock:
-            self._stream.write(f"\r\x1b[K{line}\n{self._shown}" if self._shown else f"{line}\n")
-            self._stream.flush()
-
-    def stop(self) -> None:
+    def end(self) -> None:
         """Ends the line and stops listening. May be called again."""
-        with self._lock:
-            if self._shown:
-                self._stream.write("\n")
-                self._stream.flush()
-                self._shown = ""
+        if self._subscriptions and self._terminal:
+            self._stream.write("\n")
+            self._stream.flush()
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions = []

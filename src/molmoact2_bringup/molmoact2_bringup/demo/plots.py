@@ -20,7 +20,18 @@ from PIL import Image, ImageDraw
 from molmoact2_contract import Joint
 
 from .bag import Bag, stamp_ns
-from .draw import BACKGROUND, CODES_TITLE, FAINT, STATE_COLOURS, TEXT, clipped, depth_codes, font, picture, refreshed_cells
+from .draw import (
+    BACKGROUND,
+    CODES_TITLE,
+    FAINT,
+    STATE_COLOURS,
+    TEXT,
+    clipped,
+    depth_codes,
+    font,
+    picture,
+    refreshed_cells,
+)
 from .run import Run, Timed, frames
 from .summary import acceptances, state_spans
 from .video import largest_code
@@ -46,7 +57,8 @@ def write_joints(run: Run, path: Path) -> None:
     axes[-1].set_xlabel("robot time [s], from the first recorded message")
     axes[-1].xaxis.set_major_locator(MaxNLocator(16, steps=[1, 2, 5, 10]))
     axes[-1].set_xlim(0, max(run.duration, 1e-3))
-    figure.suptitle(f"{run.contract.embodiment}: planned, commanded and measured joints", fontsize=15, x=0.01, ha="left")
+    title = f"{run.contract.embodiment}: planned, commanded and measured joints"
+    figure.suptitle(title, fontsize=15, x=0.01, ha="left")
     figure.legend(handles=_legend(), loc="outside upper right", ncols=5, fontsize=10, frameon=False)
     figure.supxlabel(_sources(run), fontsize=9.5, color="#555b63", x=0.01, ha="left")
     FigureCanvasAgg(figure).print_png(str(path))
@@ -63,13 +75,13 @@ def _legend() -> list[Any]:
 
 
 def _sources(run: Run) -> str:
-    commanded = sum(len(statuses) for statuses in run.controllers.values())
+    commanded = max((len(statuses) for statuses in run.controllers.values()), default=0)
     measured = max((len(points) for points in run.measured.values()), default=0)
     seconds = max(run.duration, 1e-3)
     return (
         f"measured: joint_states ({measured / seconds:.0f}/s);  commanded: last setpoint in each ControllerStatus "
-        f"({commanded / seconds:.0f}/s, so faster detail lies between the dots);  planned: waypoints of the {len(run.chunks)} "
-        "published chunks, each at its own time"
+        f"({commanded / seconds:.0f}/s, so faster detail lies between the dots);  "
+        f"planned: waypoints of the {len(run.chunks)} published chunks, each at its own time"
     )
 
 
@@ -107,7 +119,7 @@ def _draw_joint(axis: Axes, run: Run, joint: Joint, statuses: list[Timed]) -> No
         fontsize=9, color="#8a4b4b", va="center",
     )
     if not len(measured) and not len(commanded):
-        axis.text(0.01, 0.5, "nothing measured and nothing commanded was recorded", transform=axis.transAxes, va="center")
+        axis.text(0.01, 0.5, "neither measured nor commanded values recorded", transform=axis.transAxes, va="center")
 
 
 def _plan(run: Run, chunk: Any, joint: str) -> np.ndarray | None:
@@ -147,7 +159,7 @@ def write_depth(bag: Bag, run: Run, path: Path) -> str | None:
     picks = np.unique(np.linspace(0, len(with_codes) - 1, MOMENTS).round().astype(int))
     moments = [with_codes[i] for i in picks]
     images = _main_images(bag, run, {stamp_ns(m.header.stamp) for m in moments})
-    row_height = CELL[1] + 38
+    row_height, top = CELL[1] + 38, largest_code(run)
     sheet = Image.new("RGB", (3 * CELL[0] + 4 * GAP, 52 + len(moments) * row_height + 4), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     titles = (f"main image ({run.cameras[0].name})", "cells generated anew, age of others", CODES_TITLE)
@@ -159,7 +171,7 @@ def write_depth(bag: Bag, run: Run, path: Path) -> str | None:
         panels = (
             picture(image, CELL, "the image of this inference was not recorded"),
             refreshed_cells(image, message, CELL),
-            depth_codes(message, CELL, largest_code(run)),
+            depth_codes(message, CELL, top),
         )
         text = clipped(_moment(run, message), font(15), sheet.width - 2 * GAP)
         draw.text((GAP, y - 7), text, FAINT, font(15), anchor="ls")
@@ -173,7 +185,8 @@ def _moment(run: Run, message: Any) -> str:
     mode = run.names.depth_mode[message.depth_mode]
     cause = f" ({message.cause})" if message.cause else ""
     refreshed = f"{int(np.sum(message.refreshed))} of {len(message.refreshed)} cells generated anew"
-    return f"{run.seconds(stamp_ns(message.header.stamp)):.2f} s   chunk {message.chunk_id}   depth {mode}{cause}   {refreshed}"
+    seconds = run.seconds(stamp_ns(message.header.stamp))
+    return f"{seconds:.2f} s   chunk {message.chunk_id}   depth {mode}{cause}   {refreshed}"
 
 
 def _main_images(bag: Bag, run: Run, stamps: set[int]) -> dict[int, np.ndarray]:

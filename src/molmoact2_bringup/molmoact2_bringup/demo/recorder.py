@@ -7,12 +7,13 @@ from __future__ import annotations
 import atexit
 import threading
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
-from molmoact2_msgs.msg import ActionChunk, ControllerStatus, PolicyStatus, ReasoningTrace
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -23,9 +24,9 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 
-from diagnostic_msgs.msg import DiagnosticArray
 from molmoact2_contract import Contract
 from molmoact2_contract.qos import CHUNK, DIAGNOSTICS, SENSOR_PUBLISH, STATUS, TRACE
+from molmoact2_msgs.msg import ActionChunk, ControllerStatus, PolicyStatus, ReasoningTrace
 
 from .bag import DROPPED, BagError
 
@@ -70,7 +71,8 @@ class BagRecorder:
     """
 
     def __init__(self, node: Node, path: Path, topics: dict[str, type], queue_bytes: int = QUEUE_BYTES):
-        self.path, self.error = Path(path), None
+        self.path = Path(path)
+        self.error: Exception | None = None    # why writing failed
         self._node, self._queue_bytes = node, queue_bytes
         self._queue: deque[tuple[str, int, bytes]] = deque()
         self._queued, self._closing = 0, False
@@ -94,11 +96,17 @@ class BagRecorder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self.close()
+        try:
+            self.close()
+        except BagError as failure:
+            if error is None:
+                raise
+            self._node.get_logger().error(str(failure))    # what already went wrong is the more important of the two
 
     def _subscribe(self, topic: str, kind: type, profile: QoSProfile) -> None:
-        def take(data: bytes, info: dict[str, Any]) -> None:
-            clock = self._node.get_clock()
+        clock = self._node.get_clock()
+
+        def take(data: bytes, info: Any) -> None:
             # The middleware's own time of reception does not depend on how busy this process is.
             simulated = getattr(clock, "ros_time_is_active", False)
             self._put(topic, clock.now().nanoseconds if simulated else info["received_timestamp"], data)
@@ -107,14 +115,15 @@ class BagRecorder:
             old = self._subscriptions.pop(topic, None)
             if old is None:
                 return
-            self._node.get_logger().info(f"{topic}: its publisher promises less than asked for; recording it as it comes")
+            self._node.get_logger().info(f"{topic}: its publisher promises less than asked for; recorded as it comes")
             self._subscribe(topic, kind, _relaxed(profile))
             self._node.destroy_subscription(old)
 
         asks_more = profile.reliability == ReliabilityPolicy.RELIABLE
         events = SubscriptionEventCallbacks(incompatible_qos=relax) if asks_more else None
+        callback: Callable[..., None] = take    # rclpy's annotation leaves out the form with message info
         self._subscriptions[topic] = self._node.create_subscription(
-            kind, topic, take, profile, raw=True, event_callbacks=events
+            kind, topic, callback, profile, raw=True, event_callbacks=events
         )
 
     def _put(self, topic: str, receive_ns: int, data: bytes) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,40 +18,34 @@ from .run import read_run
 from .summary import Summary, summarise
 from .video import write_video
 
-Progress = Callable[[str, float], None]
 SPREAD = {"count", "p50", "p95", "max"}
-UNITS = "Times in s, rates in Hz, ratios 0 to 1; joints in rad, grippers 0 (closed) to 1 (open)."
+UNITS = (
+    "Times in s, rates in Hz, ratios 0 to 1; joints in rad, grippers 0 (closed) to 1 (open). "
+    "Latency runs from the capture of the main image to the reception of the chunk."
+)
 
 
-def make_report(bag: Path, contract: Contract, out: Path, progress: Progress | None = None) -> Summary:
+def make_report(bag: Path, contract: Contract, out: Path, progress: bool = False) -> Summary:
     """Writes demo.mp4, joints.png, depth.png, summary.json, summary.md and index.html into a folder.
 
     bag: a rosbag2 folder or .mcap file. out: made where it is missing; files of these names are replaced.
-    progress: called with the name of a stage and how much of it is done, 0 .. 1.
-    Errors: BagError for a bag that cannot be read or is empty. What a readable bag lacks is a null in the summary,
-    with the reason, and no error.
+    progress: show a bar on stderr. Errors: BagError for a bag that cannot be read or is empty. What a readable bag
+    lacks is a null in the summary, with the reason, and no error.
     """
-    say = progress or (lambda stage, done: None)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     with Bag(bag) as opened:
-        say("reading", 0.0)
         run = read_run(opened, contract)
-        say("reading", 1.0)
         summary = summarise(run)
-        say("plots", 0.0)
         write_joints(run, out / "joints.png")
-        summary.files["joints"] = out / "joints.png"
-        say("plots", 0.5)
         (out / "depth.png").unlink(missing_ok=True)
         absent = write_depth(opened, run, out / "depth.png")
-        if absent:
-            summary.missing["depth.png"] = absent
-        else:
-            summary.files["depth"] = out / "depth.png"
-        say("plots", 1.0)
-        write_video(opened, run, out / "demo.mp4", lambda done: say("video", done))
-        summary.files["video"] = out / "demo.mp4"
+        write_video(opened, run, out / "demo.mp4", progress)
+    summary.files = {"video": out / "demo.mp4", "joints": out / "joints.png"}
+    if absent:
+        summary.missing["depth.png"] = absent
+    else:
+        summary.files["depth"] = out / "depth.png"
     _write_texts(summary, out)
     return summary
 
@@ -64,27 +58,6 @@ def _write_texts(summary: Summary, out: Path) -> None:
     ):
         (out / name).write_text(text, encoding="utf-8")
         summary.files[kind] = out / name
-
-
-def headline(summary: Summary) -> list[str]:
-    """The few sentences that say how a run went. Only what is known is said."""
-    figures = summary.figures
-    lines = [f"{figures['time_covered']:.1f} s recorded"]
-    if figures["chunks"]:
-        lines.append(f"{figures['chunks']['published']} chunks from {figures['chunks']['inferences']} inferences")
-    if figures["latency"]:
-        lines.append(f"latency p50 {figures['latency']['p50']:.3f} s, p95 {figures['latency']['p95']:.3f} s")
-    if figures["depth"]["refresh_ratio_of_adaptive_calls"] is not None:
-        lines.append(f"adaptive depth generated {figures['depth']['refresh_ratio_of_adaptive_calls']:.1%} of the cells anew")
-    for arm, parts in figures["controllers"].items():
-        if parts["chunks"]:
-            lines.append(f"{arm}: {parts['chunks']['accepted']} chunks accepted, {parts['chunks']['refused']} refused")
-        if parts["seam_jumps"]:
-            lines.append(f"{arm}: largest seam jump {parts['seam_jumps']['max']:.3g}")
-        if parts["ticks"]:
-            lines.append(f"{arm}: {parts['ticks']['late']} of {parts['ticks']['count']} ticks late")
-        lines += [f"{arm}: FAULT {fault['fault']} at {fault['time']:.1f} s: {fault['text']}" for fault in parts["faults"] or []]
-    return lines
 
 
 def _rows(figures: dict[str, Any], missing: dict[str, str], path: str = "") -> Iterator[tuple[str, str]]:
@@ -106,15 +79,18 @@ def _rows(figures: dict[str, Any], missing: dict[str, str], path: str = "") -> I
 
 
 def _markdown(summary: Summary) -> str:
-    lines = ["# Summary of the run", "", *(f"* {line}" for line in headline(summary)), "", UNITS, ""]
+    lines = ["# Summary of the run", "", *(f"* {line}" for line in summary.headline()), "", UNITS, ""]
     lines += ["| figure | value |", "|---|---|"]
-    lines += [f"| {name} | {value.replace('|', chr(92) + '|')} |" for name, value in _rows(summary.figures, summary.missing)]
+    for name, value in _rows(summary.figures, summary.missing):
+        escaped = value.replace("|", "\\|").replace("\n", " ")
+        lines.append(f"| {name} | {escaped} |")
     return "\n".join(lines) + "\n"
 
 
-STYLE = """body { font: 16px/1.5 system-ui, sans-serif; max-width: 1280px; margin: 2em auto; padding: 0 1em; color: #20242b }
+STYLE = """body { font: 16px/1.5 system-ui, sans-serif; max-width: 1280px; margin: 2em auto; padding: 0 1em }
 video, img { width: 100%; border-radius: 6px } h2 { margin-top: 2em }
-table { border-collapse: collapse } td { padding: .15em 1em .15em 0; border-bottom: 1px solid #e3e5e8; vertical-align: top }
+table { border-collapse: collapse }
+td { padding: .15em 1em .15em 0; border-bottom: 1px solid #e3e5e8; vertical-align: top }
 td:first-child { color: #555b63; white-space: nowrap }"""
 
 
@@ -128,7 +104,7 @@ def _page(summary: Summary) -> str:
         if "depth" in summary.files
         else f"<p>No picture: {html.escape(summary.missing['depth.png'])}.</p>"
     )
-    said = "".join(f"<li>{html.escape(line)}</li>" for line in headline(summary))
+    said = "".join(f"<li>{html.escape(line)}</li>" for line in summary.headline())
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>MolmoAct2: a recorded run</title><style>{STYLE}</style>
 <h1>A recorded run</h1>

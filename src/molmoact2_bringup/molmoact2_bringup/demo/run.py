@@ -13,7 +13,7 @@ from cv_bridge import CvBridge, CvBridgeError
 
 from molmoact2_contract import Camera, Contract
 
-from .bag import Bag, BagError, stamp_ns
+from .bag import Bag, BagError, Names, stamp_ns
 
 CONTROLLER, TRACE = "molmoact2_msgs/msg/ControllerStatus", "molmoact2_msgs/msg/ReasoningTrace"
 CHUNKS, TRACES, POLICY, JOINTS = "/policy/action_chunk", "/policy/reasoning_trace", "/policy/status", "/joint_states"
@@ -27,13 +27,13 @@ class Timed(NamedTuple):
 
 
 @dataclass
-class Names:
-    """Names of the enumerations, by value, as the recorded definitions have them."""
+class Enumerations:
+    """Names of the enumerations as the recorded definitions have them."""
 
-    state: dict[int, str]
-    fault: dict[int, str]
-    refusal: dict[int, str]
-    depth_mode: dict[int, str]
+    state: Names
+    fault: Names
+    refusal: Names
+    depth_mode: Names
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Run:
     end_ns: int
     counts: dict[str, int]
     dropped: dict[str, int] | None
-    names: Names
+    names: Enumerations
     chunks: list[Timed] = field(default_factory=list)
     traces: list[Timed] = field(default_factory=list)
     policy: list[Timed] = field(default_factory=list)
@@ -107,8 +107,8 @@ def read_run(bag: Bag, contract: Contract) -> Run:
     return run
 
 
-def _names(bag: Bag) -> Names:
-    return Names(
+def _names(bag: Bag) -> Enumerations:
+    return Enumerations(
         state=bag.names(CONTROLLER, "uint8"),
         fault=bag.names(CONTROLLER, "uint16", "FAULT_"),
         refusal=bag.names(CONTROLLER, "uint16", "REFUSAL_"),

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,35 @@ class Summary:
     def as_json(self) -> str:
         """Text of summary.json."""
         return json.dumps({**self.figures, "missing": self.missing}, indent=2) + "\n"
+
+    def headline(self) -> list[str]:
+        """The few sentences that say how the run went. Only what is known is said."""
+        figures = self.figures
+        lines = [f"{figures['time_covered']:.1f} s recorded"]
+        if figures["chunks"]:
+            lines.append(f"{figures['chunks']['published']} chunks from {figures['chunks']['inferences']} inferences")
+        if figures["latency"]:
+            lines.append(f"latency p50 {figures['latency']['p50']:.3f} s, p95 {figures['latency']['p95']:.3f} s")
+        ratio = figures["depth"]["refresh_ratio_of_adaptive_calls"]
+        if ratio is not None:
+            lines.append(f"adaptive depth generated {ratio:.1%} of the cells anew")
+        for arm, parts in figures["controllers"].items():
+            lines += [f"{arm}: {text}" for text in _arm_headline(parts)]
+        return lines
+
+    def __str__(self) -> str:
+        return "\n".join(self.headline())
+
+
+def _arm_headline(parts: dict[str, Any]) -> Iterator[str]:
+    if parts["chunks"]:
+        yield f"{parts['chunks']['accepted']} chunks accepted, {parts['chunks']['refused']} refused"
+    if parts["seam_jumps"]:
+        yield f"largest seam jump {parts['seam_jumps']['max']:.3g}"
+    if parts["ticks"]:
+        yield f"{parts['ticks']['late']} of {parts['ticks']['count']} ticks late"
+    for fault in parts["faults"] or []:
+        yield f"FAULT {fault['fault']} at {fault['time']:.1f} s: {fault['text']}"
 
 
 class _Absent(Exception):
@@ -51,17 +81,18 @@ def summarise(run: Run) -> Summary:
         "depth.decoder_steps_of_adaptive_calls": lambda: _decoder_steps(run, "adaptive"),
     }
     for arm, statuses in run.controllers.items():
-        for name, of in _CONTROLLER_PARTS.items():
-            parts[f"controllers.{arm}.{name}"] = lambda of=of, arm=arm, statuses=statuses: of(run, arm, statuses)
+        for name, part in _CONTROLLER_PARTS.items():
+            parts[f"controllers.{arm}.{name}"] = partial(part, run, arm, statuses)
     for camera in run.contract.cameras.values():
-        parts[f"cameras.{camera.name}"] = lambda camera=camera: _camera(run, camera.name, resolved(camera.topic))
+        parts[f"cameras.{camera.name}"] = partial(_camera, run, camera.name, resolved(camera.topic))
     parts["messages"] = lambda: dict(sorted(run.counts.items()))
     parts["dropped_by_recorder"] = lambda: _dropped(run)
     for name, of in parts.items():
         try:
             value = of()
         except _Absent as absent:
-            value, summary.missing[name] = None, str(absent)
+            value = None
+            summary.missing[name] = str(absent)
         _place(summary.figures, name, value)
     return summary
 
@@ -80,8 +111,11 @@ def _need(messages: list[Timed], topic: str) -> list[Timed]:
 
 
 def _spread(values: Iterable[float]) -> dict[str, float | int]:
-    """count, p50, p95 and max; the p95 of few values is interpolated."""
+    """count, p50, p95 and max of the finite values; the p95 of few values is interpolated."""
     array = np.asarray(list(values), dtype=np.float64)
+    array = array[np.isfinite(array)]
+    if not len(array):
+        raise _Absent("none of the recorded values is a finite number")
     p50, p95 = np.percentile(array, [50, 95])
     return {"count": len(array), "p50": _short(p50), "p95": _short(p95), "max": _short(array.max())}
 
@@ -96,7 +130,7 @@ def _policy(run: Run) -> dict[str, Any]:
         "checkpoint": Path(last.checkpoint).name,
         "norm_tag": last.norm_tag,
         "instruction": last.instruction,
-        "unusable_observations": {r: int(n) for r, n in zip(last.drop_reasons, last.drop_counts, strict=True)},
+        "unusable_observations": {r: int(n) for r, n in zip(last.drop_reasons, last.drop_counts, strict=False)},
     }
 
 
@@ -170,7 +204,7 @@ def _acceptance(run: Run, arm: str, statuses: list[Timed]) -> dict[str, Any]:
     for before, after in zip(messages, messages[1:], strict=False):
         grown = _growth([before.refused_chunks, after.refused_chunks])
         if grown:
-            refused[run.names.refusal.get(after.last_refusal, f"code {after.last_refusal}")] += 1
+            refused[run.names.refusal[after.last_refusal]] += 1
             # A status tells only the last refusal; of those between two statuses the reason is not recorded.
             refused["reason not recorded"] += grown - 1
     return {
@@ -192,11 +226,19 @@ def acceptances(statuses: list[Timed]) -> list[Timed]:
     return firsts
 
 
-def _seams(run: Run, arm: str, statuses: list[Timed]) -> dict[str, Any]:
+def _accepted(arm: str, statuses: list[Timed]) -> list[Any]:
     firsts = acceptances(_need(statuses, f"/{arm}/status"))
     if not firsts:
         raise _Absent(f"no status on /{arm}/status names a chunk: none was followed")
-    return _spread(s.message.seam_jump for s in firsts)
+    return [status.message for status in firsts]
+
+
+def _seams(run: Run, arm: str, statuses: list[Timed]) -> dict[str, Any]:
+    return _spread(m.seam_jump for m in _accepted(arm, statuses))
+
+
+def _acceptance_latency(run: Run, arm: str, statuses: list[Timed]) -> dict[str, Any]:
+    return _spread(m.acceptance_latency for m in _accepted(arm, statuses))
 
 
 def _ticks(run: Run, arm: str, statuses: list[Timed]) -> dict[str, Any]:
@@ -209,7 +251,8 @@ def _ticks(run: Run, arm: str, statuses: list[Timed]) -> dict[str, Any]:
 def state_spans(run: Run, statuses: list[Timed]) -> list[tuple[str, int, int]]:
     """(state, from, until) [ns], from the first status to the end of the run; neighbours of one state are joined."""
     spans: list[tuple[str, int, int]] = []
-    times = [max(run.start_ns, stamp_ns(s.message.header.stamp)) for s in statuses] + [run.end_ns]
+    stamps = np.array([stamp_ns(s.message.header.stamp) for s in statuses] + [run.end_ns], dtype=np.int64)
+    times = np.maximum.accumulate(np.clip(stamps, run.start_ns, run.end_ns)).tolist()
     for status, start, end in zip(statuses, times, times[1:], strict=False):
         name = run.names.state[status.message.state]
         if spans and spans[-1][0] == name:
@@ -235,12 +278,15 @@ def _motion(run: Run, arm: str, statuses: list[Timed]) -> dict[str, Any]:
     following = [m for m in messages if run.names.state[m.state] == "following"]
     if not following:
         raise _Absent(f"the arm {arm!r} never followed a chunk")
-    worst = max(following, key=lambda m: m.tracking_error)
+    finite = [m for m in following if np.isfinite([m.tracking_error, m.path_rate, m.path_lag]).all()]
+    if not finite:
+        raise _Absent("none of the recorded values is a finite number")
+    worst = max(finite, key=lambda m: m.tracking_error)
     return {
         "tracking_error_max": _short(worst.tracking_error),
         "tracking_error_joint": worst.tracking_joint,
-        "path_rate_min": _short(min(m.path_rate for m in following)),
-        "path_lag_max": _short(max(m.path_lag for m in following)),
+        "path_rate_min": _short(min(m.path_rate for m in finite)),
+        "path_lag_max": _short(max(m.path_lag for m in finite)),
     }
 
 
@@ -250,14 +296,14 @@ def _faults(run: Run, arm: str, statuses: list[Timed]) -> list[dict[str, Any]]:
         code = status.message.fault_code
         if code and code != before:
             time = round(run.seconds(stamp_ns(status.message.header.stamp)), 3)
-            name = run.names.fault.get(code, f"code {code}")
-            faults.append({"time": time, "fault": name, "text": status.message.fault_text})
+            faults.append({"time": time, "fault": run.names.fault[code], "text": status.message.fault_text})
         before = code
     return faults
 
 
 _CONTROLLER_PARTS: dict[str, Callable[[Run, str, list[Timed]], Any]] = {
     "chunks": _acceptance,
+    "acceptance_latency": _acceptance_latency,
     "seam_jumps": _seams,
     "ticks": _ticks,
     "states": _states,

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import av
 import numpy as np
 from PIL import Image, ImageDraw
+from tqdm import tqdm
 
 from .bag import Bag, stamp_ns
 from .draw import (
@@ -44,8 +45,10 @@ BARS = (820, 500, 1264, 574)                             # how much each inferen
 BAR = (16, 674, 1264, 692)                               # strip of the controller's states
 
 
-def write_video(bag: Bag, run: Run, path: Path, progress: Callable[[float], None]) -> int:
+def write_video(bag: Bag, run: Run, path: Path, progress: bool = False) -> int:
     """Writes an H.264 video at 15 frames a second of robot time; returns the number of frames.
+
+    progress: show a bar on stderr.
 
     Everything is shown as it was received: at each time the newest image of each camera and the newest trace.
     """
@@ -56,14 +59,13 @@ def write_video(bag: Bag, run: Run, path: Path, progress: Callable[[float], None
         stream.width, stream.height = SIZE
         stream.pix_fmt, stream.time_base = "yuv420p", Fraction(1, FPS)
         incoming = _Lookahead(frames(bag, run.contract))
-        for index in range(count):
+        for index in tqdm(range(count), desc="video", unit="frame", leave=False, disable=not progress):
             now = run.start_ns + round(index * 1e9 / FPS)
             for frame in incoming.until(now):
                 screen.see(frame)
             picture_ = av.VideoFrame.from_image(screen.draw(now))
             picture_.pts, picture_.time_base = index, Fraction(1, FPS)
             container.mux(stream.encode(picture_))
-            progress((index + 1) / count)
         container.mux(stream.encode(None))
     return count
 
@@ -149,7 +151,7 @@ class _Screen:
         draw.text((SIDE + 266, y + 37), f"{self._top}  code index", FAINT, font(14), anchor="lm")
 
     def _x(self, time_ns: float) -> float:
-        return BAR[0] + (BAR[2] - BAR[0]) * (time_ns - self._run.start_ns) / max(1, self._run.end_ns - self._run.start_ns)
+        return BAR[0] + (BAR[2] - BAR[0]) * self._run.seconds(time_ns) / max(self._run.duration, 1e-9)
 
     def _draw_states(self, draw: ImageDraw.ImageDraw) -> None:
         """The strip at the bottom: states of each controller over the whole run, acceptance of chunks as ticks."""
@@ -228,13 +230,16 @@ class _Screen:
             yield "latency", "not recorded" if wait is None else f"{wait / 1e9:.3f} s  capture to chunk", TEXT
         for arm, statuses in self._run.controllers.items():
             status = newest(statuses, self._status_times[arm], now)
-            label = "controller" if len(self._run.controllers) == 1 else arm
+            alone = len(self._run.controllers) == 1
+            label = "controller" if alone else arm
             if status is None:
                 yield label, "silent", FAINT
                 continue
             state = self._run.names.state[status.state]
-            detail = status.fault_text or status.reason
-            yield label, f"{state.upper()}  {detail}", STATE_COLOURS.get(state, TEXT)
+            text = f"{state.upper()}  {status.fault_text or status.reason}"
+            for line in wrapped(text, font(17), SIDE_WIDTH - 128, 3 if alone else 1):
+                yield label, line, STATE_COLOURS.get(state, TEXT)
+                label = ""
             yield "path rate", f"{status.path_rate:.2f}   {status.waypoints_left} waypoints left", TEXT
 
 
