@@ -79,6 +79,7 @@ class Blueprint:
     corpus: tuple[str, ...] = ()
     vocab_multiple: int = 256
     max_positions: int = 2048
+    rope_theta: float = 1e6
 
     @property
     def has_depth(self) -> bool:
@@ -211,7 +212,7 @@ def _sub_configs(blueprint: Blueprint, vocab_size: int) -> dict[str, Any]:
         "hidden_act": "silu",
         "layer_norm_eps": 1e-6,
         "max_position_embeddings": blueprint.max_positions,
-        "rope_theta": 1e6,
+        "rope_theta": blueprint.rope_theta,
         "rope_scaling": None,
         "rope_scaling_layers": None,
         "tie_word_embeddings": False,

@@ -1,0 +1,333 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""ArmController: one arm's motion, tick by tick. No ROS; the caller gives both clocks.
+
+Not thread-safe: the caller holds one lock around every call.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from molmoact2_contract import Arm, Contract
+
+from .chunk import Chunk, ChunkRefused, Path, Refusal
+from .clock import ClockMap
+from .controller_state import ControllerState, Fault, Refused, State
+from .driver import ArmDriver, ArmState, DriverError
+from .safety_gate import SafetyGate
+from .scheduler import ChunkScheduler
+
+POLICY_SILENT = 1.5    # [s]; the policy states itself at least twice a second
+PEER_SILENT = 0.5      # [s]; a controller states itself ten times a second
+SLOW_MOVE = 0.2        # share of the velocity limits that home and park use
+SLOW_MOVE_STEP = 0.02  # [s]
+
+
+@dataclass
+class Counters:
+    """Since the process began."""
+
+    accepted: int = 0
+    refused: int = 0
+    ticks: int = 0
+    missed: int = 0
+
+
+@dataclass
+class LastChunk:
+    """What is known of the chunk last accepted and of the one last refused."""
+
+    consumed: int = 0
+    seam_jump: float = 0.0
+    latency: float = 0.0
+    refusal: Refusal = Refusal.NONE
+    refused_id: int = 0
+    refusal_text: str = ""
+
+
+@dataclass
+class Announced:
+    """What the policy last said of itself; `steady` is when [s]."""
+
+    process_id: str = ""
+    episode_id: str = ""
+    steady: float = -math.inf
+
+
+@dataclass
+class Peer:
+    """What another arm's controller last said of itself."""
+
+    state: State = State.DISARMED
+    fault_text: str = ""
+    refused: int | None = None
+    steady: float = -math.inf
+
+
+class ArmController:
+    """Ties scheduler, gate and state machine to one driver.
+
+    shadow: compute everything, send nothing. peers: names of the other arms of the robot that must be well.
+    """
+
+    def __init__(
+        self, contract: Contract, arm: Arm, driver: ArmDriver, *, shadow: bool, peers: tuple[str, ...] = ()
+    ):
+        self.contract, self.arm_spec, self.shadow = contract, arm, shadow
+        self._driver = driver
+        self.period = 1.0 / contract.setpoint_hz
+        self.gate = SafetyGate(contract, arm)
+        self.scheduler = ChunkScheduler(contract.max_observation_age, contract.blend_window)
+        self.state = ControllerState(contract.resume_within)
+        self.clock = ClockMap()
+        self.counters, self.last, self.policy = Counters(), LastChunk(), Announced()
+        self.peers = {name: Peer() for name in peers}
+        self.measured: ArmState | None = None
+        self.command: np.ndarray | None = None
+        self.rate = 0.0
+        self._now = self._steady = 0.0
+        self._last_tick: float | None = None
+        self._driver_failed = ""
+
+    # --- what comes in ------------------------------------------------------------------------------------------------
+    def accept(self, chunk: Chunk, steady: float, now: float) -> str:
+        """Takes a chunk; returns why it was refused, or an empty text. steady, now: both clocks [s]."""
+        try:
+            self._accept(chunk, now)
+        except ChunkRefused as refused:
+            self.counters.refused += 1
+            self.last.refusal, self.last.refused_id = refused.refusal, chunk.chunk_id
+            self.last.refusal_text = f"chunk {chunk.chunk_id}: {refused}"
+            return self.last.refusal_text
+        self.counters.accepted += 1
+        return ""
+
+    def _accept(self, chunk: Chunk, now: float) -> None:
+        if self.state.state not in (State.HOLDING, State.FOLLOWING) or self.state.paused or self._moves_by_itself:
+            doing = "paused" if self.state.paused else self.state.reason or self.state.state.name.lower()
+            raise ChunkRefused(Refusal.STATE, f"the controller takes no chunks now ({doing})")
+        if not chunk.episode_id or chunk.episode_id != self.policy.episode_id:
+            announced = repr(self.policy.episode_id) if self.policy.episode_id else "none"
+            raise ChunkRefused(
+                Refusal.EPISODE, f"its episode {chunk.episode_id!r} is not the one the policy announces ({announced})"
+            )
+        assert self.measured is not None and self.command is not None
+        waypoints = self.gate.waypoints(chunk, self.measured.positions, now)
+        why_not = self.state.why_not_follow(now)
+        if why_not:
+            raise ChunkRefused(Refusal.RESUME, why_not)
+        joined = self.scheduler.join(chunk, waypoints, self.command, now)
+        self.last.consumed, self.last.seam_jump, self.last.latency = joined.consumed, joined.seam_jump, joined.latency
+        self.state.follow(f"following chunk {chunk.chunk_id}")
+
+    @property
+    def _moves_by_itself(self) -> bool:
+        """A home or park move is under way."""
+        return self.state.state == State.FOLLOWING and self.scheduler.chunk_id == 0
+
+    def hear_policy(self, process_id: str, episode_id: str, steady: float) -> None:
+        """What policy/status announces."""
+        if self.policy.process_id and process_id != self.policy.process_id:
+            self.state.new_policy()
+        self.policy = Announced(process_id, episode_id, steady)
+
+    def hear_peer(self, arm: str, state: State, fault_text: str, refused: int, steady: float) -> None:
+        """What another arm's controller says: its state and how many chunks it has refused."""
+        peer = self.peers.get(arm)
+        if peer is None:
+            return
+        refused_more = peer.refused is not None and refused > peer.refused
+        peer.state, peer.fault_text, peer.refused, peer.steady = state, fault_text, refused, steady
+        if refused_more and self.state.state == State.FOLLOWING:
+            self.state.stop(f"arm {arm!r} refused a chunk; both stop")
+
+    # --- operator -----------------------------------------------------------------------------------------------------
+    def arm(self) -> None:
+        """Holds the measured position from now on. Errors: Refused."""
+        if self.measured is None:
+            raise Refused("no joint state has been read yet")
+        start = np.clip(self.measured.positions, self.gate.lower, self.gate.upper)
+        off, joint = self.gate.tracking(start, self.measured.positions)
+        if off > self.contract.joints[joint].tracking:
+            raise Refused(f"{joint!r} is {off:.3f} outside its limits; move the arm inside by hand")
+        self.state.arm()
+        self.command, self.rate = start, 0.0
+        self.scheduler.clear()
+        self.gate.forget_tracking()
+
+    def disarm(self) -> None:
+        """Comes to rest, then sends no more setpoints. Errors: Refused."""
+        self.state.stop("disarmed by the operator", State.DISARMED)
+
+    def move_to(self, pose: str) -> None:
+        """A slow straight move in joint space to the contract's `home` or `rest`. Errors: Refused."""
+        if self.state.state != State.HOLDING or self.command is None:
+            raise Refused(f"the arm is {self.state.state.name.lower()}; it must be holding")
+        target = self.contract.values(pose, self.arm_spec.joints)
+        velocity = self.contract.values("velocity", self.arm_spec.joints) * SLOW_MOVE
+        # A cosine profile peaks at pi/2 times its mean speed.
+        duration = max(float((np.abs(target - self.command) / velocity).max()) * math.pi / 2, 4 * SLOW_MOVE_STEP)
+        times = np.linspace(0.0, duration, int(duration / SLOW_MOVE_STEP) + 2)
+        share = (1 - np.cos(np.pi * times / duration)) / 2
+        path = Path(self._now + times, self.command + share[:, None] * (target - self.command))
+        self.scheduler.follow(path, self._now)
+        self.state.follow(f"moving to {pose}")
+
+    def clear_fault(self) -> None:
+        """Clears a fault whose cause is gone. Errors: Refused."""
+        cause = self._driver_failed or self._state_error() or self._peer_error()
+        if self.state.state == State.FAULT and cause:
+            raise Refused(f"the cause is still there: {cause}")
+        self.state.clear_fault()
+        self.scheduler.clear()
+        self.scheduler.forget_stamps()
+        self.gate.forget_tracking()
+
+    # --- the setpoint loop --------------------------------------------------------------------------------------------
+    def tick(self, steady_ns: int, ros_ns: int) -> None:
+        """One setpoint: reads the arm, advances along the path, sends. Never raises for what device or input did."""
+        self._steady, self._now = steady_ns / 1e9, ros_ns / 1e9
+        dt = self._elapsed()
+        jump = self.clock.update(steady_ns, ros_ns)
+        if jump:
+            self._shift_path(jump)
+            self._fail(Fault.CLOCK_JUMP, f"ROS time jumped by {jump:+.3f} s against the steady clock; check time synchronisation")
+        self._read()
+        if self.state.state == State.DISARMED or self.command is None:
+            return
+        self._check_feedback()
+        self._advance(dt)
+        self._send()
+
+    def _elapsed(self) -> float:
+        """Time since the last tick [s], bounded: after a late tick the path goes on where it was, without a leap."""
+        elapsed = self.period if self._last_tick is None else self._steady - self._last_tick
+        self._last_tick = self._steady
+        self.counters.ticks += 1
+        if elapsed > 1.5 * self.period:
+            self.counters.missed += 1
+        if elapsed > self.contract.joint_state_timeout and self.state.armed:
+            self._fail(Fault.TIMER, f"the setpoint timer was {elapsed - self.period:.3f} s late; free the processor")
+        return min(elapsed, 1.5 * self.period)
+
+    def _shift_path(self, jump: float) -> None:
+        path = self.scheduler.path
+        if path is not None:
+            path.times += jump
+            self.scheduler.path_time += jump
+
+    def _read(self) -> None:
+        try:
+            self.measured = self._driver.read()
+            self._driver_failed = ""
+        except DriverError as error:
+            self._driver_failed = str(error)
+            self._fail(Fault.DRIVER, str(error))
+            return
+        error_text = self._state_error()
+        if error_text and self.state.armed:
+            finite = np.isfinite(self.measured.positions).all()
+            self._fail(Fault.STATE_STALE if finite else Fault.STATE_INVALID, error_text)
+
+    def _state_error(self) -> str:
+        if self.measured is None:
+            return "no joint state has been read"
+        bad = ~np.isfinite(self.measured.positions)
+        if bad.any():
+            return f"the measured position of {self.arm_spec.joints[int(np.argmax(bad))]!r} is not a number"
+        age = self._now - self.measured.stamp_ns / 1e9
+        if age > self.contract.joint_state_timeout:
+            return f"the newest joint state is {age:.3f} s old, more than {self.contract.joint_state_timeout:g} s"
+        return ""
+
+    def _peer_error(self) -> str:
+        for name, peer in self.peers.items():
+            if peer.state == State.FAULT:
+                return f"arm {name!r} is in fault: {peer.fault_text}"
+            if self._steady - peer.steady > PEER_SILENT:
+                return f"the controller of arm {name!r} is silent"
+        return ""
+
+    def _check_feedback(self) -> None:
+        if self.state.armed:
+            peer_error = self._peer_error()
+            if peer_error:
+                self._fail(Fault.PEER, peer_error)
+        if self.state.armed and not self.shadow and self.measured is not None and self.command is not None:
+            off = self.gate.off_track(self.command, self.measured.positions, self._steady)
+            if off:
+                self._fail(Fault.TRACKING, off)
+
+    def _advance(self, dt: float) -> None:
+        """Moves the command along the path; at rest, leaves the states that wait for it."""
+        path, state = self.scheduler.path, self.state.state
+        if path is not None:
+            wanted = 1.0 if state == State.FOLLOWING else 0.0
+            step = self.gate.advance(path, self.scheduler.path_time, self.rate, dt, wanted)
+            self.command, self.scheduler.path_time, self.rate = step.setpoint, step.path_time, step.rate
+        if state == State.FOLLOWING:
+            self._leave_following()
+        elif path is None or self.rate <= 1e-3:
+            self.rate = 0.0
+            self.scheduler.clear()
+            if state == State.STOPPING:
+                self.state.at_rest()
+
+    def _leave_following(self) -> None:
+        by_itself = self._moves_by_itself
+        if not by_itself and self.lag > self.contract.max_path_lag:
+            self.state.stop(
+                f"the path fell {self.lag:.2f} s behind the clock, more than {self.contract.max_path_lag:g} s: "
+                "the chunks ask for more speed than the limits allow"
+            )
+        elif self._path_is_done():
+            chunk, self.rate = self.scheduler.chunk_id, 0.0
+            reason = self.state.reason.replace("moving to", "reached") if by_itself else f"ran out of waypoints of chunk {chunk}"
+            self.scheduler.clear()
+            self.state.ran_out(self._now, reason)
+
+    def _path_is_done(self) -> bool:
+        """At the path's end, or so near before it that coming to rest in time left less than a step to go."""
+        path = self.scheduler.path
+        return path is not None and path.end - self.scheduler.path_time <= max(1e-3 * self.period, self.rate * 1e-3)
+
+    def _send(self) -> None:
+        if self.command is None or self._driver_failed or self.state.state == State.DISARMED:
+            return
+        error = self.gate.setpoint_error(self.command)
+        if error:
+            self._fail(Fault.SETPOINT_INVALID, error)
+            return
+        if self.shadow:
+            return
+        try:
+            self._driver.write(self.command)
+        except DriverError as failure:
+            self._driver_failed = str(failure)
+            self._fail(Fault.DRIVER, str(failure))
+
+    def _fail(self, fault: Fault, text: str) -> None:
+        self.state.fail(fault, text)
+
+    # --- what goes out ------------------------------------------------------------------------------------------------
+    @property
+    def lag(self) -> float:
+        """How far path time is behind the clock [s]."""
+        if self.scheduler.path is None or self.state.state != State.FOLLOWING:
+            return 0.0
+        return max(self._now - self.scheduler.path_time, 0.0)
+
+    @property
+    def reason(self) -> str:
+        """Why the controller is in its state, in words."""
+        silent = self._steady - self.policy.steady
+        if self.state.state == State.HOLDING and self.policy.process_id and silent > POLICY_SILENT:
+            return f"{self.state.reason}; the policy has been silent for {silent:.1f} s"
+        return self.state.reason
+
+    @property
+    def at_rest(self) -> bool:
+        return self.rate == 0.0 and self.state.state not in (State.FOLLOWING, State.STOPPING)

@@ -1,0 +1,139 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""ControllerState: what the arm is allowed to do now, and why. The fault latches; only an operator clears it."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class State(IntEnum):
+    """The values are those of ControllerStatus."""
+
+    DISARMED = 0
+    HOLDING = 1
+    FOLLOWING = 2
+    STOPPING = 3
+    FAULT = 4
+
+
+class Fault(IntEnum):
+    """The values are those of ControllerStatus.FAULT_*."""
+
+    NONE = 0
+    DRIVER = 1
+    STATE_STALE = 2
+    STATE_INVALID = 3
+    TRACKING = 4
+    CLOCK_JUMP = 5
+    TIMER = 6
+    SETPOINT_INVALID = 7
+    PEER = 8
+    STATE_FROZEN = 9
+    INTERNAL = 10
+
+
+class Refused(Exception):
+    """An operator's request that cannot be met now; the text says why."""
+
+
+class ControllerState:
+    """The state machine. It decides nothing about motion itself; the controller asks it and tells it.
+
+    resume_within [s]: after running out of waypoints, a chunk of the same policy process is followed without an operator
+    for this long.
+    """
+
+    def __init__(self, resume_within: float):
+        self._resume_within = resume_within
+        self.state = State.DISARMED
+        self.after_stop = State.HOLDING
+        self.reason = "not armed since the start"
+        self.paused = False
+        self.fault = Fault.NONE
+        self.fault_text = ""
+        self.needs_resume = ""
+        self._ran_out_at: float | None = None
+
+    @property
+    def armed(self) -> bool:
+        return self.state in (State.HOLDING, State.FOLLOWING, State.STOPPING)
+
+    # --- operator -----------------------------------------------------------------------------------------------------
+    def arm(self) -> None:
+        """Errors: Refused."""
+        if self.state == State.FAULT:
+            raise Refused(f"a fault is latched: {self.fault_text}; clear_fault first")
+        if self.state != State.DISARMED:
+            raise Refused("the arm is armed already")
+        self.paused, self.needs_resume, self._ran_out_at = False, "", None
+        self._go(State.HOLDING, "armed by the operator; waiting for a chunk")
+
+    def stop(self, reason: str, after: State = State.HOLDING) -> None:
+        """Brings the arm to rest, then goes to `after`. Errors: Refused where the arm is not armed."""
+        if not self.armed:
+            raise Refused(f"the arm is {self.state.name.lower()}; there is nothing to stop")
+        if after == State.HOLDING:
+            self.needs_resume = f"{reason}; call resume to go on"
+        self.after_stop = after
+        self._go(State.STOPPING, reason)
+
+    def pause(self) -> None:
+        """Errors: Refused where the arm is not armed."""
+        self.stop("paused by the operator")
+        self.paused = True
+
+    def resume(self) -> None:
+        """Errors: Refused."""
+        if not self.armed:
+            raise Refused(f"the arm is {self.state.name.lower()}; arm it first")
+        if self.state == State.STOPPING:
+            raise Refused("the arm is coming to rest; resume when it holds")
+        self.paused, self.needs_resume, self._ran_out_at = False, "", None
+        if self.state == State.HOLDING:
+            self.reason = "resumed by the operator; waiting for a chunk"
+
+    def clear_fault(self) -> None:
+        """Errors: Refused where there is no fault."""
+        if self.state != State.FAULT:
+            raise Refused("there is no fault to clear")
+        self.fault, self.fault_text = Fault.NONE, ""
+        self._go(State.DISARMED, "fault cleared by the operator; arm to go on")
+
+    # --- controller ---------------------------------------------------------------------------------------------------
+    def fail(self, fault: Fault, text: str) -> None:
+        """Latches a fault; a second one does not hide the first."""
+        if self.state != State.FAULT:
+            self.fault, self.fault_text = fault, text
+            self._go(State.FAULT, f"fault: {text}")
+
+    def why_not_follow(self, now: float) -> str:
+        """Why a sound chunk must not be followed now for want of an operator; empty where it may be."""
+        if self.needs_resume:
+            return self.needs_resume
+        if self._ran_out_at is not None and now - self._ran_out_at > self._resume_within:
+            return (
+                f"ran out of waypoints {now - self._ran_out_at:.1f} s ago, longer than {self._resume_within:g} s; "
+                "call resume to go on"
+            )
+        return ""
+
+    def follow(self, reason: str) -> None:
+        self._ran_out_at = None
+        self._go(State.FOLLOWING, reason)
+
+    def ran_out(self, now: float, reason: str) -> None:
+        self._ran_out_at = now
+        self._go(State.HOLDING, reason)
+
+    def at_rest(self) -> None:
+        """The stop is complete."""
+        self._go(self.after_stop, self.reason if self.after_stop == State.HOLDING else "disarmed by the operator")
+
+    def new_policy(self) -> None:
+        """Another policy process announced itself: it does not move an arm that an earlier one moved."""
+        if self.armed:
+            self.needs_resume = "a new policy process began; call resume to let it move the arm"
+
+    def _go(self, state: State, reason: str) -> None:
+        self.state, self.reason = state, reason

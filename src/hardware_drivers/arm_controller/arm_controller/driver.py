@@ -1,0 +1,70 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a robot implements to be moved by the arm controller."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+
+import numpy as np
+from molmoact2_contract import Arm, Contract
+
+GROUP = "molmoact2.arm_drivers"
+
+
+class DriverError(RuntimeError):
+    """The device refused, failed or does not answer; the text names it, what was expected, and the mend."""
+
+
+@dataclass(frozen=True)
+class ArmState:
+    """Measured joints. positions: float64 (J,) in ROS units and the arm's joint order; stamp_ns: capture, ROS time."""
+
+    positions: np.ndarray
+    stamp_ns: int
+
+
+class ArmDriver(ABC):
+    """One arm's device. ROS units at this edge: rad, grippers 0 closed .. 1 open; joints in the arm's order.
+
+    Every call returns within a few setpoint periods or raises DriverError. Only one thread calls.
+    """
+
+    @abstractmethod
+    def connect(self) -> None:
+        """Opens and checks the device; moves nothing."""
+
+    @abstractmethod
+    def read(self) -> ArmState:
+        """The newest measured state."""
+
+    @abstractmethod
+    def write(self, positions: np.ndarray) -> None:
+        """Sends one setpoint, float64 (J,). The first one after connect switches the servos on where they are off."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Holds where the arm is now."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Releases the device. What the arm does then is the device's nature, and stands in the driver's own docs."""
+
+
+def make_driver(name: str, contract: Contract, arm: Arm, options: list[str]) -> ArmDriver:
+    """Makes the driver registered under `name` in the entry-point group molmoact2.arm_drivers.
+
+    options: texts "key=value". Errors: DriverError for an unknown driver (lists those there are) or a malformed option.
+    """
+    found = {entry.name: entry for entry in entry_points(group=GROUP)}
+    if name not in found:
+        raise DriverError(f"driver {name!r} is not installed; installed are: {', '.join(sorted(found)) or 'none'}")
+    pairs: dict[str, str] = {}
+    for option in filter(None, options):
+        key, equals, value = option.partition("=")
+        if not (key and equals):
+            raise DriverError(f"driver option {option!r} must be key=value")
+        pairs[key] = value
+    return found[name].load()(contract, arm, pairs)

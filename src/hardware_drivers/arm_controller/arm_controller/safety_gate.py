@@ -1,0 +1,193 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""SafetyGate: what may be followed, how fast, and whether the arm follows. It refuses or slows; it never bends a path."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from molmoact2_contract import Arm, Contract
+
+from .chunk import Chunk, ChunkRefused, Path, Refusal
+
+LIMIT_TOLERANCE = 1e-6
+TIME_TOLERANCE = 1e-6      # [s], [waypoints]
+MAX_HORIZON = 10_000
+BISECTIONS = 16
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step along a path: the setpoint (J,), the path time it belongs to, and the rate of path time, 0 .. 1."""
+
+    setpoint: np.ndarray
+    path_time: float
+    rate: float
+
+
+class SafetyGate:
+    """Checks and limits for one arm, all from the contract."""
+
+    def __init__(self, contract: Contract, arm: Arm):
+        self._contract, self._arm = contract, arm
+        self.lower, self.upper = contract.values("lower", arm.joints), contract.values("upper", arm.joints)
+        self._velocity = contract.values("velocity", arm.joints)
+        self._acceleration = contract.values("acceleration", arm.joints)
+        self._max_step = contract.values("max_step", arm.joints)
+        self._tracking = contract.values("tracking", arm.joints)
+        self._timings = {(t.dt, t.first_offset) for t in contract.norm_tags.values()}
+        self._off_track_since: float | None = None
+
+    # --- chunks -------------------------------------------------------------------------------------------------------
+    def waypoints(self, chunk: Chunk, measured: np.ndarray, now: float) -> np.ndarray:
+        """This arm's waypoints of a chunk, float64 (H, J), when all of it is sound.
+
+        measured: the arm's measured positions (J,); now: clock time [s]. Errors: ChunkRefused.
+        """
+        self._check_joints(chunk)
+        table = self._table(chunk)
+        self._check_timing(chunk)
+        columns = [chunk.joint_names.index(joint) for joint in self._arm.joints]
+        waypoints = table[:, columns]
+        self._check_limits(waypoints)
+        self._check_steps(chunk, waypoints, measured, now)
+        return waypoints
+
+    def _check_joints(self, chunk: Chunk) -> None:
+        names = chunk.joint_names
+        if len(set(names)) != len(names):
+            raise ChunkRefused(Refusal.JOINTS, f"it names a joint twice: {', '.join(names)}")
+        unknown = [n for n in names if n not in self._contract.joints]
+        if unknown:
+            raise ChunkRefused(Refusal.JOINTS, f"joint {unknown[0]!r} is not in the contract {self._contract.path.name}")
+        missing = [n for n in self._arm.joints if n not in names]
+        if missing:
+            raise ChunkRefused(Refusal.JOINTS, f"joint {missing[0]!r} of arm {self._arm.name!r} is missing")
+
+    @staticmethod
+    def _table(chunk: Chunk) -> np.ndarray:
+        joints = len(chunk.joint_names)
+        if not 1 <= chunk.horizon <= MAX_HORIZON or chunk.positions.size != chunk.horizon * joints:
+            raise ChunkRefused(
+                Refusal.SHAPE,
+                f"{chunk.positions.size} positions do not fit {chunk.horizon} waypoints of {joints} joints",
+            )
+        table = chunk.positions.reshape(chunk.horizon, joints)
+        if not np.isfinite(table).all():
+            waypoint, joint = np.argwhere(~np.isfinite(table))[0]
+            raise ChunkRefused(
+                Refusal.NOT_FINITE,
+                f"waypoint {waypoint} of joint {chunk.joint_names[joint]!r} is {table[waypoint, joint]}",
+            )
+        return table
+
+    def _check_timing(self, chunk: Chunk) -> None:
+        if not all(map(math.isfinite, (chunk.dt, chunk.first_offset, chunk.stamp))):
+            raise ChunkRefused(Refusal.TIMING, "its dt, first_offset or stamp is not finite")
+        for dt, offset in self._timings:
+            if abs(chunk.dt - dt) <= TIME_TOLERANCE and abs(chunk.first_offset - offset) <= TIME_TOLERANCE:
+                return
+        known = "; ".join(f"{dt:.6g} s and {offset:g}" for dt, offset in sorted(self._timings))
+        raise ChunkRefused(
+            Refusal.TIMING,
+            f"its dt of {chunk.dt:.6g} s and first_offset of {chunk.first_offset:g} are of no norm tag of the contract "
+            f"({known})",
+        )
+
+    def _check_limits(self, waypoints: np.ndarray) -> None:
+        outside = (waypoints < self.lower - LIMIT_TOLERANCE) | (waypoints > self.upper + LIMIT_TOLERANCE)
+        if outside.any():
+            waypoint, joint = np.argwhere(outside)[0]
+            raise ChunkRefused(
+                Refusal.LIMITS,
+                f"waypoint {waypoint} of {self._arm.joints[joint]!r} is {waypoints[waypoint, joint]:.4f}, outside "
+                f"[{self.lower[joint]:g}, {self.upper[joint]:g}]",
+            )
+
+    def _check_steps(self, chunk: Chunk, waypoints: np.ndarray, measured: np.ndarray, now: float) -> None:
+        times = chunk.stamp + (np.arange(chunk.horizon) + chunk.first_offset) * chunk.dt
+        ahead = waypoints[times > now]
+        if not len(ahead):
+            return    # wholly in the past, which the scheduler refuses by that name
+        steps = np.abs(np.diff(np.concatenate([measured[None], ahead]), axis=0))
+        too_far = steps > self._max_step
+        if too_far.any():
+            index, joint = np.argwhere(too_far)[0]
+            where = "the first waypoint ahead lies" if index == 0 else f"waypoint {index} ahead lies"
+            other = "the measured position" if index == 0 else "the one before"
+            raise ChunkRefused(
+                Refusal.STEP,
+                f"{where} {steps[index, joint]:.3f} from {other} in {self._arm.joints[joint]!r}; "
+                f"{self._max_step[joint]:g} is plausible",
+            )
+
+    # --- setpoints ----------------------------------------------------------------------------------------------------
+    def advance(self, path: Path, path_time: float, rate: float, dt: float, wanted: float) -> Step:
+        """One step of `dt` seconds along a path, as fast as allowed.
+
+        path_time: where on the path the last setpoint lies; rate: its last rate of path time; wanted: 1 to follow, 0 to
+        come to rest. Velocity limits hold at every step. The rate changes only as fast as the acceleration limits allow,
+        and falls in time to come to rest at the path's end.
+        """
+        slope = np.abs(path.slope(path_time))
+        change = float(np.min(self._acceleration / np.maximum(slope, 1e-6))) * dt
+        if wanted > 0:
+            left = max(path.end - path_time, 0.0)
+            wanted = min(wanted, math.sqrt(2.0 * (change / dt) * left))
+        rate = float(np.clip(wanted, rate - change, rate + change))
+        rate = min(max(rate, 0.0), 1.0)
+        start = path.sample(path_time)
+        allowed = self._velocity * dt * (1 + 1e-9)
+
+        def fits(candidate: float) -> bool:
+            return bool((np.abs(path.sample(path_time + candidate * dt) - start) <= allowed).all())
+
+        if not fits(rate):
+            low, high = 0.0, rate
+            for _ in range(BISECTIONS):
+                middle = (low + high) / 2
+                low, high = (middle, high) if fits(middle) else (low, middle)
+            rate = low
+        time = min(path_time + rate * dt, path.end)
+        return Step(path.sample(time), time, rate)
+
+    def setpoint_error(self, setpoint: np.ndarray) -> str:
+        """The last check before the driver: why a setpoint must not be sent; empty where it may."""
+        if not np.isfinite(setpoint).all():
+            return f"setpoint is not finite: {setpoint}"
+        outside = (setpoint < self.lower - LIMIT_TOLERANCE) | (setpoint > self.upper + LIMIT_TOLERANCE)
+        if outside.any():
+            joint = int(np.argmax(outside))
+            return f"setpoint of {self._arm.joints[joint]!r} is {setpoint[joint]:.4f}, outside its limits"
+        return ""
+
+    # --- feedback -----------------------------------------------------------------------------------------------------
+    def tracking(self, command: np.ndarray, measured: np.ndarray) -> tuple[float, str]:
+        """The tracking error nearest to its limit, and its joint."""
+        error = np.abs(command - measured)
+        joint = int(np.argmax(error / self._tracking))
+        return float(error[joint]), self._arm.joints[joint]
+
+    def off_track(self, command: np.ndarray, measured: np.ndarray, steady: float) -> str:
+        """Why the arm counts as off its command, once that lasted longer than the contract's tracking_time; else empty.
+
+        steady: steady-clock time [s].
+        """
+        error = np.abs(command - measured)
+        if not (error > self._tracking).any():
+            self._off_track_since = None
+            return ""
+        if self._off_track_since is None:
+            self._off_track_since = steady
+        if steady - self._off_track_since < self._contract.tracking_time:
+            return ""
+        joint = int(np.argmax(error / self._tracking))
+        return (
+            f"{self._arm.joints[joint]!r} is {error[joint]:.3f} away from its command for {self._contract.tracking_time:g} s "
+            f"({self._tracking[joint]:g} is allowed); free the arm, then clear_fault and arm"
+        )
+
+    def forget_tracking(self) -> None:
+        self._off_track_since = None

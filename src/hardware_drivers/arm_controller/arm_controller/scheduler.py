@@ -1,0 +1,111 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""ChunkScheduler: places chunks on the clock by their capture stamps and joins each to the one being executed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .chunk import Chunk, ChunkRefused, Path, Refusal
+
+FUTURE_TOLERANCE = 0.05    # [s]; clocks of two machines may differ by this much
+BLEND_STEP = 0.01          # [s]; knots within the cross-fade
+
+
+@dataclass(frozen=True)
+class Joined:
+    """How a chunk was joined. consumed: its waypoints that lay in the past already; seam_jump: the largest difference
+    between the two chunks at the moment of joining, before blending [rad; grippers 0 .. 1]; latency [s] since capture."""
+
+    consumed: int
+    seam_jump: float
+    latency: float
+
+
+class ChunkScheduler:
+    """Holds the path being executed, in clock time (ROS time in seconds).
+
+    Path time runs with the clock or, where the safety gate slows it, behind it. `max_age`, `blend_window` in seconds.
+    """
+
+    def __init__(self, max_age: float, blend_window: float):
+        self._max_age, self._blend = max_age, blend_window
+        self.path: Path | None = None
+        self.path_time = 0.0
+        self.chunk_id = 0
+        self._stamp = -np.inf
+        self._waypoint_times = np.empty(0)
+
+    def join(self, chunk: Chunk, waypoints: np.ndarray, command: np.ndarray, now: float) -> Joined:
+        """Makes a checked chunk the running one.
+
+        waypoints: float64 (H, J), this arm's part of the chunk; command: the last setpoint (J,), where there is no path;
+        now: clock time. The new path begins at the last setpoint and goes over to the chunk within the blend window, both
+        taken at the same clock time; a path that lags ends its lag with it. Errors: ChunkRefused.
+        """
+        times = self._times(chunk, now)
+        fresh = Path(times, waypoints)
+        lag = now - self.path_time if self.path is not None else 0.0
+        old = self.path if self.path is not None else Path(np.array([now]), command[None])
+        seam_jump = float(np.abs(fresh.sample(now) - command).max())
+        self.path = self._blended(old, lag, fresh, now)
+        self.path_time, self._stamp, self.chunk_id, self._waypoint_times = now, chunk.stamp, chunk.chunk_id, times
+        return Joined(int((times <= now).sum()), seam_jump, now - chunk.stamp)
+
+    def _times(self, chunk: Chunk, now: float) -> np.ndarray:
+        """Clock times of the waypoints. Errors: ChunkRefused for a stamp that is not to be followed."""
+        if chunk.stamp <= 0:
+            raise ChunkRefused(Refusal.STAMP, "its stamp is zero; the policy must stamp it with the time of capture")
+        if chunk.stamp > now + FUTURE_TOLERANCE:
+            raise ChunkRefused(
+                Refusal.STAMP, f"its stamp is {chunk.stamp - now:.3f} s in the future; synchronise the machines' clocks"
+            )
+        if chunk.stamp <= self._stamp:
+            raise ChunkRefused(Refusal.OLDER, f"it was observed no later than running chunk {self.chunk_id}")
+        if now - chunk.stamp > self._max_age:
+            raise ChunkRefused(
+                Refusal.STALE, f"it was observed {now - chunk.stamp:.3f} s ago, more than {self._max_age:g} s allowed"
+            )
+        times = chunk.stamp + (np.arange(chunk.horizon) + chunk.first_offset) * chunk.dt
+        if times[-1] <= now:
+            raise ChunkRefused(Refusal.PAST, f"its last waypoint was due {now - times[-1]:.3f} s ago")
+        return times
+
+    def _blended(self, old: Path, lag: float, fresh: Path, now: float) -> Path:
+        """Cross-fades from the old path, read `lag` late, to the fresh one."""
+        window_end = min(now + self._blend, fresh.end)
+        inside = np.arange(now, window_end, BLEND_STEP)
+        own = fresh.times[fresh.times > now]
+        times = np.unique(np.concatenate([inside, [window_end], own]))
+        times = times[np.concatenate([[True], np.diff(times) > 1e-6])]
+        span = max(window_end - now, 1e-9)
+        positions = []
+        for time in times:
+            weight = min((time - now) / span, 1.0) if self._blend > 0 else 1.0
+            target = fresh.sample(time)
+            positions.append(target if weight >= 1.0 else (1 - weight) * old.sample(time - lag) + weight * target)
+        return Path(times, np.array(positions))
+
+    def follow(self, path: Path, now: float) -> None:
+        """Makes a path of the controller's own (home, park) the running one; chunks observed before are refused."""
+        self.path, self.path_time, self.chunk_id, self._stamp = path, now, 0, now
+        self._waypoint_times = path.times
+
+    def clear(self) -> None:
+        """Forgets the path. Chunks older than the last one stay refused."""
+        self.path, self.chunk_id, self._waypoint_times = None, 0, np.empty(0)
+
+    def forget_stamps(self) -> None:
+        """After a clock jump stamps before and after cannot be compared."""
+        self._stamp = -np.inf
+
+    @property
+    def waypoints_left(self) -> int:
+        """Waypoints of the running chunk that lie ahead in path time."""
+        return 0 if self.path is None else int((self._waypoint_times > self.path_time).sum())
+
+    @property
+    def ran_out(self) -> bool:
+        return self.path is not None and self.path_time >= self.path.end
