@@ -21,15 +21,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import functional
+from tqdm import trange
+from transformers.cache_utils import DynamicCache
+
 from molmoact2_model.blueprint import Blueprint, make_config, make_tokenizer, random_network, write_files
 from molmoact2_model.checkpoint import Network, save_weights
 from molmoact2_model.config import ModelConfig
 from molmoact2_model.images import load_image_config
 from molmoact2_model.normalization import NormStats
 from molmoact2_model.processing import PromptBuilder, pixel_values, pooling_index
-from torch.nn import functional
-from tqdm import trange
-from transformers.cache_utils import DynamicCache
 
 TAG = "so101_sim_molmoact2_tiny"
 NAMES = ["shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper"]
@@ -127,7 +128,7 @@ def draw_states(rng: np.random.Generator, count: int) -> np.ndarray:
 
 def draw_images(rng: np.random.Generator, count: int, side: int) -> np.ndarray:
     """uint8 (count, side, side, 3): shaded grounds with patches of other colours and a little noise."""
-    rows, cols = np.mgrid[0:side, 0:side, None][0] / side, np.mgrid[0:side, 0:side, None][1] / side
+    rows, cols = np.mgrid[0:side, 0:side][..., None] / side
     images = np.empty((count, side, side, 3), np.float32)
     for image in images:
         grey = rng.uniform(20, 235) + rng.normal(0, 30, 3) * rng.random()

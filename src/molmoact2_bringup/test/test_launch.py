@@ -13,9 +13,10 @@ import pytest
 import rclpy
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
-from molmoact2_contract import load_system
-from rclpy.parameter import parameter_value_to_python
 from rcl_interfaces.srv import GetParameters
+from rclpy.parameter import parameter_value_to_python
+
+from molmoact2_contract import load_system
 
 pytest.importorskip("launch_ros")
 

@@ -9,6 +9,7 @@ import sys
 import textwrap
 
 import pytest
+
 from molmoact2_bringup.processes import Exit, Processes
 
 READY_THEN_WAIT = "import signal; print('ready', flush=True); signal.pause()"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from molmoact2_contract import ContractError, load_contract, load_system
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+
 from molmoact2_contract import Arm, Contract
 
 from .chunk import Chunk, ChunkRefused, Path, Refusal

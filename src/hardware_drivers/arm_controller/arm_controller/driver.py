@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 
 import numpy as np
+
 from molmoact2_contract import Arm, Contract
 
 GROUP = "molmoact2.arm_drivers"

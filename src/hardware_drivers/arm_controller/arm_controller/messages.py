@@ -7,8 +7,9 @@ from __future__ import annotations
 import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from molmoact2_msgs.msg import ActionChunk, ControllerStatus
 from sensor_msgs.msg import JointState
+
+from molmoact2_msgs.msg import ActionChunk, ControllerStatus
 
 from .chunk import Chunk
 from .controller import ArmController

@@ -12,15 +12,16 @@ from collections.abc import Callable
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from molmoact2_contract import ContractError, load_contract
-from molmoact2_contract.qos import CHUNK, DIAGNOSTICS, SENSOR_PUBLISH, STATUS
-from molmoact2_msgs.msg import ActionChunk, ControllerStatus, PolicyStatus
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
+
+from molmoact2_contract import ContractError, load_contract
+from molmoact2_contract.qos import CHUNK, DIAGNOSTICS, SENSOR_PUBLISH, STATUS
+from molmoact2_msgs.msg import ActionChunk, ControllerStatus, PolicyStatus
 
 from .controller import ArmController
 from .controller_state import Fault, Refused, State

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from arm_controller.driver import ArmDriver, ArmState, DriverError
 from molmoact2_contract import Arm, Contract
 

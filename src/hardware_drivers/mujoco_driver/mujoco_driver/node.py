@@ -21,8 +21,6 @@ import numpy as np
 import rclpy
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from molmoact2_contract import Camera, Contract, ContractError, load_contract
-from molmoact2_contract.qos import DIAGNOSTICS, SENSOR_PUBLISH
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
@@ -30,6 +28,9 @@ from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import Trigger
+
+from molmoact2_contract import Camera, Contract, ContractError, load_contract
+from molmoact2_contract.qos import DIAGNOSTICS, SENSOR_PUBLISH
 
 from .bus import BusError, BusServer, default_address
 from .scene import SceneError, build

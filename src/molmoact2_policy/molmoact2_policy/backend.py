@@ -1,0 +1,138 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""Where inference happens. One implementation now: the engine in this process."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from molmoact2_contract import Contract
+
+
+class BackendError(RuntimeError):
+    """The backend cannot be made ready or failed; the text names the thing and the mend."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to run. depth, action_mode, cache_policy, device, dtype: as in the model library. 0 or empty: its default.
+
+    threads: of the processor, 0: all cores but one.
+    """
+
+    checkpoint: str
+    norm_tag: str
+    depth: str = "off"
+    action_mode: str = "continuous"
+    cache_policy: str = "bounded"
+    full_refresh_every: int = 0
+    fast_tokenizer: str = ""
+    device: str = "cpu"
+    dtype: str = "float32"
+    num_steps: int = 0
+    n_action_steps: int = 0
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class Inference:
+    """actions: float32 (H, D) in the checkpoint's frame; trace: the model library's Trace; flow_steps: 0 for discrete."""
+
+    actions: np.ndarray
+    trace: Any
+    flow_steps: int
+
+
+class Backend(Protocol):
+    """One at a time; called from the inference thread only."""
+
+    name: str
+
+    def load(self) -> None:
+        """Makes ready and warms up. Errors: BackendError."""
+
+    def infer(self, images: Sequence[np.ndarray], state: np.ndarray, instruction: str, seed: int | None) -> Inference:
+        """Errors: BackendError."""
+
+    def reset(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class InProcessBackend:
+    """The engine in this process."""
+
+    name = "in_process"
+
+    def __init__(self, settings: Settings, contract: Contract):
+        self._settings, self._contract = settings, contract
+        self._policy: Any = None
+        self._session: Any = None
+
+    def load(self) -> None:
+        settings = self._settings
+        # Read when the engine is first imported: leave a core to the setpoints of the arm.
+        os.environ.setdefault("OMP_NUM_THREADS", str(settings.threads or max(1, (os.cpu_count() or 2) - 1)))
+        from molmoact2_model import ModelError, MolmoAct2Policy
+
+        try:
+            self._policy = MolmoAct2Policy.from_pretrained(
+                settings.checkpoint, device=settings.device, dtype=settings.dtype
+            )
+            self._session = self._policy.session(
+                norm_tag=settings.norm_tag,
+                depth=settings.depth,
+                action_mode=settings.action_mode,
+                cache_policy=settings.cache_policy,
+                full_refresh_every=settings.full_refresh_every or None,
+                fast_tokenizer=settings.fast_tokenizer or None,
+            )
+            self._warm_up()
+        except ModelError as error:
+            raise BackendError(str(error)) from error
+
+    def _warm_up(self) -> None:
+        """One inference on grey frames, so that the first real one is not slow; also finds a wrong number of joints."""
+        tag = self._contract.norm_tag(self._settings.norm_tag)
+        joints, values = len(self._contract.joints), self._policy.stats.tag(self._settings.norm_tag).state.dim
+        if joints != values:
+            raise BackendError(
+                f"norm tag {self._settings.norm_tag!r} of {self._settings.checkpoint} has {values} joints, the contract "
+                f"{self._contract.path.name} has {joints}; choose the tag of this robot"
+            )
+        grey = [np.full((240, 320, 3), 128, np.uint8)] * len(tag.cameras)
+        self.infer(grey, np.zeros(joints, np.float32), "warm up", None)
+        self._session.reset()
+
+    def infer(self, images: Sequence[np.ndarray], state: np.ndarray, instruction: str, seed: int | None) -> Inference:
+        from molmoact2_model import ModelError
+
+        settings = self._settings
+        continuous = settings.action_mode == "continuous"
+        try:
+            result = self._session.infer(
+                images=list(images),
+                state=state,
+                instruction=instruction,
+                num_steps=settings.num_steps or None,
+                n_action_steps=settings.n_action_steps or None,
+                seed=seed if continuous else None,
+            )
+        except ModelError as error:
+            raise BackendError(str(error)) from error
+        steps = (settings.num_steps or self._policy.config.flow.num_steps) if continuous else 0
+        return Inference(result.actions, result.trace, steps)
+
+    def reset(self) -> None:
+        self._session.reset()
+
+    def close(self) -> None:
+        """Frees the memory of the checkpoint."""
+        self._policy = self._session = None
+        gc.collect()

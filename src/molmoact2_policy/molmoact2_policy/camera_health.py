@@ -1,0 +1,45 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""Whether the cameras show anything: a black, saturated or frozen one stops chunks."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from molmoact2_contract import Contract, NormTag
+from molmoact2_model import image_fault
+
+from .ingest import Observation
+
+
+@dataclass
+class _Seen:
+    digest: bytes
+    first_ns: int
+
+
+class CameraHealth:
+    """Looks at every observation in turn. check_frozen: off in simulation, where a quiet scene repeats itself."""
+
+    def __init__(self, contract: Contract, tag: NormTag, check_frozen: bool):
+        self._cameras = [contract.cameras[name] for name in tag.cameras]
+        self._check_frozen = check_frozen
+        self._seen: dict[str, _Seen] = {}
+
+    def problem(self, observation: Observation) -> str:
+        """What is wrong with a camera, e.g. "camera front is black"; empty where all show something."""
+        problems = []
+        for camera, image, source in zip(self._cameras, observation.images, observation.inputs, strict=False):
+            fault = image_fault(image)
+            if fault:
+                problems.append(f"camera {camera.name} is {fault}")
+            elif self._check_frozen and camera.frozen_after is not None:
+                digest = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+                seen = self._seen.get(camera.name)
+                if seen is None or seen.digest != digest:
+                    self._seen[camera.name] = _Seen(digest, source.stamp_ns)
+                elif source.stamp_ns - seen.first_ns > camera.frozen_after * 1e9:
+                    still = (source.stamp_ns - seen.first_ns) / 1e9
+                    problems.append(f"camera {camera.name} is frozen: it repeats one frame for {still:.1f} s")
+        return "; ".join(problems)

@@ -1,0 +1,142 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""The one way from messages to what the model sees, for live topics and recorded ones alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from cv_bridge import CvBridge, CvBridgeError
+
+from molmoact2_contract import Contract, NormTag
+
+from .model_frame import ModelFrame
+
+IMAGE, JOINT_STATE = 0, 1    # InputStamp.IMAGE, InputStamp.JOINT_STATE
+
+
+class ObservationError(ValueError):
+    """Messages that make no observation. kind: a short name to count by; the text names the thing and the mend."""
+
+    def __init__(self, kind: str, text: str):
+        super().__init__(text)
+        self.kind = kind
+
+
+@dataclass(frozen=True)
+class Input:
+    """One message that went into an observation. stamp_ns: capture, ROS time."""
+
+    kind: int
+    topic: str
+    frame_id: str
+    stamp_ns: int
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one inference works on.
+
+    images: uint8 (H, W, 3) RGB in the norm tag's camera order, the first the main one; state: float64 (D,) in ROS units
+    and the contract's joint order; model_state: float32 (D,) in the checkpoint's frame; state_stamp_ns: the oldest joint
+    state's capture; inputs: images in model order, then joint states.
+    """
+
+    images: tuple[np.ndarray, ...]
+    state: np.ndarray
+    model_state: np.ndarray
+    state_stamp_ns: int
+    inputs: tuple[Input, ...]
+
+    @property
+    def stamp_ns(self) -> int:
+        """Capture time of the observation: that of the main image."""
+        return self.inputs[0].stamp_ns
+
+    @property
+    def skew(self) -> float:
+        """Time between its oldest and its newest input [s]."""
+        stamps = [i.stamp_ns for i in self.inputs]
+        return (max(stamps) - min(stamps)) / 1e9
+
+
+def stamp_ns(message: Any) -> int:
+    """Stamp of a message's header [ns]."""
+    return message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
+
+
+class Ingest:
+    """Makes observations for one norm tag of one robot."""
+
+    def __init__(self, contract: Contract, tag: NormTag):
+        self._contract, self._tag = contract, tag
+        self._cameras = [contract.cameras[name] for name in tag.cameras]
+        self._frame = ModelFrame(contract, tag)
+        self._bridge = CvBridge()
+
+    def observation(self, images: Sequence[Any], joint_states: Sequence[Any], joint_topic: str) -> Observation:
+        """An observation from messages.
+
+        images: one Image or CompressedImage per camera of the tag, in its order; joint_states: JointState messages that
+        together hold every joint of the contract once. Errors: ObservationError.
+        """
+        inputs = [
+            Input(IMAGE, camera.topic, message.header.frame_id, stamp_ns(message))
+            for camera, message in zip(self._cameras, images, strict=True)
+        ]
+        for item in inputs:
+            if item.stamp_ns <= 0:
+                raise ObservationError("image_stamp", f"{item.topic}: the stamp is zero; its driver must stamp the capture")
+        state = self._state(joint_states)
+        inputs += [Input(JOINT_STATE, joint_topic, m.header.frame_id, stamp_ns(m)) for m in joint_states]
+        observation = Observation(
+            images=tuple(self._image(c.topic, c.transport, m) for c, m in zip(self._cameras, images, strict=True)),
+            state=state,
+            model_state=self._frame.to_model(state),
+            state_stamp_ns=min(stamp_ns(m) for m in joint_states),
+            inputs=tuple(inputs),
+        )
+        if observation.skew > self._contract.skew_limit:
+            raise ObservationError(
+                "skew",
+                f"the inputs lie {observation.skew:.3f} s apart, more than {self._contract.skew_limit:g} s; "
+                "check the cameras' rates and the clocks",
+            )
+        return observation
+
+    def _image(self, topic: str, transport: str, message: Any) -> np.ndarray:
+        try:
+            if transport == "compressed":
+                return self._bridge.compressed_imgmsg_to_cv2(message, "rgb8")
+            return self._bridge.imgmsg_to_cv2(message, "rgb8")
+        except (CvBridgeError, ValueError) as error:
+            raise ObservationError("image_encoding", f"{topic}: {error}") from error
+
+    def _state(self, messages: Sequence[Any]) -> np.ndarray:
+        """Positions by name, in the contract's order [ROS units]."""
+        values: dict[str, float] = {}
+        for message in messages:
+            if len(message.name) != len(message.position):
+                raise ObservationError(
+                    "joint_count", f"a joint state has {len(message.name)} names and {len(message.position)} positions"
+                )
+            for name, position in zip(message.name, message.position, strict=True):
+                if name not in self._contract.joints:
+                    raise ObservationError(
+                        "joint_unknown", f"joint {name!r} of a joint state is not in {self._contract.path.name}"
+                    )
+                if name in values:
+                    raise ObservationError("joint_twice", f"joint {name!r} comes twice")
+                values[name] = position
+        missing = [name for name in self._contract.joints if name not in values]
+        if missing:
+            raise ObservationError("joint_missing", f"joint {missing[0]!r} is missing in the joint states")
+        state = np.array([values[name] for name in self._contract.joints], dtype=np.float64)
+        bad = ~np.isfinite(state)
+        if bad.any():
+            name = self._contract.joint_names[int(np.argmax(bad))]
+            raise ObservationError("joint_not_finite", f"the position of joint {name!r} is not a number")
+        return state

@@ -1,0 +1,104 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""Keeps the newest consistent set of messages: one image per camera and the joint states around them."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import message_filters
+from rclpy.node import Node
+from sensor_msgs.msg import CompressedImage, Image, JointState
+
+from molmoact2_contract import Contract, NormTag
+from molmoact2_contract.qos import SENSOR_SUBSCRIBE
+
+from .ingest import stamp_ns
+
+IMAGE_QUEUE, JOINT_QUEUE = 10, 400
+NANOSECOND = 1e-9    # message_filters wants a difference less than its slop; the contract's limit itself is allowed
+
+
+@dataclass(frozen=True)
+class MessageSet:
+    """Messages of one moment: images in the tag's camera order, and joint states (one per arm that publishes them)."""
+
+    images: tuple[Any, ...]
+    joint_states: tuple[JointState, ...]
+
+
+class Matcher:
+    """Subscribes to the cameras of a norm tag and to the joint states.
+
+    Images are matched to each other by stamp; to them, of each group of joints that is published together, the joint state
+    nearest to the main image. on_message(topic, message) sees every message. wait() gives the newest set, each once.
+    """
+
+    def __init__(self, node: Node, contract: Contract, tag: NormTag, joint_topic: str, on_message: Any):
+        self._limit_ns = int(contract.skew_limit * 1e9)
+        self._ready = threading.Condition()
+        self._newest: MessageSet | None = None
+        self._last_stamp = 0
+        self._closed = False
+        self.without_joints = 0
+        cameras = [contract.cameras[name] for name in tag.cameras]
+        self._cameras = []
+        for camera in cameras:
+            kind = CompressedImage if camera.transport == "compressed" else Image
+            subscriber = message_filters.Subscriber(node, kind, camera.topic, qos_profile=SENSOR_SUBSCRIBE)
+            subscriber.registerCallback(lambda m, topic=camera.topic: on_message(topic, m))
+            self._cameras.append(subscriber)
+        self._joints = message_filters.Subscriber(node, JointState, joint_topic, qos_profile=SENSOR_SUBSCRIBE)
+        self._joints.registerCallback(lambda m: on_message(joint_topic, m))
+        self._recent: dict[tuple[str, ...], list[JointState]] = {}
+        self._joints.registerCallback(self._on_joints)
+        self._together = message_filters.ApproximateTimeSynchronizer(
+            self._cameras, IMAGE_QUEUE, contract.skew_limit + NANOSECOND
+        )
+        self._together.registerCallback(self._on_images)
+
+    def _on_joints(self, message: JointState) -> None:
+        with self._ready:
+            recent = self._recent.setdefault(tuple(sorted(message.name)), [])
+            recent.append(message)
+            del recent[:-JOINT_QUEUE]
+
+    def _on_images(self, *images: Any) -> None:
+        stamp = stamp_ns(images[0])
+        with self._ready:
+            if stamp <= self._last_stamp:
+                return    # the synchronizer may put out an older set late
+            joints = []
+            for recent in self._recent.values():
+                nearest = min(recent, key=lambda m: abs(stamp_ns(m) - stamp))
+                if abs(stamp_ns(nearest) - stamp) <= self._limit_ns:
+                    joints.append(nearest)
+            if not joints:
+                self.without_joints += 1
+                return
+            self._last_stamp = stamp
+            self._newest = MessageSet(images, tuple(joints))
+            self._ready.notify_all()
+
+    def wait(self, timeout: float) -> MessageSet | None:
+        """The newest set not given out before; None when none came within `timeout` seconds, or after close."""
+        with self._ready:
+            if self._newest is None and not self._closed:
+                self._ready.wait(timeout)
+            newest, self._newest = self._newest, None
+            return None if self._closed else newest
+
+    def forget_clock(self) -> None:
+        """Stamps begin anew, e.g. after a clock jump."""
+        with self._ready:
+            self._last_stamp, self._newest = 0, None
+            self._recent.clear()
+
+    def close(self, node: Node) -> None:
+        with self._ready:
+            self._closed = True
+            self._ready.notify_all()
+        for subscriber in (*self._cameras, self._joints):
+            node.destroy_subscription(subscriber.sub)

@@ -1,0 +1,258 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""The lifecycle node `policy`. Thin: parameters, topics and services around Runner."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+import uuid
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.signals import SignalHandlerOptions
+from std_msgs.msg import String
+
+from molmoact2_contract import ContractError
+from molmoact2_contract.qos import CHUNK, DIAGNOSTICS, STATUS, TRACE
+from molmoact2_msgs.msg import ActionChunk, PolicyStatus, ReasoningTrace
+from molmoact2_msgs.srv import ResetEpisode, SetInstruction
+
+from .backend import Backend, BackendError, InProcessBackend, Settings
+from .ingest import stamp_ns
+from .matcher import Matcher
+from .messages import chunk_message, diagnostics_message, status_message, trace_message
+from .parameters import Configuration, configuration, declare
+from .runner import Outcome, Runner
+
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+class PolicyNode(LifecycleNode):
+    """configure loads and warms, activate runs, deactivate stops publishing, cleanup frees the memory."""
+
+    def __init__(self, **options: Any):
+        super().__init__("policy", **options)
+        declare(self)
+        self._process_id = uuid.uuid4().hex
+        self._state = PolicyStatus.UNCONFIGURED
+        self._last_error = ""
+        self._configuration: Configuration | None = None
+        self._backend: Backend | None = None
+        self._runner: Runner | None = None
+        self._matcher: Matcher | None = None
+        self._stamps: dict[str, int] = {}
+        self._shown: tuple = ()
+        self._chunks = self.create_publisher(ActionChunk, "policy/action_chunk", CHUNK)
+        self._traces = self.create_publisher(ReasoningTrace, "policy/reasoning_trace", TRACE)
+        self._status = self.create_publisher(PolicyStatus, "policy/status", STATUS)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
+        self.create_service(SetInstruction, "policy/set_instruction", self._on_set_instruction)
+        self.create_service(ResetEpisode, "policy/reset", self._on_reset)
+        self.create_subscription(String, "policy/instruction", self._on_instruction, CHUNK)
+        self.add_on_set_parameters_callback(self._on_parameters)
+        self.create_timer(0.5, self._publish_status)
+        self.create_timer(0.1, self._publish_changed_status)
+        self.create_timer(1.0, lambda: self._diagnostics.publish(diagnostics_message(self._status_message())))
+
+    # --- lifecycle ----------------------------------------------------------------------------------------------------
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            wanted = configuration(self)
+            backend = InProcessBackend(wanted.settings, wanted.contract)
+            self.get_logger().info(f"loading {wanted.settings.checkpoint}")
+            before = time.monotonic()
+            backend.load()
+        except (ContractError, BackendError) as error:
+            self._last_error = str(error)
+            self.get_logger().error(f"cannot be configured: {error}")
+            return FAILURE
+        self.get_logger().info(f"loaded and warm after {time.monotonic() - before:.1f} s")
+        self._configuration, self._backend, self._last_error = wanted, backend, ""
+        self._runner = Runner(
+            wanted.contract,
+            wanted.tag,
+            backend,
+            simulation=wanted.simulation,
+            joint_topic=wanted.joint_topic,
+            min_period=wanted.min_period,
+            seed=wanted.seed,
+            ros_now=lambda: self.get_clock().now().nanoseconds,
+            deliver=self._deliver,
+            failed=self._fail,
+        )
+        if wanted.instruction.strip():
+            self._runner.set_instruction(wanted.instruction)
+        self._go(PolicyStatus.INACTIVE)
+        return SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        assert self._configuration is not None and self._runner is not None
+        wanted = self._configuration
+        self._stamps = {wanted.contract.cameras[c].topic: -1 for c in wanted.tag.cameras} | {wanted.joint_topic: -1}
+        self._matcher = Matcher(self, wanted.contract, wanted.tag, wanted.joint_topic, self._on_message)
+        self._last_error = ""
+        self._runner.reset()
+        # Controllers must know the episode before its first chunk.
+        self._go(PolicyStatus.ACTIVE)
+        self._runner.start(self._matcher)
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._halt()
+        self._go(PolicyStatus.INACTIVE)
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._release()
+        self._go(PolicyStatus.UNCONFIGURED)
+        return SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._halt()
+        self._release()
+        self._go(PolicyStatus.FINALIZED)
+        return SUCCESS
+
+    def _halt(self) -> None:
+        if self._matcher is not None:
+            self._matcher.close(self)
+            self._matcher = None
+        if self._runner is not None:
+            self._runner.stop()
+
+    def _release(self) -> None:
+        if self._backend is not None:
+            self._backend.close()
+        self._backend = self._runner = self._configuration = None
+
+    # --- inference thread ---------------------------------------------------------------------------------------------
+    def _deliver(self, outcome: Outcome) -> None:
+        wanted = self._configuration
+        assert wanted is not None
+        if not outcome.withheld:
+            self._chunks.publish(chunk_message(outcome, wanted.contract, wanted.tag))
+        self._traces.publish(trace_message(outcome, wanted.tag, self.resolve_topic_name))
+
+    def _fail(self, text: str) -> None:
+        """The engine failed: no more chunks until an operator deactivates and configures anew."""
+        self._last_error = text
+        self.get_logger().error(text)
+        self._go(PolicyStatus.ERROR)
+
+    # --- executor thread ----------------------------------------------------------------------------------------------
+    def _on_message(self, topic: str, message: Any) -> None:
+        self._stamps[topic] = max(self._stamps.get(topic, -1), stamp_ns(message))
+
+    def _on_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
+        for parameter in parameters:
+            if parameter.name == "instruction" and self._runner is not None:
+                try:
+                    self._runner.set_instruction(parameter.value)
+                except ValueError as error:
+                    return SetParametersResult(successful=False, reason=str(error))
+            elif self._configuration is not None and parameter.name not in ("instruction", "use_sim_time"):
+                return SetParametersResult(
+                    successful=False, reason=f"{parameter.name} is read when configuring; clean up and configure anew"
+                )
+        return SetParametersResult(successful=True)
+
+    def _on_instruction(self, message: String) -> None:
+        if self._runner is None:
+            self.get_logger().warning("an instruction came before the node was configured; it is not kept")
+            return
+        try:
+            self._runner.set_instruction(message.data)
+        except ValueError as error:
+            self.get_logger().warning(f"policy/instruction: {error}")
+
+    def _on_set_instruction(
+        self, request: SetInstruction.Request, response: SetInstruction.Response
+    ) -> SetInstruction.Response:
+        if self._runner is None:
+            response.message = "the policy is not configured yet"
+            return response
+        try:
+            self._runner.set_instruction(request.instruction)
+        except ValueError as error:
+            response.message = str(error)
+        else:
+            if request.new_episode:
+                self._runner.reset()
+            response.success, response.message = True, f"instruction is now {request.instruction!r}"
+        response.episode_id = self._runner.episode_id
+        self._publish_status()
+        return response
+
+    def _on_reset(self, _: ResetEpisode.Request, response: ResetEpisode.Response) -> ResetEpisode.Response:
+        if self._runner is None:
+            response.message = "the policy is not configured yet"
+            return response
+        response.success, response.message = True, "a new episode begins"
+        response.episode_id = self._runner.reset()
+        self._publish_status()
+        return response
+
+    # --- status -------------------------------------------------------------------------------------------------------
+    def _go(self, state: int) -> None:
+        self._state = state
+        self._publish_status()
+
+    def _status_message(self) -> PolicyStatus:
+        settings = self._configuration.settings if self._configuration else Settings("", "")
+        now = self.get_clock().now()
+        ages = {
+            self.resolve_topic_name(topic): (now.nanoseconds - stamp) / 1e9 if stamp >= 0 else -1.0
+            for topic, stamp in self._stamps.items()
+        }
+        backend = self._backend.name if self._backend else ""
+        return status_message(
+            self._state, self._process_id, settings, backend, self._runner, ages, self._last_error, now.to_msg()
+        )
+
+    def _publish_status(self) -> None:
+        self._status.publish(self._status_message())
+
+    def _publish_changed_status(self) -> None:
+        runner = self._runner
+        shown = (runner.withheld, runner.instruction, runner.episode_id) if runner else ()
+        if shown != self._shown:
+            if runner and runner.withheld and self._state == PolicyStatus.ACTIVE:
+                self.get_logger().info(f"no chunks: {runner.withheld}")
+            self._shown = shown
+            self._publish_status()
+
+    def close(self) -> None:
+        self._halt()
+        self._release()
+        self._go(PolicyStatus.FINALIZED)
+
+
+def main() -> int:
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    node = PolicyNode()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        while not stop.is_set():
+            executor.spin_once(timeout_sec=0.2)
+    except ExternalShutdownException:
+        pass
+    node.close()
+    node.destroy_node()
+    rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

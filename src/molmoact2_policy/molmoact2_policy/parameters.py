@@ -1,0 +1,117 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters of the policy node: declared with descriptions and ranges, checked when the node is configured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.node import Node
+
+from molmoact2_contract import Contract, ContractError, NormTag, find_resource, load_contract
+
+from .backend import Settings
+
+CHOICES = {
+    "depth": ("off", "full", "adaptive"),
+    "action_mode": ("continuous", "discrete"),
+    "cache_policy": ("bounded", "reference"),
+    "dtype": ("float32", "bfloat16", "float16"),
+}
+TEXTS = {
+    "contract": ("", "path or name of the embodiment contract"),
+    "checkpoint": ("", "checkpoint: a folder, a name in checkpoints/, or a Hub id owner/name"),
+    "norm_tag": ("", "norm tag: in the checkpoint and in the contract"),
+    "depth": ("off", "depth reasoning: off, full, adaptive"),
+    "action_mode": ("continuous", "continuous (flow) or discrete (OpenFAST)"),
+    "cache_policy": ("bounded", "of adaptive depth: bounded, or reference (the reference's rule alone)"),
+    "fast_tokenizer": ("", "folder of a FAST tokenizer, for discrete actions"),
+    "device": ("cpu", "torch device: cpu, cuda, cuda:1"),
+    "dtype": ("float32", "float32, bfloat16 or float16"),
+    "joint_state_topic": ("joint_states", "topic of the joint states"),
+}
+INTEGERS = {
+    "full_refresh_every": (0, 0, 1_000_000, "full depth pass at least every so many inferences; 0: only by cause"),
+    "num_steps": (0, 0, 1000, "flow steps; 0: the checkpoint's"),
+    "n_action_steps": (0, 0, 10_000, "waypoints of a chunk; 0: the norm tag's"),
+    "seed": (-1, -1, 2**62, "seed of the flow's noise; -1 draws a new one for each inference"),
+    "threads": (0, 0, 1024, "processor threads of the engine; 0: all cores but one"),
+}
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The checked parameters."""
+
+    settings: Settings
+    contract: Contract
+    tag: NormTag
+    simulation: bool
+    joint_topic: str
+    min_period: float
+    seed: int | None
+    instruction: str
+
+
+def declare(node: Node) -> None:
+    """Declares every parameter. What needs the checkpoint is read when configuring; the instruction may change any time."""
+    for name, (default, description) in TEXTS.items():
+        node.declare_parameter(name, default, ParameterDescriptor(description=description))
+    for name, (default, least, most, description) in INTEGERS.items():
+        ranges = [IntegerRange(from_value=least, to_value=most, step=1)]
+        node.declare_parameter(name, default, ParameterDescriptor(description=description, integer_range=ranges))
+    node.declare_parameter("simulation", False, ParameterDescriptor(description="whether the robot is simulated"))
+    node.declare_parameter("instruction", "", ParameterDescriptor(description="the task in words; may change while running"))
+    node.declare_parameter(
+        "min_period", 0.0,
+        ParameterDescriptor(
+            description="least time between the starts of two inferences [s]",
+            floating_point_range=[FloatingPointRange(from_value=0.0, to_value=60.0)],
+        ),
+    )
+
+
+def configuration(node: Node) -> Configuration:
+    """Reads and checks the parameters. Errors: ContractError that names the parameter."""
+
+    def value(name: str):
+        return node.get_parameter(name).value
+
+    for name, allowed in CHOICES.items():
+        if value(name) not in allowed:
+            raise ContractError(f"parameter {name} is {value(name)!r}; it must be one of {', '.join(allowed)}")
+    for name in ("contract", "checkpoint", "norm_tag", "joint_state_topic"):
+        if not value(name):
+            raise ContractError(f"parameter {name} is empty: {TEXTS[name][1]}")
+    contract = load_contract(value("contract"))
+    tag = contract.norm_tag(value("norm_tag"))
+    fast = value("fast_tokenizer")
+    settings = Settings(
+        checkpoint=_checkpoint(value("checkpoint")),
+        norm_tag=tag.name,
+        fast_tokenizer=str(find_resource("checkpoints", fast)) if fast else "",
+        **{name: value(name) for name in ("depth", "action_mode", "cache_policy", "device", "dtype")},
+        **{name: value(name) for name in ("full_refresh_every", "num_steps", "n_action_steps", "threads")},
+    )
+    seed = value("seed")
+    return Configuration(
+        settings=settings,
+        contract=contract,
+        tag=tag,
+        simulation=value("simulation"),
+        joint_topic=value("joint_state_topic"),
+        min_period=value("min_period"),
+        seed=None if seed < 0 else seed,
+        instruction=value("instruction"),
+    )
+
+
+def _checkpoint(name: str) -> str:
+    """A folder or one of the suite's own checkpoints; what has the form owner/name may be a Hub id."""
+    try:
+        return str(find_resource("checkpoints", name))
+    except ContractError:
+        if name.count("/") == 1 and not name.startswith((".", "/")):
+            return name
+        raise

@@ -1,0 +1,198 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""The inference loop, in a thread of its own: newest observation in, chunk and trace out. No ROS here."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from molmoact2_contract import Contract, NormTag
+
+from .backend import Backend, BackendError, Inference
+from .camera_health import CameraHealth
+from .ingest import Ingest, Observation, ObservationError
+from .model_frame import ModelFrame
+
+LATENCY_WINDOW = 200
+WAIT = 0.2    # [s]; how often a waiting loop looks whether it should end
+
+
+class Source(Protocol):
+    """Where message sets come from."""
+
+    def wait(self, timeout: float) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One inference, ready to be published.
+
+    actions: float64 (H, D) in ROS units. withheld: why the chunk must not be published; empty where it may.
+    started_ns, finished_ns: ROS time.
+    """
+
+    observation: Observation
+    inference: Inference
+    actions: np.ndarray
+    instruction: str
+    episode_id: str
+    number: int
+    withheld: str
+    warnings: tuple[str, ...]
+    started_ns: int
+    finished_ns: int
+
+
+@dataclass
+class Statistics:
+    """Since activation."""
+
+    inferences: int = 0
+    chunks: int = 0
+    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCY_WINDOW))
+    chunk_times: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCY_WINDOW))
+    drops: Counter[str] = field(default_factory=Counter)
+
+    def percentile(self, share: float) -> float:
+        """Latency from capture to publication [s]; 0 before the first."""
+        return float(np.percentile(self.latencies, 100 * share)) if self.latencies else 0.0
+
+
+class Runner:
+    """Runs inference on the newest observation while active.
+
+    deliver: called in the inference thread with each Outcome, while no reset can come between. failed: called when the
+    backend failed, after which the loop has ended. min_period [s]: between the starts of two inferences. seed: None draws
+    a new one for each inference.
+    """
+
+    def __init__(
+        self,
+        contract: Contract,
+        tag: NormTag,
+        backend: Backend,
+        *,
+        simulation: bool,
+        joint_topic: str,
+        min_period: float,
+        seed: int | None,
+        ros_now: Callable[[], int],
+        deliver: Callable[[Outcome], None],
+        failed: Callable[[str], None],
+    ):
+        self._contract, self._backend, self._joint_topic = contract, backend, joint_topic
+        self._min_period, self._seed, self._ros_now = min_period, seed, ros_now
+        self._deliver, self._failed = deliver, failed
+        self._ingest, self._frame = Ingest(contract, tag), ModelFrame(contract, tag)
+        self._health = CameraHealth(contract, tag, check_frozen=not simulation)
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._number = 0
+        self._reset_wanted = False
+        self.statistics = Statistics()
+        self.episode_id = uuid.uuid4().hex
+        self.instruction = ""
+        self.withheld = "no observation yet"
+
+    # --- operator -----------------------------------------------------------------------------------------------------
+    def start(self, source: Source) -> None:
+        self._stop.clear()
+        self.statistics, self.withheld = Statistics(), "no observation yet"
+        self._thread = threading.Thread(target=self._run, args=(source,), name="inference", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the loop after the inference under way; its result is not published."""
+        self._stop.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+        self._thread = None
+
+    def set_instruction(self, instruction: str) -> None:
+        """Errors: ValueError for a blank one."""
+        if not instruction.strip():
+            raise ValueError("the instruction is blank; say what the robot should do")
+        with self._lock:
+            self.instruction = instruction
+
+    def reset(self) -> str:
+        """Begins a new episode, whose id is returned; an inference under way comes to nothing."""
+        with self._lock:
+            self.episode_id, self._reset_wanted = uuid.uuid4().hex, True
+            return self.episode_id
+
+    # --- inference thread ---------------------------------------------------------------------------------------------
+    def _run(self, source: Source) -> None:
+        next_start = time.monotonic()
+        while not self._stop.is_set():
+            pause = next_start - time.monotonic()
+            if pause > 0:
+                self._stop.wait(pause)
+                continue
+            messages = source.wait(WAIT)
+            if messages is None or self._stop.is_set():
+                continue
+            next_start = time.monotonic() + self._min_period
+            try:
+                self._infer(messages.images, messages.joint_states)
+            except ObservationError as error:
+                self.statistics.drops[error.kind] += 1
+                self.withheld = str(error)
+            except BackendError as error:
+                self._failed(f"inference failed: {error}")
+                return
+            except Exception as error:    # a defect of ours: no more chunks, and said so
+                self._failed(f"the policy failed in itself: {error!r}")
+                return
+
+    def _infer(self, images: Sequence[Any], joint_states: Sequence[Any]) -> None:
+        observation = self._ingest.observation(images, joint_states, self._joint_topic)
+        started = self._ros_now()
+        age = (started - observation.stamp_ns) / 1e9
+        if age > self._contract.max_observation_age:
+            raise ObservationError(
+                "stale", f"the newest observation is {age:.2f} s old, more than {self._contract.max_observation_age:g} s"
+            )
+        with self._lock:
+            episode, instruction, reset = self.episode_id, self.instruction, self._reset_wanted
+            self._reset_wanted = False
+        if not instruction:
+            raise ObservationError("no_instruction", "no instruction was given; call policy/set_instruction")
+        if reset:
+            self._backend.reset()
+        problem = self._health.problem(observation)
+        seed = secrets.randbelow(2**63) if self._seed is None else self._seed
+        inference = self._backend.infer(observation.images, observation.model_state, instruction, seed)
+        actions, clipped = self._frame.actions_to_ros(inference.actions)
+        if not np.isfinite(actions).all():
+            raise BackendError("the model asked for positions that are not numbers")
+        warnings = tuple(inference.trace.warnings)
+        if clipped:
+            warnings += (f"{clipped} gripper values lay outside 0 .. 1 and were brought back",)
+        with self._lock:
+            self.statistics.inferences += 1
+            if self._stop.is_set() or episode != self.episode_id:
+                self.statistics.drops["episode_over"] += 1
+                return
+            self._number += 1
+            finished = self._ros_now()
+            self.withheld = problem
+            if not problem:
+                self.statistics.chunks += 1
+                self.statistics.latencies.append((finished - observation.stamp_ns) / 1e9)
+                self.statistics.chunk_times.append(time.monotonic())
+            self._deliver(
+                Outcome(
+                    observation, inference, actions, instruction, episode, self._number, problem, warnings, started, finished
+                )
+            )
