@@ -8,7 +8,7 @@ It learns from no robot and no task. Two synthetic things are fitted so that the
   tokens alone), so that successive chunks continue each other;
 * the depth codes to the brightness of the main image in 16 steps (not to depth).
 
-    .venv/bin/python checkpoints/make_tiny_think_so101.py [--steps N] [--out DIR]
+    .venv/bin/python checkpoints/make_tiny_think_so101.py [--steps N] [--threads N] [--out DIR]
 
 About 15 minutes on two CPU cores. Everything is drawn from one seed; on another CPU the last digits may differ.
 """
@@ -142,7 +142,7 @@ def draw_images(rng: np.random.Generator, count: int, side: int) -> np.ndarray:
 
 
 def brightness_codes(images: np.ndarray, cells: int) -> np.ndarray:
-    """uint8 (B, S, S, 3) -> int64 (B, cells * cells): the mean luma of each cell in LEVELS steps, spread over the codes."""
+    """uint8 (B, S, S, 3) -> int64 (B, cells * cells): mean luma of each cell in LEVELS steps, spread over the codes."""
     luma = images.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
     side = images.shape[1] // cells
     means = luma.reshape(-1, cells, side, cells, side).mean(axis=(2, 4)).reshape(-1, cells * cells)
@@ -205,7 +205,8 @@ class Trainer:
         model, length = self.network.vlm.model, ids.shape[1]
         pixels = pixel_values(frames, self.images, torch.device("cpu"))
         grid = torch.tensor([[*self.images.token_grid, 0, 0]] * len(frames))
-        features = torch.cat(model.get_image_features(pixels, pooling_index(self.images, len(frames)), grid).pooler_output)
+        pooling = pooling_index(self.images, len(frames))
+        features = torch.cat(model.get_image_features(pixels, pooling, grid).pooler_output)
         embeddings = model.language_model.embed_tokens(ids)
         patches = (ids == self.config.image_tokens.patch)[..., None].expand_as(embeddings)
         embeddings = embeddings.masked_scatter(patches, embeddings[patches] + features.reshape(-1))
@@ -233,7 +234,7 @@ class Trainer:
         )
 
     def _flow_loss(self, cache: DynamicCache, states: np.ndarray) -> torch.Tensor:
-        """Mean squared error of the velocity, data minus noise, at flow times drawn as the release does (section 10)."""
+        """Mean squared error of the velocity, data minus noise, at flow times drawn as the release draws them."""
         expert, flow, width = self.network.expert, self.config.flow, len(NAMES)
         q = self.stats.action
         span = q.unnormalize(np.ones(width, np.float32)) - q.unnormalize(-np.ones(width, np.float32))
@@ -283,9 +284,10 @@ def order_state_tokens(network: Network, config: ModelConfig) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--threads", type=int, default=2, help="1 where other programs share the cores")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "molmoact2-tiny-think-so101")
     args = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(args.threads)
     torch.manual_seed(SEED)
     tokenizer, vocab_size = make_tokenizer(BLUEPRINT)
     raw = make_config(BLUEPRINT, tokenizer, vocab_size)

@@ -126,6 +126,8 @@ class Session:
         with self._lock:
             try:
                 return self._infer(request, instruction)
+            except InputError:
+                raise
             except Exception:
                 if self._cache is not None:
                     self._cache.forget("call_failed")
@@ -153,10 +155,11 @@ class Session:
         else:
             action_ids, normalized = self._discrete(seen)
             watch.lap("discrete")
+        # Before un-normalising, which clips: an infinity would come out as an end of the range.
+        if not np.isfinite(normalized).all():
+            raise ModelError("the model produced actions that are not finite; nothing was returned")
         start = self._config.n_obs_steps - 1
         actions = self._tag.action.unnormalize(normalized[start : start + request.n_action_steps])
-        if not np.isfinite(actions).all():
-            raise ModelError("the model produced actions that are not finite; nothing was returned")
         if seen is not None and self._cache is not None:
             self._cache.commit(seen.request, seen.decision, seen.codes, self._clock())
         watch.lap("post")
@@ -203,11 +206,7 @@ class Session:
         timings: dict[str, float],
     ) -> Trace:
         none = np.empty(0)
-        codes = (
-            seen.codes
-            if seen
-            else Codes(none.astype(np.int64), none.astype(np.float32), none.astype(np.int64))
-        )
+        codes = seen.codes if seen else Codes(none.astype(int), none.astype(np.float32), none.astype(int))
         mode = self._depth
         if seen is not None and self._cache is not None and seen.decision.cause:
             mode = "forced"

@@ -1,70 +1,24 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests share: the golden set, made by running the reference implementation, and policies loaded
-once."""
+"""What the tests share: the golden set, and policies loaded once."""
 
-import json
+import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from molmoact2_model import MolmoAct2Policy
+# Test modules are imported by path, so their helpers have to be found.
+sys.path.insert(0, str(Path(__file__).parent))
 
-GOLDEN = Path(__file__).parent / "golden" / "tiny"
+from golden_set import GOLDEN, Golden, textured  # noqa: E402
+
+from molmoact2_model import MolmoAct2Policy  # noqa: E402
 
 
 @pytest.fixture(scope="session", autouse=True)
 def few_threads():
     torch.set_num_threads(2)
-
-
-class Golden:
-    """A golden set: checkpoint, FAST tokenizer, and the reference's inputs and outputs by case."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.checkpoint = folder / "checkpoint"
-        self.fast_tokenizer = folder / "fast_tokenizer"
-        with np.load(folder / "reference.npz") as arrays:
-            self.arrays = dict(arrays)
-        cases = json.loads((folder / "cases.json").read_text())
-        self.cases = {case["name"]: case for case in cases}
-
-    def value(self, name, key):
-        return self.arrays.get(f"{name}.{key}")
-
-    def images(self, name):
-        return [self.arrays[key] for key in self.cases[name]["images"]]
-
-    def inputs(self, name):
-        """The keyword arguments of Session.infer for a case."""
-        case = self.cases[name]
-        return {
-            "images": self.images(name),
-            "state": self.value(name, "state"),
-            "instruction": case["task"],
-            "num_steps": case["num_steps"],
-            "n_action_steps": case["n_action_steps"],
-            "noise": self.value(name, "noise"),
-        }
-
-    def session(self, policy, name, **options):
-        """A session as the reference ran the case: adaptive by the reference rule where it had depth."""
-        case = self.cases[name]
-        if case["action_mode"] == "discrete":
-            options.setdefault("fast_tokenizer", self.fast_tokenizer)
-        options.setdefault("depth", "adaptive" if case["depth"] else "off")
-        options.setdefault("cache_policy", "reference")
-        return policy.session(norm_tag=case["norm_tag"], action_mode=case["action_mode"], **options)
-
-    def run(self, policy, name, **options):
-        session = self.session(policy, name, **options)
-        previous = self.cases[name]["previous_frame"]
-        if previous:
-            session.infer(**self.inputs(previous))
-        return session.infer(**self.inputs(name))
 
 
 @pytest.fixture(scope="session")
@@ -80,11 +34,3 @@ def policy(golden):
 @pytest.fixture
 def scene():
     return textured()
-
-
-def textured(seed=0, mean=120.0, contrast=60.0, size=(480, 640)):
-    """uint8 (H, W, 3): a smooth random texture of that mean and contrast, like a scene out of focus."""
-    generator = np.random.default_rng(seed)
-    coarse = torch.from_numpy(generator.standard_normal((1, 3, size[0] // 16, size[1] // 16)))
-    smooth = torch.nn.functional.interpolate(coarse, size, mode="bicubic", align_corners=False)[0]
-    return (mean + contrast * smooth.permute(1, 2, 0).numpy()).clip(0, 255).astype(np.uint8)

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import GOLDEN
+from golden_set import GOLDEN, compare
 
 CASES = [case["name"] for case in json.loads((GOLDEN / "cases.json").read_text())]
 THINK = [name for name in CASES if name.startswith("think")]
@@ -16,17 +16,6 @@ FIRST_CALLS = ["think_1", "think_2_full"]
 @pytest.fixture(scope="module")
 def results(golden, policy):
     return {name: golden.run(policy, name) for name in CASES}
-
-
-def compare(golden, name, result):
-    """Asserts all that the golden set holds about a case."""
-    wanted = golden.value(name, "actions")
-    assert result.actions.shape == wanted.shape
-    assert result.actions.dtype == np.float32
-    assert np.abs(result.actions - wanted).max() <= 1e-4 * np.ptp(wanted)
-    for key in ("input_ids", "generated_token_ids", "depth_codes", "refreshed"):
-        if golden.value(name, key) is not None:
-            np.testing.assert_array_equal(getattr(result.trace, key), golden.value(name, key), err_msg=key)
 
 
 @pytest.mark.parametrize("name", CASES)

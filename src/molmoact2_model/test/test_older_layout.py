@@ -7,8 +7,8 @@ import json
 import shutil
 
 import pytest
+from golden_set import compare
 from safetensors.torch import load_file, save_file
-from test_golden import compare
 
 from molmoact2_model import CheckpointError, MolmoAct2Policy
 

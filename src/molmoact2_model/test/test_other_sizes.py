@@ -5,7 +5,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import textured
+from golden_set import textured
 from safetensors.torch import load_file
 
 from molmoact2_model import InputError, MolmoAct2Policy

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from conftest import textured
+from golden_set import textured
 
 from molmoact2_model import InputError, image_fault
 from molmoact2_model.normalization import Normalizer

@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from conftest import textured
+from golden_set import textured
 
 from molmoact2_model import ModelError, MolmoAct2Policy
 
@@ -108,6 +108,8 @@ def test_a_refused_request_leaves_the_cache_as_it_was(adaptive, images):
     ask(adaptive, images)
     with pytest.raises(ModelError):
         adaptive.infer(images, STATE[:3], "pick up the cube")
+    with pytest.raises(ModelError):
+        ask(adaptive, images, "...")
     assert ask(adaptive, images).trace.cause == ""
 
 

@@ -4,7 +4,7 @@
 
 import numpy as np
 import pytest
-from conftest import textured
+from golden_set import textured
 
 from molmoact2_model.images import image_fault
 from molmoact2_model.think import BoundedPolicy, Bounds, Codes, ReferencePolicy, Request, runs

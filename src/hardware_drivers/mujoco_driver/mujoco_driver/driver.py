@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 
 from arm_controller.driver import ArmDriver, ArmState, DriverError
@@ -21,15 +23,16 @@ class MujocoArmDriver(ArmDriver):
     A contract joint is the servo of the same name. When this driver goes away the servos keep their last goal.
     """
 
-    def __init__(self, contract: Contract, arm: Arm, address: str):
-        self._arm, self._address = arm, address
+    def __init__(self, contract: Contract, arm: Arm, address: str, patience: float = 30.0):
+        """address: the world's socket. patience: how long to wait for it to appear [s]."""
+        self._arm, self._address, self._patience = arm, address, patience
         self._gripper = np.array([contract.joints[j].is_gripper for j in arm.joints])
         self._bus: BusClient | None = None
 
     def connect(self) -> None:
         """Opens the bus and finds the arm's servos; moves nothing. Errors: DriverError."""
         try:
-            bus = BusClient(self._address, TIMEOUT)
+            bus = self._open()
             servos = bus.identify()
         except BusError as error:
             raise DriverError(str(error)) from error
@@ -48,6 +51,17 @@ class MujocoArmDriver(ArmDriver):
         self._offset = np.where(self._gripper, lower, 0.0)
         self._lower, self._upper = lower, upper
         self._bus = bus
+
+    def _open(self) -> BusClient:
+        """Waits for the world: it is started beside the controller, and first builds its scene. Errors: BusError."""
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                return BusClient(self._address, TIMEOUT)
+            except BusError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
 
     def read(self) -> ArmState:
         """Positions in ROS units, and their capture time. Errors: DriverError."""
