@@ -62,8 +62,6 @@ class ChunkScheduler:
             raise ChunkRefused(
                 Refusal.STAMP, f"its stamp is {chunk.stamp - now:.3f} s in the future; synchronise the machines' clocks"
             )
-        if chunk.stamp <= self._stamp:
-            raise ChunkRefused(Refusal.OLDER, f"it was observed no later than running chunk {self.chunk_id}")
         if now - chunk.stamp > self._max_age:
             raise ChunkRefused(
                 Refusal.STALE, f"it was observed {now - chunk.stamp:.3f} s ago, more than {self._max_age:g} s allowed"
@@ -71,10 +69,12 @@ class ChunkScheduler:
         times = chunk.stamp + (np.arange(chunk.horizon) + chunk.first_offset) * chunk.dt
         if times[-1] <= now:
             raise ChunkRefused(Refusal.PAST, f"its last waypoint was due {now - times[-1]:.3f} s ago")
+        if chunk.stamp <= self._stamp:
+            raise ChunkRefused(Refusal.OLDER, f"it was observed no later than running chunk {self.chunk_id}")
         return times
 
     def _blended(self, old: Path, lag: float, fresh: Path, now: float) -> Path:
-        """Cross-fades from the old path, read `lag` late, to the fresh one."""
+        """Cross-fades from the old path, read `lag` late, to the fresh one; the weight rises without a corner."""
         window_end = min(now + self._blend, fresh.end)
         inside = np.arange(now, window_end, BLEND_STEP)
         own = fresh.times[fresh.times > now]
@@ -83,7 +83,8 @@ class ChunkScheduler:
         span = max(window_end - now, 1e-9)
         positions = []
         for time in times:
-            weight = min((time - now) / span, 1.0) if self._blend > 0 else 1.0
+            share = min((time - now) / span, 1.0) if self._blend > 0 else 1.0
+            weight = share * share * (3.0 - 2.0 * share)
             target = fresh.sample(time)
             positions.append(target if weight >= 1.0 else (1 - weight) * old.sample(time - lag) + weight * target)
         return Path(times, np.array(positions))

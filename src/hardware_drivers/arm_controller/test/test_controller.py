@@ -1,0 +1,350 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+import pytest
+from arm_controller.chunk import Refusal
+from arm_controller.controller_state import Fault, Refused, State
+
+
+# Joints may brake by their acceleration limit on top of what the path itself asks for: corners between waypoints add a
+# velocity step of their own. A freeze at speed would be ten times this.
+BRAKING = 3.0
+
+
+def sent_since(rig, mark):
+    return np.array(rig.driver.sent[mark:])
+
+
+# --- following --------------------------------------------------------------------------------------------------------
+def test_nothing_is_sent_before_an_operator_arms(make_rig):
+    rig = make_rig()
+    assert rig.accept(rig.chunk(rig.sway())) != ""
+    rig.tick(50)
+    assert rig.state == "DISARMED" and rig.driver.sent == []
+
+
+def test_an_armed_arm_holds_until_a_chunk_comes(rig):
+    rig.tick(100)
+    assert rig.state == "HOLDING"
+    assert np.ptp(np.array(rig.driver.sent), axis=0).max() == 0
+
+
+def test_a_chunk_is_followed_by_the_clock_of_its_capture_not_of_its_arrival(rig):
+    positions = rig.sway(age=0.3)
+    assert rig.accept(rig.chunk(positions, age=0.3)) == ""
+    capture = rig.now - 0.3
+    rig.tick(50)
+    assert rig.state == "FOLLOWING"
+    expected = np.interp(rig.now, capture + (np.arange(30) + 1) / 30, positions[:, 0])
+    assert rig.driver.sent[-1][0] == pytest.approx(expected, abs=1e-3)
+    assert rig.controller.last.consumed == 8 or rig.controller.last.consumed == 9
+
+
+def test_successive_chunks_join_without_a_step_and_within_the_speed_limits(rig):
+    rng = np.random.default_rng(3)
+    for number in range(1, 12):
+        positions = rig.sway() + rng.normal(0, 0.03, (1, 6))
+        positions[:, 5] = np.clip(positions[:, 5], 0, 1)
+        assert rig.accept(rig.chunk(positions, number)) == ""
+        rig.tick(40)
+    steps = np.abs(np.diff(np.array(rig.driver.sent), axis=0))
+    limit = rig.contract.values("velocity") * rig.controller.period
+    assert (steps <= limit * (1 + 1e-6)).all()
+    assert steps[:, 0].max() > 0.001
+
+
+def test_what_is_too_fast_is_slowed_along_the_path_and_the_path_does_not_bend(rig):
+    positions = np.tile(rig.home, (30, 1))
+    share = np.minimum(np.arange(30) / 3, 1)[:, None]
+    direction = np.array([0.9, 0.45, 0.0, 0.0, 0.3, 0.0])
+    positions += share * direction
+    mark = len(rig.driver.sent)
+    assert rig.accept(rig.chunk(positions, age=0.03)) == ""
+    rig.tick(70)
+    moved = sent_since(rig, mark) - rig.home
+    assert moved[:, 0].max() > 0.5
+    along = moved @ direction / (direction @ direction)
+    assert np.abs(moved - along[:, None] * direction).max() < 1e-6, "setpoints left the line the path goes along"
+    assert (np.abs(np.diff(moved, axis=0)) <= rig.contract.values("velocity") * 0.01 * (1 + 1e-6)).all()
+
+
+def test_running_out_of_waypoints_ends_in_holding_at_the_last_one(rig):
+    positions = rig.sway()
+    rig.accept(rig.chunk(positions))
+    rig.tick(150)
+    assert rig.state == "HOLDING" and "ran out of waypoints of chunk 1" in rig.controller.reason
+    assert rig.driver.sent[-1] == pytest.approx(positions[-1], abs=2e-3)
+    held = rig.driver.sent[-1]
+    rig.tick(50)
+    assert (rig.driver.sent[-1] == held).all()
+
+
+def test_at_the_end_of_a_chunk_the_speed_falls_within_the_acceleration_limit(rig):
+    positions = np.tile(rig.home, (30, 1))
+    positions[:, 0] += np.linspace(0, 1.2, 30)
+    rig.accept(rig.chunk(positions, age=0.0))
+    rig.tick(150)
+    speed = np.diff(np.array(rig.driver.sent)[:, 0]) / 0.01
+    braking = np.diff(speed[-130:]).min() / 0.01
+    assert braking > -BRAKING * rig.contract.joints["shoulder_pan"].acceleration
+
+
+def test_the_same_policy_goes_on_by_itself_soon_after_running_out_but_not_later(rig):
+    rig.accept(rig.chunk(rig.sway(), 1))
+    rig.tick(150)
+    assert rig.state == "HOLDING"
+    assert rig.accept(rig.chunk(np.tile(rig.driver.sent[-1], (30, 1)), 2)) == ""
+    rig.tick(150)
+    rig.tick(int(rig.contract.resume_within * 100) + 10)
+    assert "call resume" in rig.accept(rig.chunk(np.tile(rig.driver.sent[-1], (30, 1)), 3))
+    assert rig.controller.last.refusal == Refusal.RESUME
+    rig.controller.state.resume()
+    assert rig.accept(rig.chunk(np.tile(rig.driver.sent[-1], (30, 1)), 4)) == ""
+
+
+def test_a_new_policy_process_moves_nothing_before_an_operator_resumes(rig):
+    rig.accept(rig.chunk(rig.sway(), 1))
+    rig.tick(10)
+    rig.controller.hear_policy("another process", "episode", rig.steady)
+    assert "new policy process" in rig.accept(rig.chunk(rig.sway(), 2))
+    rig.controller.state.resume()
+    assert rig.accept(rig.chunk(rig.sway(), 3)) == ""
+
+
+def test_shadow_computes_everything_and_sends_nothing(make_rig):
+    rig = make_rig(shadow=True)
+    rig.controller.arm()
+    rig.tick()
+    assert rig.accept(rig.chunk(rig.sway())) == ""
+    rig.tick(50)
+    assert rig.state == "FOLLOWING" and rig.driver.sent == []
+    assert np.abs(rig.controller.command - rig.home).max() > 0.01
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+def bad(rig, **changes):
+    return rig.chunk(rig.sway(), **changes)
+
+
+def with_value(rig, value):
+    positions = rig.sway()
+    positions[3, 2] = value
+    return positions
+
+
+@pytest.mark.parametrize(
+    ("refusal", "make"),
+    [
+        (Refusal.NOT_FINITE, lambda r: r.chunk(with_value(r, np.nan))),
+        (Refusal.NOT_FINITE, lambda r: r.chunk(with_value(r, np.inf))),
+        (Refusal.LIMITS, lambda r: r.chunk(with_value(r, 2.0))),
+        (Refusal.STEP, lambda r: r.chunk(with_value(r, -0.2))),
+        (Refusal.STEP, lambda r: r.chunk(r.sway() + np.array([0.6, 0, 0, 0, 0, 0]))),
+        (Refusal.EPISODE, lambda r: bad(r, episode_id="earlier")),
+        (Refusal.EPISODE, lambda r: bad(r, episode_id="")),
+        (Refusal.JOINTS, lambda r: bad(r, joint_names=("tail", *r.contract.joint_names[1:]))),
+        (Refusal.JOINTS, lambda r: bad(r, joint_names=("gripper", *r.contract.joint_names[1:]))),
+        (Refusal.JOINTS, lambda r: r.chunk(r.sway()[:, 1:], joint_names=r.contract.joint_names[1:])),
+        (Refusal.SHAPE, lambda r: bad(r, horizon=29)),
+        (Refusal.SHAPE, lambda r: bad(r, horizon=0)),
+        (Refusal.TIMING, lambda r: bad(r, dt=0.1)),
+        (Refusal.TIMING, lambda r: bad(r, dt=0.0)),
+        (Refusal.TIMING, lambda r: bad(r, dt=float("nan"))),
+        (Refusal.TIMING, lambda r: bad(r, first_offset=-3.0)),
+        (Refusal.STAMP, lambda r: bad(r, stamp=0.0)),
+        (Refusal.STAMP, lambda r: bad(r, stamp=r.now + 1.0)),
+        (Refusal.PAST, lambda r: r.chunk(r.sway()[:3], age=0.2)),
+        (Refusal.STALE, lambda r: r.chunk(r.sway(), age=r.contract.max_observation_age + 0.05)),
+    ],
+)
+def test_a_bad_chunk_is_refused_by_name_and_the_arm_goes_on_as_it_was(rig, refusal, make):
+    rig.accept(rig.chunk(rig.sway(waypoints=60), 1))
+    rig.tick(20)
+    before = rig.controller.scheduler.path
+    text = rig.accept(make(rig))
+    assert text and rig.controller.last.refusal == refusal, text
+    assert rig.controller.scheduler.path is before and rig.state == "FOLLOWING"
+    assert rig.controller.counters.refused == 1
+
+
+def test_a_chunk_observed_no_later_than_the_running_one_is_refused(rig):
+    rig.accept(rig.chunk(rig.sway(), 1, age=0.1))
+    rig.tick(5)
+    assert rig.accept(rig.chunk(rig.sway(age=0.15), 2, age=0.15)) != ""
+    assert rig.controller.last.refusal == Refusal.OLDER
+
+
+def test_joints_are_taken_by_name_in_any_order(rig):
+    order = [5, 3, 1, 0, 2, 4]
+    names = tuple(rig.contract.joint_names[i] for i in order)
+    positions = rig.sway()
+    assert rig.accept(rig.chunk(positions[:, order], joint_names=names)) == ""
+    rig.tick(60)
+    assert np.abs(np.array(rig.driver.sent)[-1, 1:] - rig.home[1:]).max() < 1e-9
+
+
+# --- stopping and faults ----------------------------------------------------------------------------------------------
+def test_stop_brings_the_arm_to_rest_within_its_acceleration_and_waits_for_the_operator(rig):
+    rig.accept(rig.chunk(rig.sway(amplitude=0.4, speed=3.0)))
+    rig.tick(40)
+    rig.controller.state.stop("stopped by the operator")
+    mark = len(rig.driver.sent)
+    rig.tick(60)
+    speed = np.diff(sent_since(rig, mark - 2)[:, 0]) / 0.01
+    assert rig.state == "HOLDING" and abs(speed[-1]) == 0
+    assert np.abs(np.diff(speed)).max() / 0.01 < BRAKING * rig.contract.joints["shoulder_pan"].acceleration
+    assert "call resume" in rig.accept(rig.chunk(np.tile(rig.driver.sent[-1], (30, 1)), 2))
+
+
+def test_pause_holds_and_resume_goes_on_without_a_snap(rig):
+    rig.accept(rig.chunk(rig.sway(), 1))
+    rig.tick(20)
+    rig.controller.state.pause()
+    rig.tick(60)
+    assert rig.state == "HOLDING" and rig.controller.state.paused
+    assert rig.accept(rig.chunk(rig.sway(), 2)) != ""
+    rig.controller.state.resume()
+    assert rig.accept(rig.chunk(rig.sway(), 3)) == ""
+    mark = len(rig.driver.sent)
+    rig.tick(40)
+    assert (np.abs(np.diff(sent_since(rig, mark - 1), axis=0)) <= rig.contract.values("velocity") * 0.0101).all()
+
+
+def test_disarming_at_speed_first_comes_to_rest(rig):
+    rig.accept(rig.chunk(rig.sway()))
+    rig.tick(20)
+    rig.controller.disarm()
+    assert rig.state == "STOPPING"
+    rig.tick(60)
+    count = len(rig.driver.sent)
+    assert rig.state == "DISARMED"
+    rig.tick(10)
+    assert len(rig.driver.sent) == count
+
+
+def cut(rig):
+    rig.driver.failure = "bus cut"
+
+
+def stick(rig):
+    rig.driver.stuck = True
+
+
+def stale(rig):
+    rig.driver.stale_ns = 10**9
+
+
+def not_a_number(rig):
+    rig.driver.positions[2], rig.driver.stuck = np.nan, True
+
+
+def jump(rig):
+    rig.ros_ns += 80_000_000
+
+
+def late(rig):
+    rig.steady_ns += 300_000_000
+    rig.ros_ns += 300_000_000
+
+
+@pytest.mark.parametrize(
+    ("cause", "fault", "named"),
+    [
+        (cut, Fault.DRIVER, "bus cut"),
+        (stick, Fault.TRACKING, "shoulder_pan"),
+        (stale, Fault.STATE_STALE, "old"),
+        (not_a_number, Fault.STATE_INVALID, "elbow_flex"),
+        (jump, Fault.CLOCK_JUMP, "jumped"),
+        (late, Fault.TIMER, "late"),
+    ],
+)
+def test_a_fault_is_named_latches_and_never_clears_itself(rig, cause, fault, named):
+    rig.accept(rig.chunk(rig.sway(amplitude=0.8, speed=1.5, waypoints=90)))
+    rig.tick(20)
+    cause(rig)
+    rig.tick(150)
+    state = rig.controller.state
+    assert (state.state, state.fault) == (State.FAULT, fault)
+    assert named in state.fault_text
+    # The cause goes away; the fault stays until the operator clears it, and even then the arm is disarmed.
+    rig.driver.failure, rig.driver.stuck, rig.driver.stale_ns = "", False, 0
+    rig.driver.positions = np.nan_to_num(rig.driver.positions)
+    rig.tick(50)
+    assert rig.state == "FAULT"
+    with pytest.raises(Refused, match="clear_fault first"):
+        rig.controller.arm()
+    rig.controller.clear_fault()
+    assert rig.state == "DISARMED"
+    count = len(rig.driver.sent)
+    rig.tick(20)
+    assert len(rig.driver.sent) == count
+
+
+def test_a_fault_whose_cause_is_still_there_cannot_be_cleared(rig):
+    cut(rig)
+    rig.tick(2)
+    with pytest.raises(Refused, match="bus cut"):
+        rig.controller.clear_fault()
+    assert rig.state == "FAULT"
+
+
+def test_in_a_fault_with_feedback_the_arm_ramps_down_and_holds(rig):
+    rig.accept(rig.chunk(rig.sway(amplitude=0.5, speed=3.0, waypoints=60)))
+    rig.tick(100)
+    mark = len(rig.driver.sent)
+    jump(rig)
+    rig.tick(80)
+    speed = np.diff(sent_since(rig, mark - 2)[:, 0]) / 0.01
+    assert speed[-1] == 0
+    assert np.abs(np.diff(speed)).max() / 0.01 < BRAKING * rig.contract.joints["shoulder_pan"].acceleration
+
+
+def test_a_path_that_falls_too_far_behind_the_clock_is_stopped_and_says_why(rig):
+    positions = np.tile(rig.home, (60, 1))
+    positions[:, 0] += 0.3 * np.sign(np.sin(np.arange(60) * 1.6)) * 0.5
+    rig.accept(rig.chunk(positions))
+    for number in range(2, 40):
+        rig.tick(5)
+        if rig.state != "FOLLOWING":
+            break
+    assert rig.controller.state.state in (State.STOPPING, State.HOLDING)
+    assert "behind the clock" in rig.controller.reason
+
+
+def test_the_fault_of_the_other_arm_stops_this_one(make_rig):
+    rig = make_rig(peers=("right",))
+    rig.controller.hear_peer("right", State.HOLDING, "", 0, rig.steady)
+    rig.controller.arm()
+    rig.tick()
+    rig.controller.hear_peer("right", State.FAULT, "motor 3 is hot", 0, rig.steady)
+    rig.tick()
+    assert rig.controller.state.fault == Fault.PEER and "motor 3 is hot" in rig.controller.state.fault_text
+
+
+def test_a_refusal_or_the_silence_of_the_other_arm_stops_this_one(make_rig):
+    rig = make_rig(peers=("right",))
+    rig.controller.hear_peer("right", State.HOLDING, "", 0, rig.steady)
+    rig.controller.arm()
+    rig.tick()
+    rig.accept(rig.chunk(rig.sway()))
+    rig.controller.hear_peer("right", State.FOLLOWING, "", 1, rig.steady)
+    assert rig.state == "STOPPING"
+    rig.tick(100)
+    assert rig.controller.state.fault == Fault.PEER and "silent" in rig.controller.state.fault_text
+
+
+def test_home_and_park_are_slow_moves_that_end_where_they_should(rig):
+    rig.controller.move_to("rest")
+    assert rig.accept(rig.chunk(rig.sway())) != ""
+    mark = len(rig.driver.sent)
+    rig.tick(1200)
+    assert rig.state == "HOLDING" and "reached rest" in rig.controller.reason
+    assert rig.driver.sent[-1] == pytest.approx(rig.contract.values("rest"), abs=1e-3)
+    speed = np.abs(np.diff(sent_since(rig, mark), axis=0)) / 0.01
+    assert (speed <= 0.21 * rig.contract.values("velocity")).all()
+
+
+def test_the_reason_says_when_the_policy_went_silent(rig):
+    rig.accept(rig.chunk(rig.sway()))
+    rig.tick(400)
+    assert "the policy has been silent for" in rig.controller.reason
