@@ -42,7 +42,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Inference:
-    """actions: float32 (H, D) in the checkpoint's frame; trace: the model library's Trace; flow_steps: 0 for discrete."""
+    """actions: float32 (H, D) in the checkpoint's frame; trace: the library's Trace; flow_steps: 0 where discrete."""
 
     actions: np.ndarray
     trace: Any
@@ -78,7 +78,9 @@ class InProcessBackend:
     def load(self) -> None:
         settings = self._settings
         # Read when the engine is first imported: leave a core to the setpoints of the arm.
-        os.environ.setdefault("OMP_NUM_THREADS", str(settings.threads or max(1, (os.cpu_count() or 2) - 1)))
+        if settings.threads:
+            os.environ["OMP_NUM_THREADS"] = str(settings.threads)
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 2) - 1)))
         from molmoact2_model import ModelError, MolmoAct2Policy
 
         try:
@@ -100,12 +102,13 @@ class InProcessBackend:
     def _warm_up(self) -> None:
         """One inference on grey frames, so that the first real one is not slow; also finds a wrong number of joints."""
         tag = self._contract.norm_tag(self._settings.norm_tag)
-        joints, values = len(self._contract.joints), self._policy.stats.tag(self._settings.norm_tag).state.dim
-        if joints != values:
-            raise BackendError(
-                f"norm tag {self._settings.norm_tag!r} of {self._settings.checkpoint} has {values} joints, the contract "
-                f"{self._contract.path.name} has {joints}; choose the tag of this robot"
-            )
+        stats, joints = self._policy.stats.tag(self._settings.norm_tag), len(self._contract.joints)
+        for what, values in (("state", stats.state.dim), ("action", stats.action.dim)):
+            if joints != values:
+                raise BackendError(
+                    f"norm tag {tag.name!r} of {self._settings.checkpoint} has {values} {what} values, the contract "
+                    f"{self._contract.path.name} has {joints} joints; choose the tag of this robot"
+                )
         grey = [np.full((240, 320, 3), 128, np.uint8)] * len(tag.cameras)
         self.infer(grey, np.zeros(joints, np.float32), "warm up", None)
         self._session.reset()

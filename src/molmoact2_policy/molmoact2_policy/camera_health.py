@@ -40,6 +40,7 @@ class CameraHealth:
                 if seen is None or seen.digest != digest:
                     self._seen[camera.name] = _Seen(digest, source.stamp_ns)
                 elif source.stamp_ns - seen.first_ns > camera.frozen_after * 1e9:
-                    still = (source.stamp_ns - seen.first_ns) / 1e9
-                    problems.append(f"camera {camera.name} is frozen: it repeats one frame for {still:.1f} s")
+                    problems.append(
+                        f"camera {camera.name} is frozen: it has repeated one frame for over {camera.frozen_after:g} s"
+                    )
         return "; ".join(problems)

@@ -40,9 +40,9 @@ class Input:
 class Observation:
     """What one inference works on.
 
-    images: uint8 (H, W, 3) RGB in the norm tag's camera order, the first the main one; state: float64 (D,) in ROS units
-    and the contract's joint order; model_state: float32 (D,) in the checkpoint's frame; state_stamp_ns: the oldest joint
-    state's capture; inputs: images in model order, then joint states.
+    images: uint8 (H, W, 3) RGB in the norm tag's camera order, the first the main one; state: float64 (D,) in ROS
+    units and the contract's joint order; model_state: float32 (D,) in the checkpoint's frame; state_stamp_ns: the
+    oldest joint state's capture; inputs: images in model order, then joint states.
     """
 
     images: tuple[np.ndarray, ...]
@@ -89,7 +89,9 @@ class Ingest:
         ]
         for item in inputs:
             if item.stamp_ns <= 0:
-                raise ObservationError("image_stamp", f"{item.topic}: the stamp is zero; its driver must stamp the capture")
+                raise ObservationError(
+                    "image_stamp", f"{item.topic}: the stamp is zero; its driver must give the time of capture"
+                )
         state = self._state(joint_states)
         inputs += [Input(JOINT_STATE, joint_topic, m.header.frame_id, stamp_ns(m)) for m in joint_states]
         observation = Observation(

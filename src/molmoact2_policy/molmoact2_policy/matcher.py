@@ -18,6 +18,7 @@ from molmoact2_contract.qos import SENSOR_SUBSCRIBE
 from .ingest import stamp_ns
 
 IMAGE_QUEUE, JOINT_QUEUE = 10, 400
+JUMP_NS = 1_000_000_000    # a stamp this much before the topic's newest one means that a clock was set back
 NANOSECOND = 1e-9    # message_filters wants a difference less than its slop; the contract's limit itself is allowed
 
 
@@ -32,32 +33,49 @@ class MessageSet:
 class Matcher:
     """Subscribes to the cameras of a norm tag and to the joint states.
 
-    Images are matched to each other by stamp; to them, of each group of joints that is published together, the joint state
-    nearest to the main image. on_message(topic, message) sees every message. wait() gives the newest set, each once.
+    Images are matched to each other by stamp; to them, of each group of joints that is published together, the joint
+    state nearest to the main image. wait() gives the newest set, each once. `stamps`: newest stamp of each topic [ns],
+    -1 where nothing has come.
     """
 
-    def __init__(self, node: Node, contract: Contract, tag: NormTag, joint_topic: str, on_message: Any):
-        self._limit_ns = int(contract.skew_limit * 1e9)
+    def __init__(self, node: Node, contract: Contract, tag: NormTag, joint_topic: str):
+        self._contract, self._limit_ns = contract, int(contract.skew_limit * 1e9)
         self._ready = threading.Condition()
         self._newest: MessageSet | None = None
         self._last_stamp = 0
         self._closed = False
-        self.without_joints = 0
         cameras = [contract.cameras[name] for name in tag.cameras]
+        self.stamps = {camera.topic: -1 for camera in cameras} | {joint_topic: -1}
         self._cameras = []
         for camera in cameras:
             kind = CompressedImage if camera.transport == "compressed" else Image
             subscriber = message_filters.Subscriber(node, kind, camera.topic, qos_profile=SENSOR_SUBSCRIBE)
-            subscriber.registerCallback(lambda m, topic=camera.topic: on_message(topic, m))
+            subscriber.registerCallback(self._note, camera.topic)
             self._cameras.append(subscriber)
         self._joints = message_filters.Subscriber(node, JointState, joint_topic, qos_profile=SENSOR_SUBSCRIBE)
-        self._joints.registerCallback(lambda m: on_message(joint_topic, m))
         self._recent: dict[tuple[str, ...], list[JointState]] = {}
+        self._joints.registerCallback(self._note, joint_topic)
         self._joints.registerCallback(self._on_joints)
         self._together = message_filters.ApproximateTimeSynchronizer(
             self._cameras, IMAGE_QUEUE, contract.skew_limit + NANOSECOND
         )
         self._together.registerCallback(self._on_images)
+
+    def _note(self, message: Any, topic: str) -> None:
+        """Sees every message before it is matched. What waits with stamps of a clock since set back would match nothing
+        and block all that comes, as would one stamp from far in the future."""
+        stamp = stamp_ns(message)
+        with self._ready:
+            if stamp < self.stamps[topic] - JUMP_NS:
+                self._forget()
+            self.stamps[topic] = max(self.stamps[topic], stamp)
+
+    def _forget(self) -> None:
+        self.stamps = dict.fromkeys(self.stamps, -1)
+        self._last_stamp, self._newest = 0, None
+        self._recent.clear()
+        for queue in self._together.queues:
+            queue.clear()
 
     def _on_joints(self, message: JointState) -> None:
         with self._ready:
@@ -76,7 +94,6 @@ class Matcher:
                 if abs(stamp_ns(nearest) - stamp) <= self._limit_ns:
                     joints.append(nearest)
             if not joints:
-                self.without_joints += 1
                 return
             self._last_stamp = stamp
             self._newest = MessageSet(images, tuple(joints))
@@ -90,11 +107,22 @@ class Matcher:
             newest, self._newest = self._newest, None
             return None if self._closed else newest
 
-    def forget_clock(self) -> None:
-        """Stamps begin anew, e.g. after a clock jump."""
-        with self._ready:
-            self._last_stamp, self._newest = 0, None
-            self._recent.clear()
+    def explain(self, now_ns: int) -> str:
+        """Why no set comes, in words. now_ns: ROS time."""
+        stamps, oldest = dict(self.stamps), now_ns - int(self._contract.max_observation_age * 1e9)
+        silent = [topic for topic, stamp in stamps.items() if stamp < 0]
+        if silent:
+            return f"nothing has come on {', '.join(silent)}"
+        unstamped = [topic for topic, stamp in stamps.items() if stamp == 0]
+        if unstamped:
+            return f"stamps are zero on {', '.join(unstamped)}; they must be times of capture"
+        stale = [topic for topic, stamp in stamps.items() if stamp < oldest]
+        if stale:
+            return f"no stamp within the last {self._contract.max_observation_age:g} s on {', '.join(stale)}"
+        return (
+            f"the inputs do not lie within {self._contract.skew_limit:g} s of each other; "
+            "check their rates and that they share a clock"
+        )
 
     def close(self, node: Node) -> None:
         with self._ready:

@@ -34,7 +34,7 @@ def time_message(stamp_ns: int) -> Time:
 def chunk_message(outcome: Outcome, contract: Contract, tag: NormTag) -> ActionChunk:
     message = ActionChunk()
     message.header.stamp = time_message(outcome.observation.stamp_ns)
-    message.chunk_id, message.episode_id = outcome.number, outcome.episode_id
+    message.chunk_id, message.episode_id = outcome.chunk_id, outcome.episode_id
     message.trace_id = trace_id(outcome)
     message.joint_names = list(contract.joint_names)
     message.dt, message.first_offset, message.first_offset_known = tag.dt, tag.first_offset, tag.first_offset_known
@@ -56,7 +56,7 @@ def trace_message(outcome: Outcome, tag: NormTag, resolve: Callable[[str], str])
     message.header.stamp = time_message(observation.stamp_ns)
     message.header.frame_id = observation.inputs[0].frame_id
     message.trace_id, message.episode_id = trace_id(outcome), outcome.episode_id
-    message.chunk_id = 0 if outcome.withheld else outcome.number
+    message.chunk_id = outcome.chunk_id
     message.withheld = outcome.withheld
     message.inputs = [
         InputStamp(kind=i.kind, topic=resolve(i.topic), frame_id=i.frame_id, stamp=time_message(i.stamp_ns))
@@ -133,8 +133,9 @@ def diagnostics_message(status: PolicyStatus) -> DiagnosticArray:
         KeyValue(key=f"dropped: {reason}", value=str(count))
         for reason, count in zip(status.drop_reasons, status.drop_counts, strict=True)
     ]
-    message = DiagnosticArray(
-        status=[DiagnosticStatus(level=level, name="policy: inference", message=text, hardware_id="policy", values=values)]
+    inference = DiagnosticStatus(
+        level=level, name="policy: inference", message=text, hardware_id="policy", values=values
     )
+    message = DiagnosticArray(status=[inference])
     message.header.stamp = status.header.stamp
     return message

@@ -28,8 +28,8 @@ class ModelFrame:
     def actions_to_ros(self, model: np.ndarray) -> tuple[np.ndarray, int]:
         """Actions (H, D) to ROS units, and how many gripper values had to be brought back into 0 .. 1.
 
-        A checkpoint may ask a gripper to close further than closed; that is its way to squeeze, and has no other meaning.
-        Arm joints are never clipped: a waypoint outside the limits is the controller's to refuse.
+        A checkpoint may ask a gripper to close further than closed; that is its way to squeeze, and has no other
+        meaning. Arm joints are never clipped: a waypoint outside the limits is the controller's to refuse.
         """
         ros = self.to_ros(model)
         grippers = ros[:, self._grippers]

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import sys
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -26,7 +28,6 @@ from molmoact2_msgs.msg import ActionChunk, PolicyStatus, ReasoningTrace
 from molmoact2_msgs.srv import ResetEpisode, SetInstruction
 
 from .backend import Backend, BackendError, InProcessBackend, Settings
-from .ingest import stamp_ns
 from .matcher import Matcher
 from .messages import chunk_message, diagnostics_message, status_message, trace_message
 from .parameters import Configuration, configuration, declare
@@ -44,11 +45,12 @@ class PolicyNode(LifecycleNode):
         self._process_id = uuid.uuid4().hex
         self._state = PolicyStatus.UNCONFIGURED
         self._last_error = ""
+        self._failed = False
+        self._chunk_ids = itertools.count(1)
         self._configuration: Configuration | None = None
         self._backend: Backend | None = None
         self._runner: Runner | None = None
         self._matcher: Matcher | None = None
-        self._stamps: dict[str, int] = {}
         self._shown: tuple = ()
         self._chunks = self.create_publisher(ActionChunk, "policy/action_chunk", CHUNK)
         self._traces = self.create_publisher(ReasoningTrace, "policy/reasoning_trace", TRACE)
@@ -59,7 +61,7 @@ class PolicyNode(LifecycleNode):
         self.create_subscription(String, "policy/instruction", self._on_instruction, CHUNK)
         self.add_on_set_parameters_callback(self._on_parameters)
         self.create_timer(0.5, self._publish_status)
-        self.create_timer(0.1, self._publish_changed_status)
+        self.create_timer(0.1, self._watch)
         self.create_timer(1.0, lambda: self._diagnostics.publish(diagnostics_message(self._status_message())))
 
     # --- lifecycle ----------------------------------------------------------------------------------------------------
@@ -70,9 +72,11 @@ class PolicyNode(LifecycleNode):
             self.get_logger().info(f"loading {wanted.settings.checkpoint}")
             before = time.monotonic()
             backend.load()
-        except (ContractError, BackendError) as error:
-            self._last_error = str(error)
-            self.get_logger().error(f"cannot be configured: {error}")
+        except Exception as error:    # rclpy would swallow it, e.g. running out of memory while loading
+            known = isinstance(error, (ContractError, BackendError))
+            self._last_error = str(error) if known else repr(error)
+            self.get_logger().error(f"cannot be configured: {self._last_error}")
+            self._go(PolicyStatus.UNCONFIGURED)
             return FAILURE
         self.get_logger().info(f"loaded and warm after {time.monotonic() - before:.1f} s")
         self._configuration, self._backend, self._last_error = wanted, backend, ""
@@ -84,9 +88,10 @@ class PolicyNode(LifecycleNode):
             joint_topic=wanted.joint_topic,
             min_period=wanted.min_period,
             seed=wanted.seed,
+            chunk_ids=self._chunk_ids,
             ros_now=lambda: self.get_clock().now().nanoseconds,
             deliver=self._deliver,
-            failed=self._fail,
+            failed=self._on_failure,
         )
         if wanted.instruction.strip():
             self._runner.set_instruction(wanted.instruction)
@@ -96,9 +101,8 @@ class PolicyNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         assert self._configuration is not None and self._runner is not None
         wanted = self._configuration
-        self._stamps = {wanted.contract.cameras[c].topic: -1 for c in wanted.tag.cameras} | {wanted.joint_topic: -1}
-        self._matcher = Matcher(self, wanted.contract, wanted.tag, wanted.joint_topic, self._on_message)
-        self._last_error = ""
+        self._matcher = Matcher(self, wanted.contract, wanted.tag, wanted.joint_topic)
+        self._last_error, self._failed = "", False
         self._runner.reset()
         # Controllers must know the episode before its first chunk.
         self._go(PolicyStatus.ACTIVE)
@@ -107,7 +111,7 @@ class PolicyNode(LifecycleNode):
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._halt()
-        self._go(PolicyStatus.INACTIVE)
+        self._go(PolicyStatus.ERROR if self._failed else PolicyStatus.INACTIVE)
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -141,16 +145,13 @@ class PolicyNode(LifecycleNode):
             self._chunks.publish(chunk_message(outcome, wanted.contract, wanted.tag))
         self._traces.publish(trace_message(outcome, wanted.tag, self.resolve_topic_name))
 
-    def _fail(self, text: str) -> None:
-        """The engine failed: no more chunks until an operator deactivates and configures anew."""
-        self._last_error = text
+    def _on_failure(self, text: str) -> None:
+        """The engine failed: no more chunks until an operator activates it again."""
+        self._last_error, self._failed = text, True
         self.get_logger().error(text)
         self._go(PolicyStatus.ERROR)
 
     # --- executor thread ----------------------------------------------------------------------------------------------
-    def _on_message(self, topic: str, message: Any) -> None:
-        self._stamps[topic] = max(self._stamps.get(topic, -1), stamp_ns(message))
-
     def _on_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         for parameter in parameters:
             if parameter.name == "instruction" and self._runner is not None:
@@ -210,7 +211,7 @@ class PolicyNode(LifecycleNode):
         now = self.get_clock().now()
         ages = {
             self.resolve_topic_name(topic): (now.nanoseconds - stamp) / 1e9 if stamp >= 0 else -1.0
-            for topic, stamp in self._stamps.items()
+            for topic, stamp in (self._matcher.stamps if self._matcher else {}).items()
         }
         backend = self._backend.name if self._backend else ""
         return status_message(
@@ -220,12 +221,15 @@ class PolicyNode(LifecycleNode):
     def _publish_status(self) -> None:
         self._status.publish(self._status_message())
 
-    def _publish_changed_status(self) -> None:
+    def _watch(self) -> None:
+        """Leaves the active state after a failure; publishes the status when what a watcher acts on has changed."""
+        if self._failed and self._matcher is not None:
+            self.trigger_deactivate()
         runner = self._runner
         shown = (runner.withheld, runner.instruction, runner.episode_id) if runner else ()
         if shown != self._shown:
             if runner and runner.withheld and self._state == PolicyStatus.ACTIVE:
-                self.get_logger().info(f"no chunks: {runner.withheld}")
+                self.get_logger().info(f"no chunks: {runner.withheld}", throttle_duration_sec=1.0)
             self._shown = shown
             self._publish_status()
 
@@ -240,7 +244,12 @@ def main() -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    node = PolicyNode()
+    try:
+        node = PolicyNode()
+    except ParameterException as error:
+        print(f"error: policy: {error}", file=sys.stderr)
+        rclpy.try_shutdown()
+        return 1
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:

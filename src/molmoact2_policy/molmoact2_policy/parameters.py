@@ -55,14 +55,16 @@ class Configuration:
 
 
 def declare(node: Node) -> None:
-    """Declares every parameter. What needs the checkpoint is read when configuring; the instruction may change any time."""
-    for name, (default, description) in TEXTS.items():
-        node.declare_parameter(name, default, ParameterDescriptor(description=description))
+    """Declares every parameter. All are read when configuring; only the instruction may change while running."""
+    for name, (text, description) in TEXTS.items():
+        node.declare_parameter(name, text, ParameterDescriptor(description=description))
     for name, (default, least, most, description) in INTEGERS.items():
         ranges = [IntegerRange(from_value=least, to_value=most, step=1)]
         node.declare_parameter(name, default, ParameterDescriptor(description=description, integer_range=ranges))
     node.declare_parameter("simulation", False, ParameterDescriptor(description="whether the robot is simulated"))
-    node.declare_parameter("instruction", "", ParameterDescriptor(description="the task in words; may change while running"))
+    node.declare_parameter(
+        "instruction", "", ParameterDescriptor(description="the task in words; may change while running")
+    )
     node.declare_parameter(
         "min_period", 0.0,
         ParameterDescriptor(

@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -29,15 +29,19 @@ WAIT = 0.2    # [s]; how often a waiting loop looks whether it should end
 class Source(Protocol):
     """Where message sets come from."""
 
-    def wait(self, timeout: float) -> Any: ...
+    def wait(self, timeout: float) -> Any:
+        """The newest set of messages (images, joint_states); None when none came within `timeout` seconds."""
+
+    def explain(self, now_ns: int) -> str:
+        """Why no set comes; asked after some time without one."""
 
 
 @dataclass(frozen=True)
 class Outcome:
     """One inference, ready to be published.
 
-    actions: float64 (H, D) in ROS units. withheld: why the chunk must not be published; empty where it may.
-    started_ns, finished_ns: ROS time.
+    actions: float64 (H, D) in ROS units. number: counts the inferences. withheld: why the chunk must not be published;
+    empty where it may. chunk_id: 0 where it is withheld. started_ns, finished_ns: ROS time.
     """
 
     observation: Observation
@@ -46,6 +50,7 @@ class Outcome:
     instruction: str
     episode_id: str
     number: int
+    chunk_id: int
     withheld: str
     warnings: tuple[str, ...]
     started_ns: int
@@ -64,15 +69,15 @@ class Statistics:
 
     def percentile(self, share: float) -> float:
         """Latency from capture to publication [s]; 0 before the first."""
-        return float(np.percentile(self.latencies, 100 * share)) if self.latencies else 0.0
+        return float(np.percentile(list(self.latencies), 100 * share)) if self.latencies else 0.0
 
 
 class Runner:
     """Runs inference on the newest observation while active.
 
     deliver: called in the inference thread with each Outcome, while no reset can come between. failed: called when the
-    backend failed, after which the loop has ended. min_period [s]: between the starts of two inferences. seed: None draws
-    a new one for each inference.
+    backend failed, after which the loop has ended. min_period [s]: between the starts of two inferences. seed: None
+    draws a new one for each inference. chunk_ids: the ids to give to chunks, in order.
     """
 
     def __init__(
@@ -85,13 +90,14 @@ class Runner:
         joint_topic: str,
         min_period: float,
         seed: int | None,
+        chunk_ids: Iterator[int],
         ros_now: Callable[[], int],
         deliver: Callable[[Outcome], None],
         failed: Callable[[str], None],
     ):
         self._contract, self._backend, self._joint_topic = contract, backend, joint_topic
         self._min_period, self._seed, self._ros_now = min_period, seed, ros_now
-        self._deliver, self._failed = deliver, failed
+        self._chunk_ids, self._deliver, self._failed = chunk_ids, deliver, failed
         self._ingest, self._frame = Ingest(contract, tag), ModelFrame(contract, tag)
         self._health = CameraHealth(contract, tag, check_frozen=not simulation)
         self._lock = threading.Lock()
@@ -133,16 +139,21 @@ class Runner:
 
     # --- inference thread ---------------------------------------------------------------------------------------------
     def _run(self, source: Source) -> None:
-        next_start = time.monotonic()
+        next_start = last_set = time.monotonic()
         while not self._stop.is_set():
             pause = next_start - time.monotonic()
             if pause > 0:
                 self._stop.wait(pause)
                 continue
             messages = source.wait(WAIT)
-            if messages is None or self._stop.is_set():
+            if self._stop.is_set():
+                return
+            if messages is None:
+                if time.monotonic() - last_set > self._contract.max_observation_age:
+                    self.withheld = source.explain(self._ros_now())
                 continue
-            next_start = time.monotonic() + self._min_period
+            last_set = time.monotonic()
+            next_start = last_set + self._min_period
             try:
                 self._infer(messages.images, messages.joint_states)
             except ObservationError as error:
@@ -161,13 +172,17 @@ class Runner:
         age = (started - observation.stamp_ns) / 1e9
         if age > self._contract.max_observation_age:
             raise ObservationError(
-                "stale", f"the newest observation is {age:.2f} s old, more than {self._contract.max_observation_age:g} s"
+                "stale", f"the newest observation is {age:.2f} s old, over {self._contract.max_observation_age:g} s"
+            )
+        if age < -self._contract.skew_limit:
+            raise ObservationError(
+                "future", f"the newest observation is stamped {-age:.2f} s in the future; check the cameras' clocks"
             )
         with self._lock:
+            if not self.instruction:
+                raise ObservationError("no_instruction", "no instruction was given; call policy/set_instruction")
             episode, instruction, reset = self.episode_id, self.instruction, self._reset_wanted
             self._reset_wanted = False
-        if not instruction:
-            raise ObservationError("no_instruction", "no instruction was given; call policy/set_instruction")
         if reset:
             self._backend.reset()
         problem = self._health.problem(observation)
@@ -187,12 +202,15 @@ class Runner:
             self._number += 1
             finished = self._ros_now()
             self.withheld = problem
+            chunk_id = 0
             if not problem:
+                chunk_id = next(self._chunk_ids)
                 self.statistics.chunks += 1
                 self.statistics.latencies.append((finished - observation.stamp_ns) / 1e9)
                 self.statistics.chunk_times.append(time.monotonic())
             self._deliver(
                 Outcome(
-                    observation, inference, actions, instruction, episode, self._number, problem, warnings, started, finished
+                    observation, inference, actions, instruction, episode, self._number, chunk_id, problem, warnings,
+                    started, finished,
                 )
             )

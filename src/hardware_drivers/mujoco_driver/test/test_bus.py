@@ -1,0 +1,151 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+import socket
+import time
+
+import numpy as np
+import pytest
+from arm_controller.driver import DriverError
+from mujoco_driver.bus import HEADER, MAGIC, WRITE, BusClient, BusError, BusServer
+from mujoco_driver.driver import create
+
+
+@pytest.fixture
+def client(bus):
+    client = BusClient(bus.address, timeout=2.0)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def driver(bus, contract):
+    driver = create(contract, contract.arm("arm"), {"address": bus.address})
+    driver.connect()
+    yield driver
+    driver.close()
+
+
+def wait_until(condition, what: str):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
+
+
+def test_the_bus_names_its_servos_and_their_ranges(client, world):
+    assert client.identify() == world.servos
+    assert [s.name for s in world.servos][-1] == "gripper"
+
+
+def test_reading_gives_positions_and_a_capture_time_that_goes_on(client):
+    first, positions = client.read()
+    assert len(positions) == 6 and np.isfinite(positions).all()
+    wait_until(lambda: client.read()[0] > first, "the world stands still")
+
+
+def test_a_servo_goes_where_it_is_told(driver, contract):
+    goal = contract.values("home") + np.array([0.4, 0.1, -0.1, 0.0, 0.3, 0.5])
+    driver.write(goal)
+    wait_until(lambda: np.abs(driver.read().positions - goal).max() < 0.05, "the arm did not reach its goal")
+
+
+def test_a_servo_keeps_its_last_goal_when_the_controller_dies(bus, driver, world, contract):
+    goal = contract.values("home") + np.array([0.3, 0, 0, 0, 0, 0])
+    driver.write(goal)
+    driver.close()
+    wait_until(lambda: abs(world.read()[1][0] - 0.3) < 0.03, "the servo forgot its goal")
+
+
+def test_stop_holds_where_the_arm_is(driver, world, contract):
+    driver.write(contract.values("home") + np.array([1.0, 0, 0, 0, 0, 0]))
+    wait_until(lambda: world.read()[1][0] > 0.1, "the arm does not move")
+    driver.stop()
+    stopped = driver.read().positions[0]
+    time.sleep(0.5)
+    assert driver.read().positions[0] - stopped < 0.15
+
+
+def test_a_second_writer_is_refused_until_the_first_leaves(bus, driver, client, contract):
+    driver.write(contract.values("home"))
+    with pytest.raises(BusError, match="another connection"):
+        client.write([(0, 0.1)])
+    driver.close()
+
+    def free():
+        try:
+            client.write([(0, 0.1)])
+        except BusError:
+            return False
+        return True
+
+    wait_until(free, "the servo stayed taken")
+
+
+def test_two_controllers_share_a_world_when_they_move_different_servos(bus, client):
+    other = BusClient(bus.address, timeout=2.0)
+    client.write([(0, 0.1)])
+    other.write([(5, 0.2)])
+    other.close()
+
+
+@pytest.mark.parametrize(
+    ("goals", "named"),
+    [([(0, 99.0)], "outside"), ([(0, float("nan"))], "outside"), ([(17, 0.0)], "servo 17 is not there"), ([], "whole number")],
+)
+def test_an_impossible_goal_is_refused_by_name_and_nothing_moves(client, world, goals, named):
+    before = world._data.ctrl.copy()
+    with pytest.raises(BusError, match=named):
+        client.write(goals)
+    assert (world._data.ctrl == before).all()
+
+
+@pytest.mark.parametrize("frame", [b"garbage" * 3, b"\0" * 64, HEADER.pack(MAGIC, WRITE, 9)[:4]])
+def test_a_malformed_frame_ends_that_connection_and_not_the_world(bus, client, frame):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as rude:
+        rude.connect(bus.address)
+        rude.sendall(frame)
+        rude.shutdown(socket.SHUT_WR)
+        rude.settimeout(5)
+        try:
+            assert rude.recv(100) == b""
+        except ConnectionResetError:
+            pass    # what the world had not read when it closed
+    assert len(client.identify()) == 6
+
+
+def test_a_world_that_is_not_there_is_named(contract, tmp_path):
+    from mujoco_driver.driver import MujocoArmDriver
+
+    driver = MujocoArmDriver(contract, contract.arm("arm"), str(tmp_path / "nothing.sock"), patience=0.0)
+    with pytest.raises(DriverError, match="no simulated world at .*nothing.sock"):
+        driver.connect()
+
+
+def test_a_world_that_went_away_is_an_error_and_not_a_frozen_state(bus, driver):
+    driver.read()
+    bus.close()
+    with pytest.raises(DriverError, match="simulated world"):
+        for _ in range(3):
+            driver.read()
+
+
+def test_a_second_world_on_the_same_socket_is_refused(bus, world):
+    with pytest.raises(BusError, match="another world serves"):
+        BusServer(world, bus.address, print)
+
+
+def test_an_unknown_driver_option_is_named(contract):
+    with pytest.raises(DriverError, match="no option adress"):
+        create(contract, contract.arm("arm"), {"adress": "x"})
+
+
+def test_units_survive_the_way_to_the_servos_and_back(driver, contract):
+    random = np.random.default_rng(0)
+    for _ in range(100):
+        ros = random.uniform(contract.values("lower"), contract.values("upper"))
+        assert np.allclose(driver.to_ros(driver.to_device(ros)), ros)
+    closed = contract.values("home")
+    closed[5] = 0.0
+    assert driver.to_device(closed)[5] == pytest.approx(-0.1745, abs=1e-3)
+    closed[5] = 1.0
+    assert driver.to_device(closed)[5] == pytest.approx(1.7453, abs=1e-3)
