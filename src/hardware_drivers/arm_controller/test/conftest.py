@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from arm_controller.chunk import Chunk
 from arm_controller.controller import ArmController
 from arm_controller.driver import ArmDriver, ArmState, DriverError

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
 import pytest
+
 from arm_controller.chunk import Refusal
 from arm_controller.controller_state import Fault, Refused, State
-
 
 # Joints may brake by their acceleration limit on top of what the path itself asks for: corners between waypoints add a
 # velocity step of their own. A freeze at speed would be ten times this.

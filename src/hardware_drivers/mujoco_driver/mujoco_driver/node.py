@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+from typing import Any
 
 # Before mujoco is imported: without a display EGL renders off-screen, and one thread of the software renderer leaves the
 # other cores to the controllers.
@@ -50,8 +51,8 @@ def _pixels(description: str) -> ParameterDescriptor:
 class WorldNode(Node):
     """Publishes the scene's cameras under the topics of the contract, and serves its servos on a bus."""
 
-    def __init__(self) -> None:
-        super().__init__("world")
+    def __init__(self, **options: Any) -> None:
+        super().__init__("world", **options)
         declare = self.declare_parameter
         path = declare("contract", "", _fixed("path or name of the embodiment contract")).value
         declare("simulation", True, _fixed("always true: this node is a simulation"))

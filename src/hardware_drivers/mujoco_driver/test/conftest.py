@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from molmoact2_contract import load_contract
 
 os.environ.setdefault("MUJOCO_GL", "egl")

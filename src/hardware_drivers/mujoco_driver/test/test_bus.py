@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+
 from arm_controller.driver import DriverError
 from mujoco_driver.bus import HEADER, MAGIC, WRITE, BusClient, BusError, BusServer
 from mujoco_driver.driver import create

@@ -3,6 +3,7 @@
 import mujoco
 import numpy as np
 import pytest
+
 from mujoco_driver import meshes
 from mujoco_driver import scene as scene_module
 
