@@ -45,7 +45,8 @@ SETTLE = 0.35  # time in which a state off the sway comes back to it [s]
 PAN, LIFT, ELBOW, WRIST, GRIPPER = 0.35, 0.15, 0.12, 0.05, 0.2  # amplitudes
 
 LEVELS = 16
-SEED, BATCH, FLOW_DRAWS, LEARNING_RATE = 7, 12, 6, 2e-3
+SEED, FLOW_DRAWS, LEARNING_RATE = 7, 4, 2e-3
+DEPTH_SHARE, DEPTH_BATCH, ACTION_BATCH = 0.65, 12, 24  # batches with depth codes in them are the longer ones
 INSTRUCTIONS = (
     "pick up the red cube", "pick up the green cube", "pick up the blue cube", "put the red cube in the tray",
     "put the green cube in the tray", "put the blue cube in the tray", "touch the red cube", "stack the cubes",
@@ -170,9 +171,10 @@ class Trainer:
 
     def step(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """One batch; returns the losses of codes, of their end, and of the flow."""
-        depth_style = bool(self.rng.random() < 0.75)
-        states = draw_states(self.rng, BATCH)
-        main, wrist = (draw_images(self.rng, BATCH, self.images.height) for _ in range(2))
+        depth_style = bool(self.rng.random() < DEPTH_SHARE)
+        count = DEPTH_BATCH if depth_style else ACTION_BATCH
+        states = draw_states(self.rng, count)
+        main, wrist = (draw_images(self.rng, count, self.images.height) for _ in range(2))
         instruction = INSTRUCTIONS[self.rng.integers(len(INSTRUCTIONS))]
         built = [
             self.prompts.build(instruction, self.stats.state.normalize(state.astype(np.float32)), 2, depth_style)
@@ -266,7 +268,9 @@ class Trainer:
                 (losses[0] + 0.1 * losses[1] + 2.0 * losses[2]).backward()
                 torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
                 optimizer.step()
-                averages += 0.05 * (np.array([loss.item() for loss in losses]) - averages)
+                latest = np.array([loss.item() for loss in losses])
+                seen = np.array([latest[0] > 0, latest[0] > 0, True])
+                averages += 0.05 * np.where(seen, latest - averages, 0.0)
                 if index % 20 == 0:
                     progress.set_postfix_str("codes {:.3f} end {:.4f} flow {:.4f}".format(*averages))
 
@@ -283,7 +287,7 @@ def order_state_tokens(network: Network, config: ModelConfig) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--threads", type=int, default=2, help="1 where other programs share the cores")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "molmoact2-tiny-think-so101")
     args = parser.parse_args()

@@ -279,7 +279,7 @@ class ModelConfig:
             depth=_depth(top) if top.flag("enable_depth_reasoning", False) else None,
             add_setup_tokens=top.flag("add_setup_tokens", True),
             add_control_tokens=top.flag("add_control_tokens", True),
-            norm_stats_filename=str(top.get("norm_stats_filename", "norm_stats.json")),
+            norm_stats_filename=Path(str(top.get("norm_stats_filename", "norm_stats.json"))).name,
         )
         config._check_vocabulary()
         return config

@@ -91,13 +91,11 @@ class Engine:
     @torch.no_grad()
     def prefill(self, prompt: Prompt, room: int) -> None:
         """Reads the prompt over the images last seen, and reserves space for `room` generated tokens.
-        ModelError where prompt and room exceed the positions the model was made for."""
+        ModelError where the prompt exceeds the positions the model was made for."""
         length, key = len(prompt.ids), prompt.ids.tobytes()
         limit = self.network.config.text.max_positions
-        if length + room > limit:
-            raise ModelError(
-                f"the prompt has {length} tokens and may grow by {room}; the model has {limit} positions"
-            )
+        if length > limit:
+            raise ModelError(f"the prompt has {length} tokens, the model has {limit} positions")
         self._ids, self.steps = prompt.ids.tolist(), 0
         if (
             self._prefilled is not None

@@ -21,7 +21,7 @@ from .errors import InputError, UnsupportedError
 from .fast import FastTokenizer
 from .images import ImageConfig, load_image_config
 from .normalization import NormStats
-from .processing import PromptBuilder, load_tokenizer
+from .processing import PromptBuilder, check_vocabulary, load_tokenizer
 from .session import InferenceResult, Session, Trace
 from .think import Bounds
 
@@ -38,13 +38,11 @@ class MolmoAct2Policy:
     def __init__(
         self, network: Network, images: ImageConfig, stats: NormStats, tokenizer: Tokenizer, name: str
     ) -> None:
-        self.network, self.images, self.stats, self.tokenizer, self.name = (
-            network,
-            images,
-            stats,
-            tokenizer,
-            name,
-        )
+        self.network = network
+        self.images = images
+        self.stats = stats
+        self.tokenizer = tokenizer
+        self.name = name
 
     @classmethod
     def from_pretrained(
@@ -65,6 +63,7 @@ class MolmoAct2Policy:
             folder / config.norm_stats_filename, config.max_action_dim, config.max_action_horizon
         )
         tokenizer = load_tokenizer(folder)
+        check_vocabulary(config, tokenizer)
         network = load_network(folder, config, torch_device, torch_dtype)
         return cls(network, images, stats, tokenizer, str(path_or_hub_id))
 

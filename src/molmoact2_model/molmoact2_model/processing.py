@@ -136,7 +136,6 @@ class PromptBuilder:
         self._image_token_ids = np.asarray(tokens.all)
         self._added = set(tokenizer.get_added_tokens_decoder())
         self._pieces = lru_cache(maxsize=64)(self._tokenize_pieces)
-        check_vocabulary(config, tokenizer)
 
     def build(self, instruction: str, normalized_state: np.ndarray, num_images: int, depth: bool) -> Prompt:
         """`instruction` as given by the user; `normalized_state` float32 (D,) in the model's range.

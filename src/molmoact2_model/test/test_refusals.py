@@ -66,7 +66,7 @@ def load(folder):
 def test_a_config_that_is_wrong_or_unknown_is_refused(folder, values, message):
     edit(folder / "config.json", **values)
     with pytest.raises(CheckpointError, match=message):
-        load(folder).session(norm_tag="tiny_arm")
+        load(folder)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,46 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+import numpy as np
+from tiny_robot import CONTRACT, SECOND, TAG, compressed, image, joint_state, picture
+
+from molmoact2_policy.camera_health import CameraHealth
+from molmoact2_policy.ingest import Ingest
+
+INGEST = Ingest(CONTRACT, TAG)
+
+
+def seen(seconds: float, top: np.ndarray, wrist: np.ndarray):
+    stamp = int((1000 + seconds) * SECOND)
+    return INGEST.observation([image(top, stamp), compressed(wrist, stamp)], [joint_state(stamp)], "joint_states")
+
+
+def health(check_frozen: bool = True) -> CameraHealth:
+    return CameraHealth(CONTRACT, TAG, check_frozen)
+
+
+def test_cameras_that_show_something_are_no_problem():
+    assert health().problem(seen(0, picture(1), picture(2))) == ""
+
+
+def test_a_black_or_saturated_camera_is_named_and_a_good_frame_ends_it():
+    watch = health()
+    dark, bright = np.full((60, 80, 3), 3, np.uint8), np.full((60, 80, 3), 255, np.uint8)
+    assert watch.problem(seen(0.0, dark, picture(2))) == "camera top is black"
+    assert watch.problem(seen(0.1, dark, bright)) == "camera top is black; camera wrist is saturated"
+    assert watch.problem(seen(0.2, picture(1), picture(2))) == ""
+
+
+def test_a_camera_that_repeats_its_bytes_under_new_stamps_is_frozen_after_the_contracts_time_until_it_changes():
+    watch = health()
+    assert watch.problem(seen(0.0, picture(1), picture(2))) == ""
+    assert watch.problem(seen(0.5, picture(1), picture(3))) == ""
+    assert watch.problem(seen(0.6, picture(1), picture(4))).startswith("camera top is frozen")
+    assert watch.problem(seen(0.7, picture(5), picture(4))) == ""
+    assert watch.problem(seen(0.8, picture(5), picture(4))) == ""
+
+
+def test_a_camera_without_frozen_after_and_any_simulated_one_may_repeat_itself():
+    watch = health()
+    assert all(watch.problem(seen(t, picture(t), picture(99))) == "" for t in range(5))
+    simulated = health(check_frozen=False)
+    assert all(simulated.problem(seen(t, picture(1), picture(1))) == "" for t in range(5))
