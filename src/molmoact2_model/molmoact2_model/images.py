@@ -44,10 +44,11 @@ def image_fault(image: np.ndarray) -> str:
     Black: in 99 % of the pixels no channel exceeds 16 of 255. Saturated: in 99 % every channel is at 250 or
     more. The remaining 1 % lets a hot pixel or an overlaid time stamp pass without hiding the fault.
     """
-    pixels = image.shape[0] * image.shape[1]
-    if np.count_nonzero(image.max(axis=2) <= BLACK_LEVEL) >= FAULTY_SHARE * pixels:
+    red, green, blue = image[..., 0], image[..., 1], image[..., 2]
+    needed = FAULTY_SHARE * red.size
+    if np.count_nonzero(np.maximum(np.maximum(red, green), blue) <= BLACK_LEVEL) >= needed:
         return "black"
-    if np.count_nonzero(image.min(axis=2) >= SATURATED_LEVEL) >= FAULTY_SHARE * pixels:
+    if np.count_nonzero(np.minimum(np.minimum(red, green), blue) >= SATURATED_LEVEL) >= needed:
         return "saturated"
     return ""
 

@@ -32,6 +32,9 @@ example:
 """
 
 
+_STATE_HELP = "joint state in the checkpoint's frame: a .npy or .json file, or a,b,c (--state=-1,2 where the first is negative)"
+
+
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds `infer` to the command."""
     parser = subparsers.add_parser(
@@ -50,7 +53,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="FILE",
         help="camera image; repeat, main camera first",
     )
-    add("--state", required=True, help="joint state in the checkpoint's frame: a,b,c or a .npy or .json file")
+    add("--state", required=True, help=_STATE_HELP)
     add("--instruction", required=True, help="what the robot should do")
     add("--tag", required=True, help="norm tag: the embodiment; a wrong one lists those the checkpoint has")
     add("--out", required=True, type=Path, metavar="DIR", help="folder for the results; made where missing")

@@ -33,9 +33,9 @@ class MessageSet:
 class Matcher:
     """Subscribes to the cameras of a norm tag and to the joint states.
 
-    Images are matched to each other by stamp; to them, of each group of joints that is published together, the joint
-    state nearest to the main image. wait() gives the newest set, each once. `stamps`: newest stamp of each topic [ns],
-    -1 where nothing has come.
+    Images are matched to each other by stamp, each in one set only, so that cameras which fire together stay together;
+    to them, of each group of joints that is published together, the joint state nearest to the main image. wait() gives
+    the newest set, each once. `stamps`: newest stamp of each topic [ns], -1 where nothing has come.
     """
 
     def __init__(self, node: Node, contract: Contract, tag: NormTag, joint_topic: str):

@@ -82,10 +82,18 @@ def test_the_newest_set_comes_out_once_with_the_joint_state_nearest_to_the_main_
     for ms, send in sorted(sends, key=lambda item: item[0]):
         send(ms)
     newest = robot.matcher.wait(0)
-    assert milliseconds(newest.images) == [366, 347]
-    assert milliseconds(newest.joint_states) == [370]
+    assert milliseconds(newest.images) == [333, 347]
+    assert milliseconds(newest.joint_states) == [330]
     assert robot.matcher.wait(0) is None
     Ingest(CONTRACT, TAG).observation(newest.images, newest.joint_states, JOINTS)
+
+
+def test_images_captured_together_stay_together_although_the_frame_before_is_within_the_limit(robot):
+    for ms in (0, 33, 66):
+        robot.joints(ms)
+        robot.top(ms)
+        robot.wrist(ms)
+        assert milliseconds(robot.matcher.wait(0).images) == [ms, ms]
 
 
 def test_a_wrist_image_that_comes_late_still_finds_its_set(robot):

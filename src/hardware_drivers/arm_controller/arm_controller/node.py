@@ -86,6 +86,11 @@ class ArmControllerNode(Node):
     def _declare(self, name: str, default: object, description: str) -> object:
         return self.declare_parameter(name, default, ParameterDescriptor(description=description, read_only=True)).value
 
+    @property
+    def loop_error(self) -> Exception | None:
+        """Why the setpoint loop ended by itself; None while it runs."""
+        return self._loop.error
+
     # --- setpoint thread ----------------------------------------------------------------------------------------------
     def _tick(self) -> None:
         with self._lock:
@@ -116,8 +121,12 @@ class ArmControllerNode(Node):
         if shown == self._shown:
             return False
         if self._shown and shown[0] != self._shown[0]:
-            log = self.get_logger().error if state.state == State.FAULT else self.get_logger().info
-            log(f"{state.state.name.lower()}: {self.controller.reason}")
+            text = f"{state.state.name.lower()}: {self.controller.reason}"
+            # rclpy ties a line of code to one severity, so these are two.
+            if state.state == State.FAULT:
+                self.get_logger().error(text)
+            else:
+                self.get_logger().info(text)
         self._shown = shown
         return True
 
@@ -189,13 +198,16 @@ def main() -> int:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
-        while not stop.is_set():
+        while not stop.is_set() and node.loop_error is None:
             executor.spin_once(timeout_sec=0.2)
     except ExternalShutdownException:
         pass
+    error = node.loop_error
+    if error is not None:
+        print(f"error: arm_controller: the setpoint loop ended: {error!r}", file=sys.stderr)
     node.close()
     node.destroy_node()
     rclpy.try_shutdown()
-    return 0
+    return 0 if error is None else 1
 
 

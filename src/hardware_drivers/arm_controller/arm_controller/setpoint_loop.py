@@ -11,12 +11,16 @@ from collections.abc import Callable
 
 
 class SetpointLoop:
-    """Calls `tick` every `period` seconds, on absolute deadlines, until closed. A late tick is not made up for."""
+    """Calls `tick` every `period` seconds, on absolute deadlines, until closed. A late tick is not made up for.
+
+    Where `tick` raises, the loop ends and `error` says why: a controller without setpoints must not look alive.
+    """
 
     def __init__(self, period: float, tick: Callable[[], None]):
         self._period, self._tick = period, tick
+        self.error: Exception | None = None
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="setpoints", daemon=True)
+        self._thread = threading.Thread(target=self._guarded, name="setpoints", daemon=True)
 
     def start(self) -> None:
         # What is alive now stays alive: the collector need not walk it in the middle of a period.
@@ -28,6 +32,12 @@ class SetpointLoop:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
+
+    def _guarded(self) -> None:
+        try:
+            self._run()
+        except Exception as error:
+            self.error = error
 
     def _run(self) -> None:
         due = time.monotonic()

@@ -1,0 +1,127 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""`molmoact2 up` with the whole simulated system: real processes, real DDS, a domain of its own for each test."""
+
+import os
+import re
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+from molmoact2_bringup.up import with_settings
+from molmoact2_contract import ContractError, load_system
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+class Up:
+    """A running `molmoact2 up`, its lines as they come."""
+
+    def __init__(self, domain: int, *arguments: str):
+        env = {**os.environ, "ROS_DOMAIN_ID": str(domain), "MOLMOACT2_ROOT": str(ROOT)}
+        self.process = subprocess.Popen(
+            ["molmoact2", "up", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env
+        )
+        self.lines: list[str] = []
+        self._more = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            with self._more:
+                self.lines.append(line.rstrip())
+                self._more.notify_all()
+        with self._more:
+            self._more.notify_all()
+
+    def wait_for(self, pattern: str, seconds: float = 90) -> str:
+        def found():
+            return next((line for line in self.lines if re.search(pattern, line)), None)
+
+        with self._more:
+            self._more.wait_for(lambda: found() or not self._reader.is_alive(), timeout=seconds)
+            assert found(), f"{pattern!r} did not come; the lines were:\n" + "\n".join(self.lines)
+            return found()
+
+    def child(self, node_name: str) -> int:
+        """Process id of the child that runs a node."""
+        out = subprocess.run(
+            ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(self.process.pid)], capture_output=True, text=True, check=True
+        ).stdout
+        return next(int(line.split(None, 1)[0]) for line in out.splitlines() if f"__node:={node_name}" in line)
+
+    def end(self) -> int:
+        code = self.process.wait(60)
+        self._reader.join(10)
+        return code
+
+
+@pytest.fixture
+def up():
+    running: list[Up] = []
+
+    def start(*arguments: str) -> Up:
+        running.append(Up(*arguments))
+        return running[-1]
+
+    yield start
+    for one in running:
+        if one.process.poll() is None:
+            one.process.send_signal(signal.SIGINT)
+            one.process.wait(60)
+
+
+def test_the_arm_follows_chunks_and_ctrl_c_ends_everything_cleanly(up):
+    system = up(81, "so101_sim")
+    system.wait_for(r"\[arm_controller\].*following: following chunk")
+    children = [system.child(name) for name in ("world", "arm_controller", "policy")]
+    system.process.send_signal(signal.SIGINT)
+    assert system.end() == 0, "\n".join(system.lines)
+    assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
+
+
+def test_when_the_policy_is_killed_the_arm_holds_the_controller_says_why_and_up_names_it(up):
+    system = up(82, "so101_sim")
+    system.wait_for(r"following: following chunk")
+    os.kill(system.child("policy"), signal.SIGKILL)
+    assert system.end() == 1
+    error = system.wait_for(r"^error: ")
+    assert "process 'policy' was killed by SIGKILL" in error
+    assert "arm 'arm' is holding" in error and "ran out of waypoints of chunk" in error
+    system.wait_for(r"\[arm_controller\].*holding: ran out of waypoints of chunk")
+
+
+def test_when_the_world_is_killed_the_controller_faults_and_up_names_the_world(up):
+    system = up(83, "so101_sim")
+    system.wait_for(r"following: following chunk")
+    os.kill(system.child("world"), signal.SIGKILL)
+    assert system.end() == 1
+    assert "process 'world' was killed by SIGKILL" in system.wait_for(r"^error: ")
+    system.wait_for(r"\[arm_controller\].*fault: .*simulated world")
+
+
+def test_a_policy_that_cannot_be_configured_ends_the_system_with_its_reason(up):
+    system = up(84, "so101_sim", "--set", "policy.norm_tag=no_such_tag")
+    assert system.end() == 1
+    system.wait_for(r"policy refused to configure")
+    system.wait_for(r"\[policy\].*no_such_tag.*so101_sim_molmoact2_tiny")
+
+
+def test_a_bad_system_is_refused_before_anything_starts(up):
+    system = up(85, "no_such_system")
+    assert system.end() == 2
+    assert "so101_sim" in system.wait_for(r"^error: ")
+
+
+def test_single_parameters_can_be_changed_and_unknown_ones_are_refused():
+    system = load_system(ROOT / "config/systems/so101_sim.yaml")
+    changed = with_settings(system, ["policy.depth=full", "world.seed=7"])
+    assert changed.process("policy").parameters["depth"] == "full"
+    assert changed.process("world").parameters["seed"] == 7
+    assert system.process("world").parameters["seed"] == 1
+    for wrong in ("policy.depht=full", "polcy.depth=full", "depth=full", "policy.depth"):
+        with pytest.raises(ContractError):
+            with_settings(system, [wrong])

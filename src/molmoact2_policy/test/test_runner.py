@@ -1,0 +1,274 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""The inference loop with the real engine, fed message by message."""
+
+import itertools
+import queue
+import threading
+import time
+
+import numpy as np
+import pytest
+from tiny_robot import CONTRACT, SECOND, SETTINGS, TAG, compressed, image, joint_state, picture
+
+from molmoact2_policy.backend import BackendError, InProcessBackend
+from molmoact2_policy.matcher import MessageSet
+from molmoact2_policy.model_frame import ModelFrame
+from molmoact2_policy.runner import Runner
+
+NOW = 1000 * SECOND
+PATIENCE = 30.0    # seconds; only a failing test waits that long
+
+
+class Feed:
+    """Message sets put in by the test."""
+
+    def __init__(self):
+        self._sets = queue.SimpleQueue()
+
+    def wait(self, timeout):
+        try:
+            return self._sets.get(timeout=timeout)
+        except queue.Empty:
+            return None
+
+    def explain(self, now_ns):
+        return f"nothing was fed until {now_ns / SECOND:g} s"
+
+    def put(self, stamp_ns=NOW, top=None, joints=None):
+        top = picture(stamp_ns % 1000) if top is None else top
+        messages = (image(top, stamp_ns), compressed(picture(7), stamp_ns))
+        self._sets.put(MessageSet(messages, (joints or joint_state(stamp_ns),)))
+
+
+class Gated:
+    """The real backend behind a gate, so that a test can act while an inference is under way."""
+
+    name = "gated"
+
+    def __init__(self, backend):
+        self._backend, self.resets, self.failure = backend, 0, None
+        self.started, self.gate = queue.SimpleQueue(), threading.Event()
+        self.gate.set()
+
+    def infer(self, *arguments):
+        self.started.put(time.monotonic())
+        assert self.gate.wait(PATIENCE)
+        if self.failure:
+            raise self.failure
+        return self._backend.infer(*arguments)
+
+    def reset(self):
+        self.resets += 1
+        self._backend.reset()
+
+
+class Bench:
+    """A running Runner; `now` is the ROS clock [ns]."""
+
+    def __init__(self, backend, simulation=False, min_period=0.0, seed=5):
+        self.backend, self.feed, self.now = Gated(backend), Feed(), NOW
+        self.outcomes, self.failures = queue.SimpleQueue(), queue.SimpleQueue()
+        self.runner = Runner(
+            CONTRACT,
+            TAG,
+            self.backend,
+            simulation=simulation,
+            joint_topic="joint_states",
+            min_period=min_period,
+            seed=seed,
+            chunk_ids=itertools.count(1),
+            ros_now=lambda: self.now,
+            deliver=self.outcomes.put,
+            failed=self.failures.put,
+        )
+        self.runner.reset()
+        self.runner.set_instruction("pick up the cube")
+        self.runner.start(self.feed)
+
+    def put(self, **what):
+        """Feeds an observation captured now."""
+        self.feed.put(**{"stamp_ns": self.now, **what})
+
+    def outcome(self):
+        return self.outcomes.get(timeout=PATIENCE)
+
+    def until(self, condition):
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline, "it did not happen"
+            time.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def backend():
+    backend = InProcessBackend(SETTINGS, CONTRACT)
+    backend.load()
+    yield backend
+    backend.close()
+
+
+@pytest.fixture
+def make(backend):
+    benches = []
+
+    def bench(**options):
+        benches.append(Bench(backend, **options))
+        return benches[-1]
+
+    yield bench
+    for each in benches:
+        each.backend.gate.set()
+        each.runner.stop()
+
+
+def test_an_observation_becomes_the_actions_the_engine_gives_for_it_in_ros_units(make, backend):
+    bench = make()
+    bench.put(joints=joint_state(NOW, joint_1=0.25))
+    outcome = bench.outcome()
+    assert (outcome.chunk_id, outcome.withheld, outcome.instruction) == (1, "", "pick up the cube")
+    backend.reset()
+    seen = outcome.observation
+    again = backend.infer(seen.images, seen.model_state, "pick up the cube", 5)
+    actions, clipped = ModelFrame(CONTRACT, TAG).actions_to_ros(again.actions)
+    np.testing.assert_array_equal(outcome.actions, actions)
+    assert actions.shape == (30, 7)
+    assert outcome.inference.trace.seed == 5
+    # The golden checkpoint asks the gripper for values below closed; that must be said.
+    assert clipped > 0
+    assert outcome.warnings == (f"{clipped} gripper values lay outside 0 .. 1 and were brought back",)
+
+
+def test_without_a_given_seed_each_inference_draws_its_own(make):
+    bench = make(seed=None)
+    bench.put()
+    bench.put()
+    assert bench.outcome().inference.trace.seed != bench.outcome().inference.trace.seed
+
+
+def test_an_observation_too_old_or_from_the_future_is_dropped_and_counted_and_the_next_good_one_used(make):
+    bench = make()
+    bench.put(stamp_ns=NOW - int(1.2 * SECOND))
+    bench.until(lambda: bench.runner.statistics.drops["stale"] == 1)
+    assert bench.runner.withheld == "the newest observation is 1.20 s old, over 1 s"
+    bench.put(stamp_ns=NOW + SECOND)
+    bench.until(lambda: bench.runner.statistics.drops["future"] == 1)
+    bench.put()
+    assert bench.outcome().chunk_id == 1
+    assert bench.runner.withheld == ""
+
+
+def test_an_observation_that_cannot_be_used_withholds_with_its_reason_and_the_next_good_one_flows(make):
+    bench = make()
+    bench.put(joints=joint_state(NOW, joint_3=float("nan")))
+    bench.until(lambda: bench.runner.statistics.drops["joint_not_finite"] == 1)
+    assert "'joint_3'" in bench.runner.withheld
+    bench.put()
+    assert bench.outcome().withheld == ""
+
+
+def test_without_an_instruction_nothing_is_inferred(make):
+    bench = make()
+    bench.runner.instruction = ""
+    bench.put()
+    bench.until(lambda: bench.runner.statistics.drops["no_instruction"] == 1)
+    assert "policy/set_instruction" in bench.runner.withheld
+    with pytest.raises(ValueError, match="blank"):
+        bench.runner.set_instruction("  ")
+    bench.runner.set_instruction("wave")
+    bench.put()
+    assert bench.outcome().instruction == "wave"
+    assert bench.backend.resets == 1
+
+
+def test_a_reset_begins_an_episode_drops_what_is_under_way_and_forgets_the_depth_cache(make):
+    bench = make()
+    bench.put()
+    first = bench.outcome()
+    bench.backend.gate.clear()
+    bench.backend.started.get(timeout=PATIENCE)
+    bench.put()
+    bench.backend.started.get(timeout=PATIENCE)
+    episode = bench.runner.reset()
+    bench.backend.gate.set()
+    bench.until(lambda: bench.runner.statistics.drops["episode_over"] == 1)
+    bench.put()
+    second = bench.outcome()
+    assert first.episode_id != episode == second.episode_id
+    assert second.inference.trace.cause == "reset"
+    assert (first.chunk_id, second.chunk_id) == (1, 2)
+    assert bench.outcomes.empty()
+
+
+def test_a_black_camera_withholds_the_chunk_not_the_trace_and_chunk_ids_have_no_gap(make):
+    bench = make()
+    bench.put()
+    assert bench.outcome().chunk_id == 1
+    bench.put(top=np.zeros((60, 80, 3), np.uint8))
+    dark = bench.outcome()
+    assert (dark.withheld, dark.chunk_id) == ("camera top is black", 0)
+    assert dark.inference.trace.cause == "main_image_black"
+    assert bench.runner.withheld == "camera top is black"
+    bench.put()
+    assert bench.outcome().chunk_id == 2
+    assert bench.runner.withheld == ""
+
+
+@pytest.mark.parametrize(("simulation", "withheld"), [(False, "camera top is frozen"), (True, "")])
+def test_a_repeating_camera_is_frozen_on_a_real_robot_and_quiet_in_simulation(make, simulation, withheld):
+    bench = make(simulation=simulation)
+    for _ in range(2):
+        bench.put(top=picture(3))
+        outcome = bench.outcome()
+        bench.now += int(0.6 * SECOND)
+    assert outcome.withheld.startswith(withheld) and bool(outcome.withheld) == bool(withheld)
+
+
+def test_inferences_start_no_more_often_than_asked(make):
+    bench = make(min_period=0.15)
+    for _ in range(3):
+        bench.put()
+    starts = [bench.backend.started.get(timeout=PATIENCE) for _ in range(3)]
+    assert min(np.diff(starts)) > 0.14
+
+
+def test_when_no_set_comes_any_more_the_reason_is_given(make):
+    bench = make()
+    bench.put()
+    bench.outcome()
+    assert bench.runner.withheld == ""
+    bench.until(lambda: bench.runner.withheld == "nothing was fed until 1000 s")
+
+
+def test_a_failing_engine_ends_the_loop_and_says_so(make):
+    bench = make()
+    bench.backend.failure = BackendError("out of memory")
+    bench.put()
+    assert bench.failures.get(timeout=PATIENCE) == "inference failed: out of memory"
+    bench.runner._thread.join(PATIENCE)
+    assert not bench.runner._thread.is_alive()
+    assert bench.outcomes.empty()
+
+
+def test_stopping_drops_what_is_under_way(make):
+    bench = make()
+    bench.backend.gate.clear()
+    bench.put()
+    bench.backend.started.get(timeout=PATIENCE)
+    stopping = threading.Thread(target=bench.runner.stop)
+    stopping.start()
+    bench.until(bench.runner._stop.is_set)
+    bench.backend.gate.set()
+    stopping.join(PATIENCE)
+    assert not stopping.is_alive()
+    assert bench.outcomes.empty()
+
+
+def test_latency_is_from_capture_to_the_finished_chunk(make):
+    bench = make()
+    bench.put(stamp_ns=NOW - SECOND // 4)
+    outcome = bench.outcome()
+    statistics = bench.runner.statistics
+    assert statistics.percentile(0.5) == statistics.percentile(0.95) == 0.25
+    assert (outcome.started_ns, outcome.finished_ns) == (NOW, NOW)
+    assert (statistics.inferences, statistics.chunks) == (1, 1)
