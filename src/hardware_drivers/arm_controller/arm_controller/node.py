@@ -120,7 +120,7 @@ class ArmControllerNode(Node):
         shown = (state.state, state.paused, state.fault, counters.accepted, counters.refused)
         if shown == self._shown:
             return False
-        if self._shown and shown[0] != self._shown[0]:
+        if shown[:1] != self._shown[:1]:
             text = f"{state.state.name.lower()}: {self.controller.reason}"
             # rclpy ties a line of code to one severity, so these are two.
             if state.state == State.FAULT:

@@ -13,7 +13,7 @@ from molmoact2_contract import Arm, Contract
 
 from .bus import BusClient, BusError, default_address
 
-TIMEOUT = 0.1    # [s]; a servo bus answers within a millisecond
+TIMEOUT = 0.2    # [s]; the bus answers within a millisecond, unless its process got no processor
 
 
 class MujocoArmDriver(ArmDriver):

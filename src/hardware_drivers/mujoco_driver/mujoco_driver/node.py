@@ -85,12 +85,14 @@ class WorldNode(Node):
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
         self.world = World(self._scene, self._home(), seed, lambda: self.get_clock().now().nanoseconds)
         self.render = RenderLoop(self.world, width, self._height, rate, self._publish)
-        self.bus = BusServer(self.world, address or default_address(), self.get_logger().warning)
         self.create_service(Trigger, "~/reset", self._reset)
         self.create_timer(1.0, self._diagnose)
         self._frames_before = 0
         self.world.start()
         self.render.start()
+        # Making the renderer keeps Python busy for a while; servos answer once that is over.
+        self.render.wait_for_first_frame()
+        self.bus = BusServer(self.world, address or default_address(), self.get_logger().warning)
         self.get_logger().info(f"scene {scene}, seed {seed}; servo bus at {self.bus.address}")
 
     def _home(self) -> dict[str, float]:

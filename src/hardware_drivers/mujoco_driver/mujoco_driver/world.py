@@ -120,10 +120,15 @@ class RenderLoop:
         self._stop = threading.Event()
         self.error: Exception | None = None
         self.frames = 0
+        self._ready = threading.Event()
         self._thread = threading.Thread(target=self._guarded, name="render", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
+
+    def wait_for_first_frame(self) -> None:
+        """Returns when one set of images was delivered, or rendering failed (see `error`)."""
+        self._ready.wait()
 
     def close(self) -> None:
         self._stop.set()
@@ -135,6 +140,8 @@ class RenderLoop:
             self._run()
         except Exception as error:    # reported by the node, which ends the process
             self.error = error
+        finally:
+            self._ready.set()
 
     def _run(self) -> None:
         scene = self._world.scene
@@ -154,6 +161,7 @@ class RenderLoop:
                 mujoco.mj_camlight(scene.model, data)
                 self._deliver(snapshot, {camera: self._image(renderer, data, camera) for camera in scene.cameras})
                 self.frames += 1
+                self._ready.set()
         finally:
             renderer.close()
 
