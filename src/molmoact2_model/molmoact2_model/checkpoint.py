@@ -1,7 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""Reads and writes the released weights (spec section 2.1): safetensors only, single or sharded, nothing
-executed."""
+"""Reads and writes the released weights (spec section 2.1): safetensors only, single or sharded, nothing executed."""
 
 from __future__ import annotations
 
@@ -80,8 +79,7 @@ def build_network(config: ModelConfig, device: torch.device, dtype: torch.dtype)
 
 
 def load_network(folder: Path, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> Network:
-    """Builds the network and fills it, tensor by tensor. CheckpointError names missing, extra and misshapen
-    tensors."""
+    """Builds the network and fills it, tensor by tensor. CheckpointError names missing, extra and misshapen tensors."""
     network = build_network(config, device, dtype)
     links = list(_links(network))
     with ExitStack() as stack:
@@ -155,8 +153,7 @@ class _Link:
 
 
 def _links(network: Network) -> Iterable[_Link]:
-    """Every parameter of the network, with the released tensors it comes from (spec sections 2.1 and
-    12.3)."""
+    """Every parameter of the network, with the released tensors it comes from (spec sections 2.1 and 12.3)."""
     yield from _text_links(network)
     yield from _vision_links(network.vlm.model)
     if network.expert is not None:

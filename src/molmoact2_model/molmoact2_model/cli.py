@@ -21,8 +21,7 @@ EXIT_OK, EXIT_UNEXPECTED, EXIT_BAD_INPUT = 0, 1, 2
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser with every subcommand that is installed; one that cannot be loaded is named on stderr and
-    left out."""
+    """The parser with every subcommand that is installed; one that cannot be loaded is named on stderr and left out."""
     parser = argparse.ArgumentParser(
         prog="molmoact2",
         description="MolmoAct2 on robots. Each installed package of the suite adds its subcommands.",

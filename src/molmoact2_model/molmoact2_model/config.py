@@ -1,7 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""The released config.json and image processor settings, parsed and checked. No size or token id lives in
-code."""
+"""The released config.json and image processor settings, parsed and checked. No size or token id lives in code."""
 
 from __future__ import annotations
 
@@ -146,8 +145,7 @@ class FlowConfig:
 
 @dataclass(frozen=True)
 class ImageTokens:
-    """Token ids an image expands to, and all ids that count as image tokens for the bidirectional
-    attention."""
+    """Token ids an image expands to, and all ids that count as image tokens for the bidirectional attention."""
 
     start: int
     patch: int

@@ -74,8 +74,7 @@ class Engine:
     # --- language model -----------------------------------------------------------------------------------
     @torch.no_grad()
     def see(self, images: Sequence[np.ndarray]) -> None:
-        """Computes the image features, (tokens of all images, hidden), unless every frame is the last
-        call's."""
+        """Computes the image features, (tokens of all images, hidden), unless every frame is the last call's."""
         same = len(images) == len(self._frames) and all(map(np.array_equal, images, self._frames))
         if same:
             return
@@ -118,8 +117,7 @@ class Engine:
         self._prefilled = (key, self._hidden)
 
     def step(self, ids: torch.Tensor) -> torch.Tensor:
-        """Feeds generated ids int64 (k,), each seeing all before it; returns the last hidden state (1,
-        hidden)."""
+        """Feeds generated ids int64 (k,), each seeing all before it; returns the last hidden state (1, hidden)."""
         self.steps += 1
         count, past = ids.numel(), self._cache.length
         rows = torch.arange(past, past + count, device=ids.device)
@@ -201,8 +199,7 @@ class Engine:
         raise ModelError(f"the model did not close its depth codes with <depth_end> within {limit} steps")
 
     def room(self, depth: bool, discrete_horizon: int) -> int:
-        """How many tokens may follow a prompt, with depth codes or not, and a discrete chunk of that many
-        waypoints."""
+        """How many tokens may follow a prompt, with depth codes or not, and a discrete chunk of that many waypoints."""
         config, room = self.network.config, discrete_horizon * DISCRETE_STEPS_PER_WAYPOINT
         if depth and config.depth is not None:
             room += 1 + config.depth.num_codes + max(MIN_DEPTH_END_STEPS, config.max_action_horizon)

@@ -1,7 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the library raises. Every message names the thing, what was expected, and the mend where there is
-one."""
+"""What the library raises. Every message names the thing, what was expected, and the mend where there is one."""
 
 
 class ModelError(Exception):

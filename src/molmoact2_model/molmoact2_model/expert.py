@@ -1,7 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""The flow-matching action expert and its sampler (spec section 4). Module names are those of the released
-weights."""
+"""The flow-matching action expert and its sampler (spec section 4). Module names are those of the released weights."""
 
 from __future__ import annotations
 
@@ -185,16 +184,14 @@ class Context:
 
 @dataclass(frozen=True)
 class Modulations:
-    """All that depends on the flow time alone: per block (9, B, 1, hidden), and the final layer's (2, B, 1,
-    hidden)."""
+    """All that depends on the flow time alone: per block (9, B, 1, hidden), and the final layer's (2, B, 1, hidden)."""
 
     blocks: Sequence[torch.Tensor]
     final: torch.Tensor
 
 
 class ActionExpert(nn.Module):
-    """Predicts the velocity of a noisy action chunk, given the language model's keys and values layer by
-    layer."""
+    """Predicts the velocity of a noisy action chunk, given the language model's keys and values layer by layer."""
 
     def __init__(self, config: ExpertConfig, kv_size: int, max_action_dim: int) -> None:
         super().__init__()
@@ -312,8 +309,7 @@ class DepthGate(nn.Module):
 def gated(
     key_values: KeyValues, gates: Sequence[DepthGate], visible: torch.Tensor, is_depth: torch.Tensor
 ) -> KeyValues:
-    """Scales keys and values of the visible depth tokens, by one gate read from the last layer or by one per
-    layer."""
+    """Scales keys and values of the visible depth tokens, by one gate read from the last layer or by one per layer."""
     marked = is_depth & visible
     if len(gates) == 1:
         scales = [gates[0](key_values[-1][1], visible, marked)] * len(key_values)

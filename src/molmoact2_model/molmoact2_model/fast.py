@@ -33,8 +33,7 @@ class FastTokenizer:
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> FastTokenizer:
-        """Reads `processor_config.json` and `tokenizer.json`; CheckpointError names what is wrong with
-        them."""
+        """Reads `processor_config.json` and `tokenizer.json`; CheckpointError names what is wrong with them."""
         folder = Path(folder).expanduser()
         if not folder.is_dir():
             raise CheckpointError(
@@ -86,8 +85,7 @@ class FastTokenizer:
         return tokens
 
     def decode(self, tokens: Sequence[int], horizon: int, action_dim: int) -> np.ndarray:
-        """Tokens -> float32 (horizon, action_dim) in the model's range. ModelError names what is
-        malformed."""
+        """Tokens -> float32 (horizon, action_dim) in the model's range. ModelError names what is malformed."""
         foreign = sorted({token for token in tokens if not 0 <= token < self.vocab_size})
         if foreign:
             raise ModelError(

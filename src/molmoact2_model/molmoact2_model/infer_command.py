@@ -32,7 +32,10 @@ example:
 """
 
 
-_STATE_HELP = "joint state in the checkpoint's frame: a .npy or .json file, or a,b,c (--state=-1,2 where the first is negative)"
+_STATE_HELP = (
+    "joint state in the checkpoint's frame: a .npy or .json file, or a,b,c "
+    "(written --state=-1,2 where the first is negative)"
+)
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

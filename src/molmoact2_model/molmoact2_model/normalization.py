@@ -64,8 +64,7 @@ class Normalizer:
         )
 
     def unnormalize(self, values: np.ndarray) -> np.ndarray:
-        """float32 (..., D), the model's range -> physical units. Bounded modes clip first, masked dimensions
-        too."""
+        """float32 (..., D), the model's range -> physical units. Bounded modes clip first, masked dimensions too."""
         if self.mode in _BOUNDS:
             values = np.clip(values, -1.0, 1.0)
             scaled = (values + np.float32(1.0)) * (self._high - self._low) / np.float32(2.0) + self._low
@@ -123,8 +122,7 @@ class NormStats:
         return tuple(self.metadata)
 
     def tag(self, name: str) -> TagStats:
-        """Looks a tag up; InputError lists those that are there, CheckpointError says what is wrong with its
-        entry."""
+        """Looks a tag up; InputError lists those that are there, CheckpointError says what is wrong with its entry."""
         if name not in self.metadata:
             raise InputError(f"norm_tag {name!r} is not in this checkpoint; it has {sorted(self.metadata)}")
         entry = self.metadata[name]

@@ -28,8 +28,7 @@ def code_colours(codebook_size: int) -> np.ndarray:
 
 
 def depth_picture(main_image: np.ndarray, trace: Trace, depth: DepthConfig, height: int = 480) -> Image.Image:
-    """main_image: uint8 (H, W, 3) of the call that `trace` is from. Returns both panels, each `height` pixels
-    high."""
+    """main_image: uint8 (H, W, 3) of the call that `trace` is from. Returns both panels, each `height` pixels high."""
     rows, cols = depth.grid
     left = Image.fromarray(main_image)
     left = left.resize((max(1, round(left.width * height / left.height)), height), Image.Resampling.BILINEAR)

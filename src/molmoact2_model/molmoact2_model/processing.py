@@ -210,8 +210,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 
 def check_vocabulary(config: ModelConfig, tokenizer: Tokenizer) -> None:
-    """CheckpointError unless the tokenizer gives every token this engine writes the id that config.json
-    states."""
+    """CheckpointError unless the tokenizer gives every token this engine writes the id that config.json states."""
     image, state = config.image_tokens, config.state_tokens
     wanted: dict[str, int | None] = {
         "<im_start>": image.start,

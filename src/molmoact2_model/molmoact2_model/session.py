@@ -27,8 +27,7 @@ MAX_NUM_STEPS = 1000
 
 @dataclass(frozen=True)
 class Trace:
-    """What the model saw and decided in one call. The arrays over depth cells are empty where depth is
-    off."""
+    """What the model saw and decided in one call. The arrays over depth cells are empty where depth is off."""
 
     prompt: str  # each image shown as its placeholder
     input_ids: (
@@ -59,8 +58,7 @@ class InferenceResult:
 
 
 class Session:
-    """One stream of calls with a memory: the depth cache. One call at a time; calls from other threads
-    wait."""
+    """One stream of calls with a memory: the depth cache. One call at a time; calls from other threads wait."""
 
     def __init__(
         self,

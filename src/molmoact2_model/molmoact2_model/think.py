@@ -58,8 +58,7 @@ def runs(refreshed: np.ndarray) -> list[tuple[int, int, bool]]:
 
 @dataclass(frozen=True)
 class Codes:
-    """The depth codes of one call: code, probability given when generated, and age in calls, each
-    (cells,)."""
+    """The depth codes of one call: code, probability given when generated, and age in calls, each (cells,)."""
 
     codes: np.ndarray
     probs: np.ndarray
@@ -88,8 +87,7 @@ class Decision:
 
 
 class ReferencePolicy:
-    """The reference rule alone: a full pass when nothing is cached, else the cells that changed since the
-    last call."""
+    """The reference rule alone: a full pass when nothing is cached, else the cells that changed since the last call."""
 
     def __init__(self, grid_side: int) -> None:
         self.side = grid_side

@@ -1,7 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""The language and vision part: transformers' own Molmo2, built from our configuration, and the cache it
-writes to."""
+"""The language and vision part: transformers' own Molmo2, built from our configuration, and the cache it writes to."""
 
 from __future__ import annotations
 
@@ -63,8 +62,7 @@ def molmo2_config(config: ModelConfig) -> Molmo2Config:
 
 
 def build_vlm(config: ModelConfig, device: torch.device) -> Molmo2ForConditionalGeneration:
-    """Builds the network with parameters on the meta device, to be filled by the loader; RoPE tables are
-    real."""
+    """Builds the network with parameters on the meta device, to be filled by the loader; RoPE tables are real."""
     released = molmo2_config(config)
     with torch.device("meta"):
         vlm = Molmo2ForConditionalGeneration(released)
@@ -76,8 +74,7 @@ def build_vlm(config: ModelConfig, device: torch.device) -> Molmo2ForConditional
 
 
 class _CacheLayer(CacheLayerMixin):
-    """Keys and values of one layer in buffers of fixed size; what is handed out is a view of the part in
-    use."""
+    """Keys and values of one layer in buffers of fixed size; what is handed out is a view of the part in use."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -120,8 +117,7 @@ class _CacheLayer(CacheLayerMixin):
 
 
 class KVCache(Cache):
-    """A preallocated key/value cache. It is kept between calls and grows only when a longer prompt needs
-    it."""
+    """A preallocated key/value cache. It is kept between calls and grows only when a longer prompt needs it."""
 
     def __init__(self, num_layers: int) -> None:
         self._own = [_CacheLayer() for _ in range(num_layers)]

@@ -1,7 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""The released file generation: separate processor files, sharded weights with an index, listed special
-tokens."""
+"""The released file generation: separate processor files, sharded weights with an index, listed special tokens."""
 
 import json
 import shutil

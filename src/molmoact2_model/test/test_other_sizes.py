@@ -129,8 +129,7 @@ def test_replayed_codes_condition_the_actions_like_generated_ones(other, frames)
 
 
 def test_the_engine_equals_transformers_own_forward_and_growing_cache(other, frames):
-    """Prefill and decoding over our preallocated cache, against Molmo2's own masks, vision path and
-    DynamicCache."""
+    """Prefill and decoding over our preallocated cache, against Molmo2's own masks, vision path and DynamicCache."""
     engine = Engine(other.network, other.images)
     session = other.session(norm_tag="two_arms", depth="full")
     prompt = session._prompts.build("fold the towel", STATE, len(frames), True)

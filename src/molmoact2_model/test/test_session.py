@@ -1,7 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""A session over many calls: its depth cache, what it reuses, its noise, and what a failed call leaves
-behind."""
+"""A session over many calls: its depth cache, what it reuses, its noise, and what a failed call leaves behind."""
 
 import threading
 
@@ -114,8 +113,7 @@ def test_a_refused_request_leaves_the_cache_as_it_was(adaptive, images):
 
 
 def test_what_is_reused_between_calls_does_not_change_the_result(policy, images):
-    """Frames and prompt repeat, one frame repeats, only the state changes: each equals a fresh session's
-    answer."""
+    """Frames and prompt repeat, one frame repeats, only the state changes: each equals a fresh session's answer."""
     session = policy.session(norm_tag="tiny_arm", depth="full")
     other = [images[0], with_patch(images[1], 255)]
     for frames, state in (

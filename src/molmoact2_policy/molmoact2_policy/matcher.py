@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +40,8 @@ class Matcher:
     """
 
     def __init__(self, node: Node, contract: Contract, tag: NormTag, joint_topic: str):
-        self._contract, self._limit_ns = contract, int(contract.skew_limit * 1e9)
+        self._contract = contract
+        self._limit_ns, self._gone_ns = int(contract.skew_limit * 1e9), int(contract.max_observation_age * 1e9)
         self._ready = threading.Condition()
         self._newest: MessageSet | None = None
         self._last_stamp = 0
@@ -53,7 +55,8 @@ class Matcher:
             subscriber.registerCallback(self._note, camera.topic)
             self._cameras.append(subscriber)
         self._joints = message_filters.Subscriber(node, JointState, joint_topic, qos_profile=SENSOR_SUBSCRIBE)
-        self._recent: dict[tuple[str, ...], list[JointState]] = {}
+        self._recent: dict[tuple[str, ...], deque[JointState]] = {}
+        self._waiting: tuple[Any, ...] | None = None
         self._joints.registerCallback(self._note, joint_topic)
         self._joints.registerCallback(self._on_joints)
         self._together = message_filters.ApproximateTimeSynchronizer(
@@ -72,31 +75,37 @@ class Matcher:
 
     def _forget(self) -> None:
         self.stamps = dict.fromkeys(self.stamps, -1)
-        self._last_stamp, self._newest = 0, None
+        self._last_stamp, self._newest, self._waiting = 0, None, None
         self._recent.clear()
         for queue in self._together.queues:
             queue.clear()
 
     def _on_joints(self, message: JointState) -> None:
         with self._ready:
-            recent = self._recent.setdefault(tuple(sorted(message.name)), [])
-            recent.append(message)
-            del recent[:-JOINT_QUEUE]
+            self._recent.setdefault(tuple(sorted(message.name)), deque(maxlen=JOINT_QUEUE)).append(message)
+            self._complete()
 
     def _on_images(self, *images: Any) -> None:
-        stamp = stamp_ns(images[0])
         with self._ready:
-            if stamp <= self._last_stamp:
-                return    # the synchronizer may put out an older set late
-            joints = []
-            for recent in self._recent.values():
-                nearest = min(recent, key=lambda m: abs(stamp_ns(m) - stamp))
-                if abs(stamp_ns(nearest) - stamp) <= self._limit_ns:
-                    joints.append(nearest)
-            if not joints:
+            if stamp_ns(images[0]) > self._last_stamp:    # the synchronizer may put out an older set late
+                self._last_stamp, self._waiting = stamp_ns(images[0]), images
+                self._complete()
+
+    def _complete(self) -> None:
+        """Makes a set of the images that wait once every group of joints has a state near enough."""
+        if self._waiting is None:
+            return
+        stamp, joints = stamp_ns(self._waiting[0]), []
+        for names, recent in list(self._recent.items()):
+            if stamp_ns(recent[-1]) < stamp - self._gone_ns:
+                del self._recent[names]    # whoever sent it has ended; joints that are missed now are named later
+                continue
+            nearest = min(recent, key=lambda m: abs(stamp_ns(m) - stamp))
+            if abs(stamp_ns(nearest) - stamp) > self._limit_ns:
                 return
-            self._last_stamp = stamp
-            self._newest = MessageSet(images, tuple(joints))
+            joints.append(nearest)
+        if joints:
+            self._newest, self._waiting = MessageSet(self._waiting, tuple(joints)), None
             self._ready.notify_all()
 
     def wait(self, timeout: float) -> MessageSet | None:
@@ -109,7 +118,7 @@ class Matcher:
 
     def explain(self, now_ns: int) -> str:
         """Why no set comes, in words. now_ns: ROS time."""
-        stamps, oldest = dict(self.stamps), now_ns - int(self._contract.max_observation_age * 1e9)
+        stamps, oldest = dict(self.stamps), now_ns - self._gone_ns
         silent = [topic for topic, stamp in stamps.items() if stamp < 0]
         if silent:
             return f"nothing has come on {', '.join(silent)}"

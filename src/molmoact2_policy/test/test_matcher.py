@@ -115,6 +115,25 @@ def test_the_parts_of_two_controllers_are_put_together(robot):
     assert {tuple(m.name): milliseconds([m])[0] for m in joint_states} == {tuple(LOWER): 8, tuple(UPPER): 2}
 
 
+def test_a_set_waits_for_the_joint_state_that_arrives_after_its_images(robot):
+    robot.joints(-60, names=LOWER)
+    robot.joints(-60, names=UPPER)
+    robot.top(0)
+    robot.wrist(0)
+    robot.joints(-5, names=LOWER)
+    assert robot.matcher.wait(0) is None
+    robot.joints(-4, names=UPPER)
+    assert sorted(milliseconds(robot.matcher.wait(0).joint_states)) == [-5, -4]
+
+
+def test_joints_whose_controller_has_ended_are_missing_from_the_set(robot):
+    robot.joints(0, names=UPPER)
+    robot.joints(1500, names=LOWER)
+    robot.top(1500)
+    robot.wrist(1500)
+    assert [tuple(m.name) for m in robot.matcher.wait(0).joint_states] == [tuple(LOWER)]
+
+
 def test_inputs_further_apart_than_the_skew_limit_make_no_set_and_it_says_why(robot):
     robot.joints(0)
     robot.top(0)

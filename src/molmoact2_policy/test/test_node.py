@@ -1,7 +1,8 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""The policy node over real DDS, with the golden checkpoint in the real engine and a robot that publishes its topics."""
+"""The policy node over real DDS: the golden checkpoint in the real engine, and a robot that publishes its topics."""
 
+import itertools
 import os
 import threading
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from molmoact2_policy.ingest import stamp_ns
 from molmoact2_policy.model_frame import ModelFrame
 from molmoact2_policy.node import PolicyNode
 
+WRIST = "wrist/image_raw/compressed"
 PATIENCE = 30.0    # seconds; only a failing test waits that long
 PARAMETERS = {
     "contract": str(CONTRACT.path),
@@ -36,6 +38,8 @@ PARAMETERS = {
     "min_period": 0.05,
     "instruction": "pick up the cube",
 }
+# A lifecycle node's services outlive it until Python frees it; in a domain of its own no test can meet an old one.
+DOMAINS = (30 + (os.getpid() + count) % 70 for count in itertools.count())
 CONFIGURE, ACTIVATE = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE
 DEACTIVATE, CLEANUP = Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP
 
@@ -43,9 +47,9 @@ DEACTIVATE, CLEANUP = Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CL
 class Side:
     """A node in a context of its own, spun by a thread of its own."""
 
-    def __init__(self, make: Callable):
+    def __init__(self, domain: int, make: Callable):
         self.context = rclpy.Context()
-        rclpy.init(context=self.context, domain_id=30 + os.getpid() % 70)
+        rclpy.init(context=self.context, domain_id=domain)
         self.node = make(self.context)
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self.node)
@@ -71,11 +75,10 @@ class Robot:
     """Cameras at 20 Hz and two controllers' joint states, and everything that is heard from the policy."""
 
     def __init__(self):
-        self._side = Side(lambda context: rclpy.create_node("robot", context=context))
-        self.node = self._side.node
-        self.top: Callable[[int], np.ndarray] = picture
-        self.joint_names = (LOWER[::-1], UPPER[::-1])
-        self.changed: dict[str, float] = {}
+        self.domain = next(DOMAINS)
+        self._sides = [Side(self.domain, lambda context: rclpy.create_node("robot", context=context))]
+        self.node = self._sides[0].node
+        self.behave()
         self.sent: dict[int, np.ndarray] = {}
         self.chunks: list[ActionChunk] = []
         self.traces: list[ReasoningTrace] = []
@@ -84,7 +87,7 @@ class Robot:
         self._news = threading.Condition()
         publisher = self.node.create_publisher
         self._images = publisher(Image, "top/image_raw", SENSOR_PUBLISH)
-        self._wrist = publisher(CompressedImage, "wrist/image_raw/compressed", SENSOR_PUBLISH)
+        self._wrist = publisher(CompressedImage, WRIST, SENSOR_PUBLISH)
         self._joints = publisher(JointState, "joint_states", SENSOR_PUBLISH)
         self.instruction = publisher(String, "policy/instruction", CHUNK)
         for kind, topic, profile, kept in (
@@ -97,6 +100,18 @@ class Robot:
         self._frame = 0
         self.node.create_timer(0.05, self._publish)
 
+    def behave(self) -> None:
+        """All is well: changing pictures from both cameras, all joints, in an order that is not the contract's."""
+        self.top: Callable[[int], np.ndarray] = picture
+        self.wrist_works = True
+        self.joint_names, self.changed = (LOWER[::-1], UPPER[::-1]), {}
+
+    def start_policy(self, **changed) -> PolicyNode:
+        parameters = [Parameter(name, value=value) for name, value in {**PARAMETERS, **changed}.items()]
+        side = Side(self.domain, lambda context: PolicyNode(context=context, parameter_overrides=parameters))
+        self._sides.append(side)
+        return side.node
+
     def _publish(self) -> None:
         self._frame += 1
         now = self.node.get_clock().now().nanoseconds
@@ -105,7 +120,8 @@ class Robot:
         top = self.top(self._frame)
         self.sent[now] = top
         self._images.publish(image(top, now))
-        self._wrist.publish(compressed(picture(7), now + 1_000_000))
+        if self.wrist_works:
+            self._wrist.publish(compressed(picture(7), now + 1_000_000))
 
     def _keep(self, message, kept: list) -> None:
         with self._news:
@@ -138,11 +154,12 @@ class Robot:
         return self.call(ChangeState, "policy/change_state", request).success
 
     def set_parameter(self, name: str, value):
-        parameter = Parameter(name, value=value).to_parameter_msg()
-        return self.call(SetParameters, "policy/set_parameters", SetParameters.Request(parameters=[parameter])).results[0]
+        request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+        return self.call(SetParameters, "policy/set_parameters", request).results[0]
 
     def close(self) -> None:
-        self._side.close()
+        for side in reversed(self._sides):
+            side.close()
 
 
 @pytest.fixture
@@ -152,26 +169,23 @@ def robot():
     robot.close()
 
 
-@pytest.fixture
-def make_policy(robot):
-    sides = []
-
-    def make(**changed) -> PolicyNode:
-        parameters = [Parameter(name, value=value) for name, value in {**PARAMETERS, **changed}.items()]
-        sides.append(Side(lambda context: PolicyNode(context=context, parameter_overrides=parameters)))
-        return sides[-1].node
-
-    yield make
-    for side in sides:
-        side.close()
-
-
-@pytest.fixture
-def running(robot, make_policy):
-    make_policy()
+@pytest.fixture(scope="module")
+def active():
+    """A robot whose policy is active."""
+    robot = Robot()
+    robot.start_policy()
     assert robot.transition(CONFIGURE)
     assert robot.transition(ACTIVATE)
-    return robot
+    yield robot
+    robot.close()
+
+
+@pytest.fixture
+def running(active):
+    """The same, well behaved again."""
+    active.behave()
+    active.next(active.chunks)
+    return active
 
 
 def test_a_chunk_carries_its_observations_stamp_and_its_trace_tells_the_whole_story(running):
@@ -192,7 +206,7 @@ def test_a_chunk_carries_its_observations_stamp_and_its_trace_tells_the_whole_st
     assert (trace.chunk_id, trace.episode_id, trace.withheld) == (chunk.chunk_id, chunk.episode_id, "")
     assert [(i.kind, i.topic) for i in trace.inputs] == [
         (InputStamp.IMAGE, "/top/image_raw"),
-        (InputStamp.IMAGE, "/wrist/image_raw/compressed"),
+        (InputStamp.IMAGE, f"/{WRIST}"),
         (InputStamp.JOINT_STATE, "/joint_states"),
         (InputStamp.JOINT_STATE, "/joint_states"),
     ]
@@ -227,9 +241,7 @@ def test_the_first_depth_pass_of_an_episode_is_full_and_a_still_scene_is_then_re
     robot.top = lambda frame: picture(3)
     trace = robot.next(robot.traces, lambda t: t.depth_mode == ReasoningTrace.DEPTH_ADAPTIVE and not any(t.refreshed))
     assert trace.reused_runs == 1 and min(trace.cell_ages) >= 1
-    first = robot.traces[0]
-    assert (first.depth_mode, first.cause) == (ReasoningTrace.DEPTH_FORCED, "first_call") or first.cause == "reset"
-    assert all(first.refreshed)
+    assert robot.traces[0].depth_mode == ReasoningTrace.DEPTH_FORCED and all(robot.traces[0].refreshed)
 
 
 def test_the_status_announces_the_episode_before_its_first_chunk_and_carries_rates_latency_and_ages(running):
@@ -242,7 +254,7 @@ def test_the_status_announces_the_episode_before_its_first_chunk_and_carries_rat
     assert status.checkpoint == str(CHECKPOINT)
     assert 0 < status.latency_p50 <= status.latency_p95
     assert status.chunk_rate > 0 and status.inferences >= status.chunks
-    assert list(status.input_topics) == ["/top/image_raw", "/wrist/image_raw/compressed", "/joint_states"]
+    assert list(status.input_topics) == ["/top/image_raw", f"/{WRIST}", "/joint_states"]
     assert all(age < PATIENCE for age in status.input_ages)
     diagnostics = robot.next(robot.diagnostics).status[0]
     assert {"latency p50 [s]", "latency p95 [s]", "age of /top/image_raw [s]"} <= {v.key for v in diagnostics.values}
@@ -285,10 +297,9 @@ def test_a_joint_that_is_not_in_the_contract_stops_chunks_and_is_counted(running
 def test_a_camera_that_falls_silent_is_named_in_the_status(running):
     robot = running
     robot.next(robot.chunks)
-    robot.node.destroy_publisher(robot._wrist)
-    robot._wrist = robot.node.create_publisher(CompressedImage, "elsewhere", SENSOR_PUBLISH)
+    robot.wrist_works = False
     status = robot.next(robot.statuses, lambda s: s.withheld)
-    assert status.withheld == "no stamp within the last 1 s on wrist/image_raw/compressed"
+    assert status.withheld == f"no stamp within the last 1 s on {WRIST}"
 
 
 def test_a_reset_changes_the_episode_and_no_chunk_of_the_old_one_follows(running):
@@ -343,8 +354,8 @@ def test_deactivating_stops_chunks_and_a_new_activation_is_a_new_episode(running
     assert chunk.episode_id != before and chunk.chunk_id > robot.chunks[count - 1].chunk_id
 
 
-def test_cleaning_up_frees_the_engine_and_the_node_configures_again(robot, make_policy):
-    policy = make_policy()
+def test_cleaning_up_frees_the_engine_and_the_node_configures_again(robot):
+    policy = robot.start_policy()
     assert robot.transition(CONFIGURE)
     robot.next(robot.statuses, lambda s: s.state == PolicyStatus.INACTIVE)
     assert robot.transition(CLEANUP)
@@ -357,9 +368,9 @@ def test_cleaning_up_frees_the_engine_and_the_node_configures_again(robot, make_
 
 
 def test_an_engine_that_fails_while_running_ends_in_an_error_that_says_why_and_can_be_activated_again(
-    robot, make_policy, monkeypatch
+    robot, monkeypatch
 ):
-    policy = make_policy()
+    policy = robot.start_policy()
     assert robot.transition(CONFIGURE)
     session = policy._backend._session
     monkeypatch.setattr(session._engine, "flow", lambda *_: np.full((30, 7), np.nan, np.float32))
@@ -374,39 +385,51 @@ def test_an_engine_that_fails_while_running_ends_in_an_error_that_says_why_and_c
     assert robot.next(robot.statuses).last_error == ""
 
 
-@pytest.mark.parametrize(
-    ("changed", "named"),
-    [
-        ({"contract": ""}, "parameter contract is empty"),
-        ({"contract": "no_such_robot"}, "no_such_robot"),
-        ({"checkpoint": "no-such-checkpoint"}, "no-such-checkpoint"),
-        ({"norm_tag": "so100"}, "norm tag 'so100' is not there; there are: tiny_arm"),
-        ({"norm_tag": "other_arm"}, "'other_arm' is not in this checkpoint; it has ['tiny_arm', 'tiny_fast']"),
-        ({"norm_tag": "tiny_fast"}, "has 3 state values, the contract tiny_arm.yaml has 7 joints"),
-        ({"depth": "deep"}, "parameter depth is 'deep'; it must be one of off, full, adaptive"),
-        ({"action_mode": "discrete"}, "fast_tokenizer"),
-        ({"device": "abacus"}, "device 'abacus'"),
-        ({"n_action_steps": 31}, "n_action_steps is 31, expected an integer 1..30"),
-        ({"full_refresh_every": 5, "cache_policy": "reference"}, "full_refresh_every needs cache_policy='bounded'"),
-    ],
-    ids=lambda value: "" if isinstance(value, str) else "-".join(f"{k}={v}" for k, v in value.items()),
+WRONG = (
+    ({"contract": ""}, "parameter contract is empty"),
+    ({"contract": "no_such_robot"}, "no_such_robot"),
+    ({"checkpoint": "no-such-checkpoint"}, "no-such-checkpoint"),
+    ({"norm_tag": "so100"}, "norm tag 'so100' is not there; there are: tiny_arm"),
+    ({"norm_tag": "other_arm"}, "'other_arm' is not in this checkpoint; it has ['tiny_arm', 'tiny_fast']"),
+    ({"norm_tag": "tiny_fast"}, "has 3 state values, the contract tiny_arm.yaml has 7 joints"),
+    ({"depth": "deep"}, "parameter depth is 'deep'; it must be one of off, full, adaptive"),
+    ({"action_mode": "discrete"}, "fast_tokenizer"),
+    ({"device": "abacus"}, "device 'abacus'"),
+    ({"n_action_steps": 31}, "n_action_steps is 31, expected an integer 1..30"),
+    ({"full_refresh_every": 5, "cache_policy": "reference"}, "full_refresh_every needs cache_policy='bounded'"),
 )
-def test_a_wrong_parameter_is_refused_when_configuring_and_named(robot, make_policy, changed, named):
-    make_policy(**changed)
+
+
+@pytest.fixture(scope="module")
+def unconfigured():
+    robot = Robot()
+    robot.start_policy()
+    yield robot
+    robot.close()
+
+
+@pytest.mark.parametrize(("changed", "named"), WRONG, ids=[", ".join(changed) for changed, _ in WRONG])
+def test_a_wrong_parameter_is_refused_when_configuring_and_named(unconfigured, changed, named):
+    robot = unconfigured
+    for name, value in changed.items():
+        assert robot.set_parameter(name, value).successful
     assert not robot.transition(CONFIGURE)
-    status = robot.next(robot.statuses, lambda s: s.last_error)
+    status = robot.next(robot.statuses)
     assert named in status.last_error
     assert status.state == PolicyStatus.UNCONFIGURED
+    for name in changed:
+        defaults = {"action_mode": "continuous", "cache_policy": "bounded", "device": "cpu"}
+        assert robot.set_parameter(name, PARAMETERS.get(name, defaults.get(name, 0))).successful
 
 
-def test_a_parameter_out_of_its_range_or_of_another_type_is_refused_at_the_start(make_policy):
+def test_a_parameter_out_of_its_range_or_of_another_type_is_refused_at_the_start(robot):
     for wrong in ({"num_steps": -1}, {"min_period": "often"}):
         with pytest.raises(rclpy.exceptions.ParameterException, match=next(iter(wrong))):
-            make_policy(**wrong)
+            robot.start_policy(**wrong)
 
 
-def test_services_answer_while_the_engine_works(robot, make_policy, monkeypatch):
-    policy = make_policy()
+def test_services_answer_while_the_engine_works(robot, monkeypatch):
+    policy = robot.start_policy()
     assert robot.transition(CONFIGURE)
     session, working, go_on = policy._backend._session, threading.Event(), threading.Event()
     flow = session._engine.flow
@@ -423,8 +446,8 @@ def test_services_answer_while_the_engine_works(robot, make_policy, monkeypatch)
     go_on.set()
     chunk = robot.next(robot.chunks)
     assert chunk.episode_id == answer.episode_id
-    status = robot.next(robot.statuses, lambda s: s.drop_reasons)
-    assert dict(zip(status.drop_reasons, status.drop_counts, strict=True)) == {"episode_over": 1}
+    status = robot.next(robot.statuses, lambda s: "episode_over" in s.drop_reasons)
+    assert dict(zip(status.drop_reasons, status.drop_counts, strict=True))["episode_over"] == 1
 
 
 def test_no_file_of_this_package_imports_torch():
