@@ -19,6 +19,7 @@ import argparse
 import math
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch.nn import functional
@@ -46,7 +47,7 @@ PAN, LIFT, ELBOW, WRIST, GRIPPER = 0.35, 0.15, 0.12, 0.05, 0.2  # amplitudes
 
 LEVELS = 16
 SEED, FLOW_DRAWS, LEARNING_RATE = 7, 4, 2e-3
-DEPTH_SHARE, DEPTH_BATCH, ACTION_BATCH = 0.65, 12, 24  # batches with depth codes in them are the longer ones
+DEPTH_SHARE, DEPTH_BATCH, ACTION_BATCH = 0.75, 12, 24  # batches with depth codes in them are the longer ones
 INSTRUCTIONS = (
     "pick up the red cube", "pick up the green cube", "pick up the blue cube", "put the red cube in the tray",
     "put the green cube in the tray", "put the blue cube in the tray", "touch the red cube", "stack the cubes",
@@ -128,7 +129,8 @@ def draw_states(rng: np.random.Generator, count: int) -> np.ndarray:
 
 
 def draw_images(rng: np.random.Generator, count: int, side: int) -> np.ndarray:
-    """uint8 (count, side, side, 3): shaded grounds with patches of other colours and a little noise."""
+    """uint8 (count, side, side, 3): shaded grounds with patches of other colours and a little noise. Every other image
+    is a mosaic, in which a neighbour tells nothing: it teaches to look each cell up."""
     rows, cols = np.mgrid[0:side, 0:side][..., None] / side
     images = np.empty((count, side, side, 3), np.float32)
     for image in images:
@@ -138,6 +140,9 @@ def draw_images(rng: np.random.Generator, count: int, side: int) -> np.ndarray:
         for _ in range(rng.integers(0, 9)):
             (top, left), (high, wide) = rng.integers(-20, side - 5, 2), rng.integers(8, 90, 2)
             image[max(0, top) : top + high, max(0, left) : left + wide] = rng.uniform(0, 255, 3)
+        if rng.random() < 0.5:
+            tiles = rng.uniform(0, 255, (*rng.integers(2, 7, 2), 1)).astype(np.float32)
+            image[:] = cv2.resize(tiles, (side, side), interpolation=cv2.INTER_NEAREST)[..., None]
         image += rng.normal(0, rng.uniform(0, 6), image.shape)
     return images.round().clip(0, 255).astype(np.uint8)
 
@@ -195,7 +200,7 @@ class Trainer:
         """Start, codes and end. Many codes are replaced by random ones: the model shall look at the image, not copy its
         left neighbour."""
         depth, given = self.config.depth, codes.clone()
-        share = torch.from_numpy(self.rng.choice([0.0, 0.3, 1.0], (len(codes), 1), p=[0.3, 0.3, 0.4]))
+        share = torch.from_numpy(self.rng.choice([0.0, 0.3, 1.0], (len(codes), 1), p=[0.2, 0.2, 0.6]))
         wrong = torch.from_numpy(self.rng.random(codes.shape)) < share
         given[wrong] = torch.from_numpy(as_codes(self.rng.integers(0, LEVELS, int(wrong.sum()))))
         edge = torch.ones((len(codes), 1), dtype=torch.long)

@@ -3,6 +3,7 @@
 """The simulated SO-101: ros2 launch molmoact2_bringup so101_sim.launch.py"""
 
 from launch import LaunchDescription
+
 from molmoact2_bringup.launching import include_system
 
 

@@ -9,10 +9,10 @@ Arguments:
     log_level  log level of every node (default: info)
 """
 
+from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 
-from launch import LaunchDescription
 from molmoact2_bringup.launching import system_actions
 
 

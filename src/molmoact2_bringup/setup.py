@@ -9,12 +9,16 @@ NAME = "molmoact2_bringup"
 TOP = Path(__file__).resolve().parents[2]
 
 
+def relative(path: Path) -> str:
+    return os.path.relpath(path, Path(__file__).parent)
+
+
 def shared(folder: str) -> list[tuple[str, list[str]]]:
     """Data files of a folder at the top of the workspace, installed below this package's share folder."""
     places = []
     for path in sorted((TOP / folder).rglob("*")):
         if path.is_dir() and any(child.is_file() for child in path.iterdir()):
-            files = [os.path.relpath(child, Path(__file__).parent) for child in sorted(path.iterdir()) if child.is_file()]
+            files = [relative(child) for child in sorted(path.iterdir()) if child.is_file()]
             places.append((f"share/{NAME}/{path.relative_to(TOP)}", files))
     return places
 
@@ -26,7 +30,7 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
-        (f"share/{NAME}/launch", [os.path.relpath(f, Path(__file__).parent) for f in sorted((TOP / "launch").glob("*.py"))]),
+        (f"share/{NAME}/launch", [relative(file) for file in sorted((TOP / "launch").glob("*.py"))]),
         *shared("config"),
         *shared("checkpoints"),
     ],

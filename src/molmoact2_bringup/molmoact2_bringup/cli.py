@@ -49,7 +49,9 @@ def register_demo(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("system", nargs="?", default="so101_sim", help="system to run (default: so101_sim)")
     parser.add_argument("--out", default="out/demo", metavar="DIR", help="folder to write (default: out/demo)")
-    parser.add_argument("--for", type=_positive, default=30.0, metavar="SECONDS", dest="seconds", help="how long to run")
+    parser.add_argument(
+        "--for", type=_positive, default=30.0, metavar="SECONDS", dest="seconds", help="how long to run"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="PROCESS.PARAMETER=VALUE", dest="settings",
                         help="change one parameter of the system file; may be repeated")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
+from launch import LaunchContext, LaunchDescriptionEntity
 from launch.actions import EmitEvent, IncludeLaunchDescription, RegisterEventHandler, Shutdown
 from launch.event_handlers import OnProcessStart
 from launch.events import matches_action
@@ -17,7 +18,6 @@ from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
 
-from launch import LaunchContext, LaunchDescriptionEntity
 from molmoact2_contract import Process, load_system
 
 

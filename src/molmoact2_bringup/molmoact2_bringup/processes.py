@@ -98,7 +98,7 @@ class Processes:
     def end_all(self, grace: float = 8.0, last_grace: float = 2.0) -> list[Exit]:
         """Ends every child, last started first: SIGINT, after `grace` seconds SIGTERM, after `last_grace` more SIGKILL.
 
-        Returns those that did not end cleanly (exit code 0) when asked; children that had ended before are not among them.
+        Returns those that did not end cleanly (exit code 0) when asked; children that had ended before are not in it.
         """
         unclean = []
         for name, child in reversed(self._children.items()):

@@ -11,8 +11,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
+from typing import Any
 
 import rclpy
 import yaml
@@ -51,7 +53,8 @@ def executable(process: Process) -> Path:
         prefix = Path(get_package_prefix(process.package))
     except PackageNotFoundError as error:
         raise ContractError(
-            f"process {process.name!r}: package {process.package!r} is not installed; build it, or source scripts/env.sh"
+            f"process {process.name!r}: package {process.package!r} is not installed; "
+            "build it, or source scripts/env.sh"
         ) from error
     path = prefix / "lib" / process.package / process.executable
     if not os.access(path, os.X_OK):
@@ -84,7 +87,7 @@ class RunningSystem:
         self._say = write_line or (lambda line: print(line, flush=True))
         self._processes = Processes(write_line)
         self._folder = tempfile.TemporaryDirectory(prefix="molmoact2-")
-        self._handlers: dict[signal.Signals, signal.Handlers] = {}
+        self._handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> RunningSystem:
         commands = [(p, executable(p)) for p in self.system.processes]
@@ -93,9 +96,7 @@ class RunningSystem:
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         self.node = rclpy.create_node("molmoact2_up")
         for arm in self.system.contract.arms:
-            self.node.create_subscription(
-                ControllerStatus, f"{arm}/status", lambda m, arm=arm: self.statuses.__setitem__(arm, m), STATUS
-            )
+            self.node.create_subscription(ControllerStatus, f"{arm}/status", partial(self._on_status, arm), STATUS)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.node)
         self._spinner = threading.Thread(target=self._spin, name="up-spin", daemon=True)
@@ -117,6 +118,9 @@ class RunningSystem:
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         self.stopping.set()
+
+    def _on_status(self, arm: str, message: ControllerStatus) -> None:
+        self.statuses[arm] = message
 
     def _spin(self) -> None:
         with contextlib.suppress(ExternalShutdownException):
@@ -143,7 +147,9 @@ class RunningSystem:
         ended = self._processes.ended()
         return str(ended) if ended else None
 
-    def wait(self, seconds: float | None = None, on_tick: Callable[[], None] | None = None, period: float = 0.1) -> None:
+    def wait(
+        self, seconds: float | None = None, on_tick: Callable[[], None] | None = None, period: float = 0.1
+    ) -> None:
         """Returns when the time is over or a stop was asked for. Errors: SystemEnded when a process ends by itself,
         after the arms came to rest."""
         deadline = None if seconds is None else time.monotonic() + seconds

@@ -1,6 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""`ros2 launch` and `molmoact2 up` start the same. Needs launch and launch_ros, which only a ROS distribution brings."""
+"""`ros2 launch` and `molmoact2 up` start the same. Needs launch and launch_ros, which a ROS distribution brings."""
 
 import os
 import signal
@@ -93,7 +93,8 @@ def test_when_the_policy_is_killed_the_whole_system_ends(running):
 
 def _group_of(process: subprocess.Popen, node_name: str) -> int:
     """Process group of the child that runs a node: found by its command line below our own process."""
-    out = subprocess.run(["ps", "-e", "-o", "pid=,ppid=,pgid=,args="], capture_output=True, text=True, check=True).stdout
+    command = ["ps", "-e", "-o", "pid=,ppid=,pgid=,args="]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     for line in out.splitlines():
         pid, parent, group, arguments = line.split(None, 3)
         if int(parent) == process.pid and f"__node:={node_name}" in arguments:

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from molmoact2_bringup.up import with_settings
 from molmoact2_contract import ContractError, load_system
 
@@ -48,9 +49,8 @@ class Up:
 
     def child(self, node_name: str) -> int:
         """Process id of the child that runs a node."""
-        out = subprocess.run(
-            ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(self.process.pid)], capture_output=True, text=True, check=True
-        ).stdout
+        command = ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(self.process.pid)]
+        out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         return next(int(line.split(None, 1)[0]) for line in out.splitlines() if f"__node:={node_name}" in line)
 
     def end(self) -> int:

@@ -211,7 +211,8 @@ def _norm_tag(name: str, section: Section, joints: dict[str, Joint], cameras: di
         names = s.names("cameras")
         for camera in names:
             if camera not in cameras:
-                raise s.error("cameras", f"names {camera!r}, which is not under cameras; there are: {', '.join(cameras)}")
+                there = ", ".join(cameras)
+                raise s.error("cameras", f"names {camera!r}, which is not under cameras; there are: {there}")
         if "model_frame" not in s:
             raise s.error("model_frame", "is missing: without it nobody knows the units of this tag")
         with s.section("model_frame") as frame:

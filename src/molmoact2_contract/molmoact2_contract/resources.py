@@ -11,7 +11,7 @@ from .reading import ContractError
 
 
 def share_folders() -> list[Path]:
-    """Folders that may hold config/ and checkpoints/: the source tree (MOLMOACT2_ROOT) first, then the installed one."""
+    """Folders that may hold config/ and checkpoints/: the source tree (MOLMOACT2_ROOT), then the installed one."""
     folders = []
     root = os.environ.get("MOLMOACT2_ROOT")
     if root:

@@ -82,7 +82,8 @@ def _process(name: str, section: Section, shared: dict[str, Any]) -> Process:
         for key, value in parameters.items():
             values = value if isinstance(value, list) else [value]
             if key in shared or not values or not all(isinstance(v, PARAMETER_TYPES) for v in values):
-                what = "is set for every process" if key in shared else f"has a value ROS parameters cannot hold: {value!r}"
+                unfit = f"has a value ROS parameters cannot hold: {value!r}"
+                what = "is set for every process" if key in shared else unfit
                 raise s.error("parameters", f"key {key!r} {what}")
         return Process(
             name, s.text("package"), s.text("executable"), s.flag("lifecycle", False), {**shared, **parameters}

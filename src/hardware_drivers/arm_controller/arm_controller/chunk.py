@@ -39,7 +39,7 @@ class ChunkRefused(Exception):
 
 @dataclass(frozen=True)
 class Chunk:
-    """An action chunk as it came. positions: float64, flat or (H, J) row-major in the order of joint_names; stamp [s]."""
+    """An action chunk as it came. positions: float64, flat or (H, J) row-major by joint_names; stamp [s]."""
 
     chunk_id: int
     episode_id: str
@@ -52,7 +52,7 @@ class Chunk:
 
 
 class Path:
-    """Joint targets over time: a polyline through (time [s], position (J,)) knots, held before the first and after the last."""
+    """Joint targets over time: a polyline through (time [s], position (J,)) knots, held before and after them."""
 
     def __init__(self, times: np.ndarray, positions: np.ndarray):
         self.times = np.asarray(times, dtype=np.float64)
@@ -76,7 +76,7 @@ class Path:
         return self.positions[index - 1] + share * (self.positions[index] - self.positions[index - 1])
 
     def slope(self, time: float) -> np.ndarray:
-        """Velocity along the path just after a time [unit/s], float64 (J,); 0 before its first and after its last knot."""
+        """Velocity along the path just after a time [unit/s], float64 (J,); 0 before the first, after the last knot."""
         index = int(np.searchsorted(self.times, time, side="right"))
         if index == 0 or index == len(self.times):
             return np.zeros(self.positions.shape[1])

@@ -195,7 +195,8 @@ class ArmController:
         jump = self.clock.update(steady_ns, ros_ns)
         if jump:
             self._shift_path(jump)
-            self._fail(Fault.CLOCK_JUMP, f"ROS time jumped by {jump:+.3f} s against the steady clock; check time synchronisation")
+            text = f"ROS time jumped by {jump:+.3f} s against the steady clock; check time synchronisation"
+            self._fail(Fault.CLOCK_JUMP, text)
         self._read()
         if self.state.state == State.DISARMED or self.command is None:
             return
@@ -286,7 +287,8 @@ class ArmController:
             )
         elif self._path_is_done():
             chunk, self.rate = self.scheduler.chunk_id, 0.0
-            reason = self.state.reason.replace("moving to", "reached") if by_itself else f"ran out of waypoints of chunk {chunk}"
+            reached = self.state.reason.replace("moving to", "reached")
+            reason = reached if by_itself else f"ran out of waypoints of chunk {chunk}"
             self.scheduler.clear()
             self.state.ran_out(self._now, reason)
 

@@ -40,8 +40,8 @@ class Refused(Exception):
 class ControllerState:
     """The state machine. It decides nothing about motion itself; the controller asks it and tells it.
 
-    resume_within [s]: after running out of waypoints, a chunk of the same policy process is followed without an operator
-    for this long.
+    resume_within [s]: after running out of waypoints, a chunk of the same policy process is followed without an
+    operator for this long.
     """
 
     def __init__(self, resume_within: float):

@@ -9,6 +9,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
@@ -36,7 +38,7 @@ STOP_PATIENCE = 3.0
 class ArmControllerNode(Node):
     """driver: one to use instead of the one that the parameters name (tests)."""
 
-    def __init__(self, driver: ArmDriver | None = None, **options: object):
+    def __init__(self, driver: ArmDriver | None = None, **options: Any):
         super().__init__("arm_controller", **options)
         declare = self._declare
         contract = load_contract(declare("contract", "", "path or name of the embodiment contract"))
@@ -76,14 +78,14 @@ class ArmControllerNode(Node):
             "clear_fault": core.clear_fault,
         }
         for verb, action in verbs.items():
-            self.create_service(Trigger, f"{arm.name}/{verb}", lambda q, r, v=verb, a=action: self._operate(v, a, r))
+            self.create_service(Trigger, f"{arm.name}/{verb}", partial(self._operate, verb, action))
         self.create_timer(STATUS_PERIOD, self._publish_status)
         self.create_timer(1.0, self._publish_diagnostics)
         self._loop = SetpointLoop(core.period, self._tick)
         self._loop.start()
         self.get_logger().info(f"arm {arm.name!r}: {contract.setpoint_hz:g} setpoints a second, shadow {shadow}")
 
-    def _declare(self, name: str, default: object, description: str) -> object:
+    def _declare(self, name: str, default: Any, description: str) -> Any:
         return self.declare_parameter(name, default, ParameterDescriptor(description=description, read_only=True)).value
 
     @property
@@ -145,10 +147,16 @@ class ArmControllerNode(Node):
     def _on_peer(self, message: ControllerStatus) -> None:
         with self._lock:
             self.controller.hear_peer(
-                message.header.frame_id, State(message.state), message.fault_text, message.refused_chunks, time.monotonic()
+                message.header.frame_id,
+                State(message.state),
+                message.fault_text,
+                message.refused_chunks,
+                time.monotonic(),
             )
 
-    def _operate(self, verb: str, action: Callable[[], None], response: Trigger.Response) -> Trigger.Response:
+    def _operate(
+        self, verb: str, action: Callable[[], None], _: Trigger.Request, response: Trigger.Response
+    ) -> Trigger.Response:
         with self._lock:
             try:
                 action()
@@ -202,12 +210,12 @@ def main() -> int:
             executor.spin_once(timeout_sec=0.2)
     except ExternalShutdownException:
         pass
-    error = node.loop_error
-    if error is not None:
-        print(f"error: arm_controller: the setpoint loop ended: {error!r}", file=sys.stderr)
+    ended = node.loop_error
+    if ended is not None:
+        print(f"error: arm_controller: the setpoint loop ended: {ended!r}", file=sys.stderr)
     node.close()
     node.destroy_node()
     rclpy.try_shutdown()
-    return 0 if error is None else 1
+    return 0 if ended is None else 1
 
 

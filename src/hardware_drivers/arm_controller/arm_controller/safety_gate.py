@@ -1,6 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""SafetyGate: what may be followed, how fast, and whether the arm follows. It refuses or slows; it never bends a path."""
+"""SafetyGate: what may be followed, how fast, and whether the arm follows. It refuses or slows, never bends a path."""
 
 from __future__ import annotations
 
@@ -62,7 +62,8 @@ class SafetyGate:
             raise ChunkRefused(Refusal.JOINTS, f"it names a joint twice: {', '.join(names)}")
         unknown = [n for n in names if n not in self._contract.joints]
         if unknown:
-            raise ChunkRefused(Refusal.JOINTS, f"joint {unknown[0]!r} is not in the contract {self._contract.path.name}")
+            contract = self._contract.path.name
+            raise ChunkRefused(Refusal.JOINTS, f"joint {unknown[0]!r} is not in the contract {contract}")
         missing = [n for n in self._arm.joints if n not in names]
         if missing:
             raise ChunkRefused(Refusal.JOINTS, f"joint {missing[0]!r} of arm {self._arm.name!r} is missing")
@@ -129,8 +130,8 @@ class SafetyGate:
         """One step of `dt` seconds along a path, as fast as allowed.
 
         path_time: where on the path the last setpoint lies; rate: its last rate of path time; wanted: 1 to follow, 0 to
-        come to rest. Velocity limits hold at every step. The rate changes only as fast as the acceleration limits allow,
-        and falls in time to come to rest at the path's end.
+        come to rest. Velocity limits hold at every step. The rate changes only as fast as the acceleration limits
+        allow, and falls in time to come to rest at the path's end.
         """
         slope = np.abs(path.slope(path_time))
         change = float(np.min(self._acceleration / np.maximum(slope, 1e-6))) * dt
@@ -186,8 +187,9 @@ class SafetyGate:
             return ""
         joint = int(np.argmax(error / self._tracking))
         return (
-            f"{self._arm.joints[joint]!r} is {error[joint]:.3f} away from its command for {self._contract.tracking_time:g} s "
-            f"({self._tracking[joint]:g} is allowed); free the arm, then clear_fault and arm"
+            f"{self._arm.joints[joint]!r} is {error[joint]:.3f} away from its command for "
+            f"{self._contract.tracking_time:g} s ({self._tracking[joint]:g} is allowed); "
+            "free the arm, then clear_fault and arm"
         )
 
     def forget_tracking(self) -> None:

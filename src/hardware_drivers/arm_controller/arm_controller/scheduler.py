@@ -16,8 +16,10 @@ BLEND_STEP = 0.01          # [s]; knots within the cross-fade
 
 @dataclass(frozen=True)
 class Joined:
-    """How a chunk was joined. consumed: its waypoints that lay in the past already; seam_jump: the largest difference
-    between the two chunks at the moment of joining, before blending [rad; grippers 0 .. 1]; latency [s] since capture."""
+    """How a chunk was joined.
+
+    consumed: its waypoints that lay in the past already; seam_jump: the largest difference between the two chunks at
+    the moment of joining, before blending [rad; grippers 0 .. 1]; latency [s] since capture."""
 
     consumed: int
     seam_jump: float
@@ -41,9 +43,9 @@ class ChunkScheduler:
     def join(self, chunk: Chunk, waypoints: np.ndarray, command: np.ndarray, now: float) -> Joined:
         """Makes a checked chunk the running one.
 
-        waypoints: float64 (H, J), this arm's part of the chunk; command: the last setpoint (J,), where there is no path;
-        now: clock time. The new path begins at the last setpoint and goes over to the chunk within the blend window, both
-        taken at the same clock time; a path that lags ends its lag with it. Errors: ChunkRefused.
+        waypoints: float64 (H, J), this arm's part of the chunk; command: the last setpoint (J,), for where there is no
+        path; now: clock time. The new path begins at the last setpoint and goes over to the chunk within the blend
+        window, both taken at the same clock time; a path that lags ends its lag with it. Errors: ChunkRefused.
         """
         times = self._times(chunk, now)
         fresh = Path(times, waypoints)

@@ -81,7 +81,8 @@ class Rig:
     def chunk(self, positions: np.ndarray, number: int = 1, age: float = 0.1, **changes) -> Chunk:
         values = {
             "chunk_id": number, "episode_id": "episode", "stamp": self.now - age, "dt": 1 / 30, "first_offset": 1.0,
-            "horizon": len(positions), "joint_names": self.contract.joint_names, "positions": np.array(positions, float),
+            "horizon": len(positions), "joint_names": self.contract.joint_names,
+            "positions": np.array(positions, float),
         }
         return Chunk(**{**values, **changes})
 

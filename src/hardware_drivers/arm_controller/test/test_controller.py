@@ -303,7 +303,7 @@ def test_a_path_that_falls_too_far_behind_the_clock_is_stopped_and_says_why(rig)
     positions = np.tile(rig.home, (60, 1))
     positions[:, 0] += 0.3 * np.sign(np.sin(np.arange(60) * 1.6)) * 0.5
     rig.accept(rig.chunk(positions))
-    for number in range(2, 40):
+    for _ in range(38):
         rig.tick(5)
         if rig.state != "FOLLOWING":
             break

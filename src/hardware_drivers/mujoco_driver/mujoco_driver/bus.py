@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The simulated servo bus: how a controller process reaches the simulated world, over a unix stream socket.
 
-It behaves like a bus of servos: positions are read for all servos at once, goals are written to named servos, and a servo
-keeps its last goal when the writer goes away. A servo takes goals from one connection only, the first that wrote to it,
-until that connection closes.
+It behaves like a bus of servos: positions are read for all servos at once, goals are written to named servos, and a
+servo keeps its last goal when the writer goes away. A servo takes goals from one connection only, the first that wrote
+to it, until that connection closes.
 
-Frames, little-endian. Request: magic "MSB1", u8 operation, u16 length of payload, payload. Reply: magic "MSB1", u8 status
-(0 done, 1 refused), u16 length, payload; a refused request's payload is the reason in UTF-8.
+Frames, little-endian. Request: magic "MSB1", u8 operation, u16 length of payload, payload. Reply: magic "MSB1", u8
+status (0 done, 1 refused), u16 length, payload; a refused request's payload is the reason in UTF-8.
 
 =========  ==  ===========================================  ==========================================================
 operation  id  request payload                              reply payload
@@ -72,7 +72,7 @@ class Plant(Protocol):
 
 
 def default_address(name: str = "world") -> str:
-    """Path of the socket where none is given: in the user's runtime folder, else in a private folder of the temp folder."""
+    """Path of the socket where none is given: in the user's runtime folder, else in a private temporary folder."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     folder = Path(runtime) if runtime else Path(tempfile.gettempdir()) / f"molmoact2-{os.getuid()}"
     domain = os.environ.get("ROS_DOMAIN_ID", "0")

@@ -19,7 +19,7 @@ TIMEOUT = 0.2    # [s]; the bus answers within a millisecond, unless its process
 class MujocoArmDriver(ArmDriver):
     """One arm of the simulated world.
 
-    Converts between ROS (arm joints in rad, gripper 0 closed .. 1 open) and the bus (rad, the gripper's range of angle).
+    Converts between ROS (arm joints in rad, gripper 0 closed .. 1 open) and the bus (rad, the gripper's angle too).
     A contract joint is the servo of the same name. When this driver goes away the servos keep their last goal.
     """
 

@@ -12,6 +12,7 @@ import os
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -89,7 +90,9 @@ def _thin_all(model_file: Path, cells: int) -> dict[str, tuple[np.ndarray, np.nd
 def _store(file: Path, meshes: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
     """Written beside and moved into place, so that nobody ever reads half a file."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {f"{name}/{part}": value for name, pair in meshes.items() for part, value in zip("vf", pair, strict=True)}
+    arrays: dict[str, Any] = {}
+    for name, (vertices, faces) in meshes.items():
+        arrays |= {f"{name}/v": vertices, f"{name}/f": faces}
     with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".npz", delete=False) as temporary:
         np.savez_compressed(temporary, **arrays)
     os.replace(temporary.name, file)

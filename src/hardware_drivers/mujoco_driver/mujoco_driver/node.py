@@ -12,8 +12,8 @@ import sys
 import threading
 from typing import Any
 
-# Before mujoco is imported: without a display EGL renders off-screen, and one thread of the software renderer leaves the
-# other cores to the controllers.
+# Before mujoco is imported: without a display EGL renders off-screen, and one thread of the software renderer leaves
+# the other cores to the controllers.
 if not os.environ.get("DISPLAY"):
     os.environ.setdefault("MUJOCO_GL", "egl")
 os.environ.setdefault("LP_NUM_THREADS", "1")
@@ -63,7 +63,10 @@ class WorldNode(Node):
         self._height = declare("image_height", 240, _pixels("height of the images [px]")).value
         rate = declare(
             "camera_rate", 15.0,
-            _fixed("images per second and camera", floating_point_range=[FloatingPointRange(from_value=0.1, to_value=120.0)]),
+            _fixed(
+                "images per second and camera",
+                floating_point_range=[FloatingPointRange(from_value=0.1, to_value=120.0)],
+            ),
         ).value
         self._width, self._rate = width, rate
         self.contract: Contract = load_contract(path)
