@@ -2,18 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the tests share: the golden set, and policies loaded once."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from golden_set import GOLDEN, Golden, textured
 
-# Test modules are imported by path, so their helpers have to be found.
-sys.path.insert(0, str(Path(__file__).parent))
-
-from golden_set import GOLDEN, Golden, textured  # noqa: E402
-
-from molmoact2_model import MolmoAct2Policy  # noqa: E402
+from molmoact2_model import MolmoAct2Policy
 
 
 @pytest.fixture(scope="session", autouse=True)

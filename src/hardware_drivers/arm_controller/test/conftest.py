@@ -1,109 +1,14 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-from pathlib import Path
-
-import numpy as np
 import pytest
+from servo_rig import CONTRACT, Rig
 
-from arm_controller.chunk import Chunk
-from arm_controller.controller import ArmController
-from arm_controller.driver import ArmDriver, ArmState, DriverError
 from molmoact2_contract import load_contract
-
-ROOT = Path(__file__).resolve().parents[4]
-TICK_NS = 10_000_000
-START_NS = 1_800_000_000_000_000_000
-
-
-class ServoArm(ArmDriver):
-    """An arm whose joints follow their setpoint with a first-order lag, read at a clock that the test advances."""
-
-    def __init__(self, joints: int, start: np.ndarray):
-        self.positions, self.goal = start.copy(), start.copy()
-        self.now_ns = START_NS
-        self.sent: list[np.ndarray] = []
-        self.failure = ""
-        self.stuck = False
-        self.stale_ns = 0
-        self.connected = False
-
-    def connect(self) -> None:
-        self.connected = True
-
-    def read(self) -> ArmState:
-        if self.failure:
-            raise DriverError(self.failure)
-        if not self.stuck:
-            self.positions = self.positions + 0.3 * (self.goal - self.positions)
-        return ArmState(self.positions.copy(), self.now_ns - self.stale_ns)
-
-    def write(self, positions: np.ndarray) -> None:
-        if self.failure:
-            raise DriverError(self.failure)
-        self.goal = positions.copy()
-        self.sent.append(positions.copy())
-
-    def stop(self) -> None:
-        self.goal = self.positions.copy()
-
-    def close(self) -> None:
-        self.connected = False
-
-
-class Rig:
-    """A controller, its arm, and both clocks."""
-
-    def __init__(self, contract, shadow: bool = False, peers: tuple[str, ...] = ()):
-        self.contract = contract
-        self.arm = contract.arm("arm")
-        self.home = contract.values("home", self.arm.joints)
-        self.driver = ServoArm(len(self.arm.joints), self.home)
-        self.controller = ArmController(contract, self.arm, self.driver, shadow=shadow, peers=peers)
-        self.steady_ns, self.ros_ns = 5_000_000_000, START_NS
-        self.tick()
-        self.controller.hear_policy("process", "episode", self.steady)
-
-    @property
-    def steady(self) -> float:
-        return self.steady_ns / 1e9
-
-    @property
-    def now(self) -> float:
-        return self.ros_ns / 1e9
-
-    def tick(self, count: int = 1, dt_ns: int = TICK_NS) -> None:
-        for _ in range(count):
-            self.steady_ns += dt_ns
-            self.ros_ns += dt_ns
-            self.driver.now_ns = self.ros_ns
-            self.controller.tick(self.steady_ns, self.ros_ns)
-
-    def chunk(self, positions: np.ndarray, number: int = 1, age: float = 0.1, **changes) -> Chunk:
-        values = {
-            "chunk_id": number, "episode_id": "episode", "stamp": self.now - age, "dt": 1 / 30, "first_offset": 1.0,
-            "horizon": len(positions), "joint_names": self.contract.joint_names,
-            "positions": np.array(positions, float),
-        }
-        return Chunk(**{**values, **changes})
-
-    def sway(self, amplitude: float = 0.3, speed: float = 3.0, waypoints: int = 30, age: float = 0.1) -> np.ndarray:
-        """Waypoints of a sway of the first joint about home, a function of clock time, so that chunks agree."""
-        times = self.now - age + (np.arange(waypoints) + 1) / 30
-        positions = np.tile(self.home, (waypoints, 1))
-        positions[:, 0] += amplitude * np.sin(speed * (times - START_NS / 1e9))
-        return positions
-
-    def accept(self, chunk: Chunk) -> str:
-        return self.controller.accept(chunk, self.steady, self.now)
-
-    @property
-    def state(self) -> str:
-        return self.controller.state.state.name
 
 
 @pytest.fixture
 def contract():
-    return load_contract(ROOT / "config/embodiments/so101.yaml")
+    return load_contract(CONTRACT)
 
 
 @pytest.fixture
