@@ -11,6 +11,7 @@ from launch import LaunchContext, LaunchDescriptionEntity
 from launch.actions import EmitEvent, IncludeLaunchDescription, RegisterEventHandler, Shutdown
 from launch.event_handlers import OnProcessStart
 from launch.events import matches_action
+from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
@@ -41,6 +42,13 @@ def system_actions(
     return actions
 
 
+def _end_all(event: ProcessExited, context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """A process that ends by itself ends the system; one that ends with the system changes nothing."""
+    if context.is_shutdown:
+        return []
+    return [Shutdown(reason=f"process {event.process_name} ended with exit code {event.returncode}")]
+
+
 def _node(process: Process, kind: type[Node], arguments: list[str]) -> Node:
     return kind(
         package=process.package,
@@ -50,7 +58,7 @@ def _node(process: Process, kind: type[Node], arguments: list[str]) -> Node:
         parameters=[process.parameters],
         ros_arguments=arguments,
         output="screen",
-        on_exit=Shutdown(reason=f"process {process.name} ended"),
+        on_exit=_end_all,
     )
 
 

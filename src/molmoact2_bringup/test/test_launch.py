@@ -48,7 +48,7 @@ def running(request, monkeypatch):
     node = rclpy.create_node("launch_test")
     yield process, node
     if process.poll() is None:
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)
         process.wait(60)
     node.destroy_node()
     rclpy.shutdown()
@@ -80,23 +80,19 @@ def test_every_process_has_the_parameters_of_the_system_file_and_the_policy_is_a
         if state == State.PRIMARY_STATE_ACTIVE:
             break
         assert process.poll() is None and time.monotonic() < deadline, f"policy is in state {state}"
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)    # as Ctrl-C in a terminal does
     assert process.wait(60) == 0
 
 
 def test_when_the_policy_is_killed_the_whole_system_ends(running):
     process, node = running
     call(node, process, GetState, "policy/get_state", GetState.Request())
-    subprocess.run(["pkill", "-KILL", "-g", str(_group_of(process, "policy"))], check=True)
+    os.kill(child(process, "policy"), signal.SIGKILL)
     assert process.wait(60) is not None
 
 
-def _group_of(process: subprocess.Popen, node_name: str) -> int:
-    """Process group of the child that runs a node: found by its command line below our own process."""
-    command = ["ps", "-e", "-o", "pid=,ppid=,pgid=,args="]
+def child(process: subprocess.Popen, node_name: str) -> int:
+    """Process id of the child that runs a node, found by its command line."""
+    command = ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(process.pid)]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    for line in out.splitlines():
-        pid, parent, group, arguments = line.split(None, 3)
-        if int(parent) == process.pid and f"__node:={node_name}" in arguments:
-            return int(pid) if int(group) == process.pid else int(group)
-    raise AssertionError(f"no child of {process.pid} runs {node_name}")
+    return next(int(line.split(None, 1)[0]) for line in out.splitlines() if f"__node:={node_name}" in line)
