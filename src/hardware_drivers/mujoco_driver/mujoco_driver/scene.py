@@ -80,8 +80,8 @@ def _so101_tabletop() -> Scene:
             name=name, type=mujoco.mjtGeom.mjGEOM_BOX, size=[CUBE_HALF] * 3, rgba=[*colour, 1], mass=0.02,
             condim=4, friction=[1.0, 0.01, 0.0005],
         )
-    eye = (0.52, 0.0, 0.40)
-    spec.worldbody.add_camera(name="front", pos=eye, fovy=45.0, xyaxes=_axes_towards(eye, (0.15, 0.0, 0.03)))
+    eye = (0.58, 0.0, 0.42)
+    spec.worldbody.add_camera(name="front", pos=eye, fovy=46.0, xyaxes=_axes_towards(eye, (0.14, 0.0, 0.09)))
     eye = (0.010, -0.065, -0.005)
     spec.body("gripper").add_camera(name="wrist", pos=eye, fovy=70.0, xyaxes=_axes_towards(eye, (0.010, 0.0, -0.105)))
     return Scene(spec.compile(), joints, ("front", "wrist"), tuple(COLOURS))
