@@ -33,16 +33,26 @@ def demo(system_name: str, settings: list[str], seconds: float, out: Path) -> in
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
     log = out / "log.txt"
+    ended: SystemEnded | None = None
     try:
         with log.open("w") as file:
-            _record(RunningSystem(system, lambda line: _write(file, line)), seconds, out)
+            try:
+                _record(RunningSystem(system, lambda line: _write(file, line)), seconds, out)
+            except SystemEnded as error:    # what was recorded until then tells most about it
+                ended = error
         summary = make_report(out / "bag", system.contract, out, progress=True)
-    except (BringUpError, SystemEnded, BagError) as error:
-        print(f"error: {error}\nlast lines of {log}:", file=sys.stderr)
-        print("\n".join(log.read_text().splitlines()[-LOG_TAIL:]), file=sys.stderr)
+    except (BringUpError, BagError) as error:
+        _explain(ended or error, log)
         return FAILED
     print(f"\n{summary}\n\n{out / 'demo.mp4'}\n{out / 'index.html'}", flush=True)
-    return OK
+    if ended:
+        _explain(ended, log)
+    return FAILED if ended else OK
+
+
+def _explain(error: Exception, log: Path) -> None:
+    print(f"error: {error}\nlast lines of {log}:", file=sys.stderr)
+    print("\n".join(log.read_text().splitlines()[-LOG_TAIL:]), file=sys.stderr)
 
 
 def _prepare(out: Path) -> None:
@@ -66,5 +76,7 @@ def _record(running: RunningSystem, seconds: float, out: Path) -> None:
         running.bring_up()
         with BagRecorder(running.node, out / "bag", topics_of(running.system.contract)):
             live = LiveLine(running.node, running.system.contract, seconds)
-            running.wait(seconds, live.update)
-            live.end()
+            try:
+                running.wait(seconds, live.update)
+            finally:
+                live.end()
