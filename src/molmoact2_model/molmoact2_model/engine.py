@@ -26,6 +26,7 @@ from torch.nn import functional
 from .checkpoint import Network
 from .errors import ModelError
 from .expert import Context, DepthGate, KeyValues, Modulations, gated, sample_flow
+from .guidance import Guidance
 from .images import ImageConfig
 from .processing import Prompt, pixel_values, pooling_index
 from .think import runs
@@ -207,16 +208,19 @@ class Engine:
 
     # --- action expert ------------------------------------------------------------------------------------
     @torch.no_grad()
-    def flow(self, noise: np.ndarray, action_dim: int, num_steps: int) -> np.ndarray:
+    def flow(
+        self, noise: np.ndarray, action_dim: int, num_steps: int, guidance: Guidance | None = None
+    ) -> np.ndarray:
         """Noise float32 (T, max_action_dim) -> actions float32 (T, action_dim) in the model's range,
-        conditioned on all that the cache holds."""
+        conditioned on all that the cache holds, and drawn towards the running chunk where there is guidance."""
         network = self.network
         assert network.expert is not None
         start = torch.from_numpy(np.ascontiguousarray(noise, dtype=np.float32)).to(network.device)[None]
         valid = None
         if network.config.mask_action_dim_padding:
             valid = torch.arange(network.config.max_action_dim, device=network.device) < action_dim
-        chunk = sample_flow(network.expert, self.context(), start, self._flow_modulations(num_steps), valid)
+        modulations = self._flow_modulations(num_steps)
+        chunk = sample_flow(network.expert, self.context(), start, modulations, valid, guidance)
         return chunk[0, :, :action_dim].cpu().numpy()
 
     def context(self) -> Context:

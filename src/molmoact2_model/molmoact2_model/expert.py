@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from .config import ExpertConfig
+from .guidance import Guidance
 
 NORM_EPS = 1e-6
 ROPE_BASE = 10_000.0
@@ -23,8 +24,8 @@ KeyValues = Sequence[tuple[torch.Tensor, torch.Tensor]]
 
 
 def rms_norm(x: torch.Tensor, eps: float = NORM_EPS) -> torch.Tensor:
-    """RMS normalisation over the last dimension, in float32, without parameters."""
-    full = x.float()
+    """RMS normalisation over the last dimension, in float32 or finer, without parameters."""
+    full = x.to(torch.promote_types(x.dtype, torch.float32))
     return (full * torch.rsqrt(full.pow(2).mean(-1, keepdim=True) + eps)).to(x.dtype)
 
 
@@ -269,23 +270,29 @@ def sample_flow(
     noise: torch.Tensor,
     modulations: Sequence[Modulations],
     valid_dims: torch.Tensor | None,
+    guidance: Guidance | None = None,
 ) -> torch.Tensor:
     """Integrates from noise (B, T, max_action_dim) to actions with one Euler step per entry of `modulations`.
 
-    valid_dims: bool (max_action_dim,), False for the padding that is held at zero; None holds nothing. The
-    chunk is kept in float32 whatever the expert's type, so that half-precision sums do not lose the small
-    steps.
+    valid_dims: bool (max_action_dim,), False for the padding that is held at zero; None holds nothing.
+    guidance: the running chunk, where the new one is to continue it. The chunk is kept in float32 whatever the
+    expert's type, so that half-precision sums do not lose the small steps.
     """
     steps, rope = len(modulations), expert.rope(noise.shape[1])
-    chunk = noise.float()
-    if valid_dims is not None:
-        chunk = chunk * valid_dims
-    for modulation in modulations:
-        velocity = expert(chunk.to(expert.dtype), context, modulation, rope).float()
-        if valid_dims is not None:
-            velocity = velocity * valid_dims
+    chunk = noise = noise.float() if valid_dims is None else noise.float() * valid_dims
+    for index, modulation in enumerate(modulations):
+
+        def field(noisy: torch.Tensor, modulation: Modulations = modulation) -> torch.Tensor:
+            velocity = expert(noisy.to(expert.dtype), context, modulation, rope).float()
+            return velocity if valid_dims is None else velocity * valid_dims
+
+        if guidance is None:
+            velocity = field(chunk)
+        else:
+            chunk = guidance.put_back(chunk, noise, index / steps)
+            velocity = guidance.velocity(field, chunk, index / steps)
         chunk = chunk + velocity / steps
-    return chunk
+    return chunk if guidance is None else guidance.put_back(chunk, noise, 1.0)
 
 
 class DepthGate(nn.Module):

@@ -19,6 +19,7 @@ from .config import ModelConfig, read_json
 from .engine import Engine
 from .errors import InputError, UnsupportedError
 from .fast import FastTokenizer
+from .guidance import MODES, check_beta
 from .images import ImageConfig, load_image_config
 from .normalization import NormStats
 from .processing import PromptBuilder, check_vocabulary, load_tokenizer
@@ -86,6 +87,8 @@ class MolmoAct2Policy:
         fast_tokenizer: str | Path | None = None,
         max_gap: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
+        rtc: str = "gradient",
+        rtc_beta: float = 5.0,
     ) -> Session:
         """Opens a session; InputError (or CheckpointError) for what this checkpoint cannot do.
 
@@ -93,8 +96,11 @@ class MolmoAct2Policy:
         "adaptive". cache_policy: of adaptive depth, "bounded" (think.BoundedPolicy) or "reference" (the
         reference rule alone). full_refresh_every: with "bounded", a full pass at least every that many calls.
         fast_tokenizer: folder, for "discrete". max_gap [s]: with "bounded", a longer pause between calls
-        forces a full pass. clock: monotonic seconds.
+        forces a full pass. clock: monotonic seconds. rtc: how a call with a `prefix` continues it, "gradient" or
+        "replace" (guidance.py); rtc_beta: the largest guidance factor of "gradient".
         """
+        if rtc not in MODES:
+            raise InputError(f"rtc is {rtc!r}, expected one of {list(MODES)}")
         self._check_modes(depth, action_mode, cache_policy, full_refresh_every, max_gap)
         tag = self.stats.tag(norm_tag)
         if self.config.n_obs_steps - 1 + tag.n_action_steps > tag.horizon:
@@ -108,7 +114,8 @@ class MolmoAct2Policy:
         prompts = PromptBuilder(self.config, self.images, self.tokenizer, tag)
         bounds = Bounds(max_gap=max_gap, full_refresh_every=full_refresh_every)
         engine = Engine(self.network, self.images)
-        return Session(engine, prompts, tag, depth, fast, cache_policy, bounds, clock)
+        beta = check_beta(rtc_beta)
+        return Session(engine, prompts, tag, depth, fast, cache_policy, bounds, clock, rtc, beta)
 
     def _check_modes(
         self, depth: str, action_mode: str, cache_policy: str, full_refresh_every: int | None, max_gap: float

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 
 from .engine import DepthOutcome, Engine
-from .errors import InputError, ModelError, UnsupportedError
+from .errors import InputError, ModelError
 from .fast import FastTokenizer, action_bins
+from .guidance import Guidance, check_prefix, make_guidance
 from .images import check_images
 from .normalization import TagStats
 from .processing import Prompt, PromptBuilder
@@ -70,10 +71,14 @@ class Session:
         cache_policy: str,
         bounds: Bounds,
         clock: Callable[[], float],
+        rtc: str,
+        rtc_beta: float,
     ) -> None:
         self._engine, self._prompts, self._tag, self._fast, self._clock = engine, prompts, tag, fast, clock
-        self._depth = depth
+        self._depth, self._rtc, self._rtc_beta = depth, rtc, rtc_beta
         self._config = engine.network.config
+        # The chunk's rows before the observation's own belong to earlier observation steps.
+        self._first = self._config.n_obs_steps - 1
         self._cache = None
         if depth == "adaptive" and self._config.depth is not None:
             self._cache = make_policy(cache_policy, self._config.depth.grid[0], bounds)
@@ -113,14 +118,14 @@ class Session:
         depth is about. state: (D,) numbers in the checkpoint's frame. num_steps: flow steps (config's where
         None). n_action_steps: how many waypoints to return (the tag's where None). noise: float32 (horizon,
         max_action_dim), the start of the flow; else drawn from `seed` on the CPU in float32; else from a
-        fresh seed, which the trace records. Raises InputError for what it refuses, and ModelError where the
+        fresh seed, which the trace records. prefix: (K, D), the running chunk from the new chunk's first
+        waypoint on, in the checkpoint's frame; the new chunk continues it (guidance.py), and its first `frozen`
+        waypoints, which will be over before the new chunk can arrive, are held to it. Discrete actions cannot be
+        guided, and the trace warns. Raises InputError for what it refuses, and ModelError where the
         model's own output cannot be used.
         """
-        if prefix is not None or frozen != 0:
-            raise UnsupportedError(
-                "prefix and frozen (real-time chunking) are not built yet; leave them at None and 0"
-            )
-        request = self._checked(images, state, num_steps, n_action_steps, noise, seed)
+        running = check_prefix(prefix, frozen, self.horizon - self._first, self._tag.action.dim)
+        request = self._checked(images, state, num_steps, n_action_steps, noise, seed, running, frozen)
         with self._lock:
             try:
                 return self._infer(request, instruction)
@@ -148,7 +153,8 @@ class Session:
             watch.lap("depth")
         input_ids, action_ids = self._engine.ids, list[int]()
         if self._fast is None:
-            normalized = self._engine.flow(request.noise, self._tag.action.dim, request.num_steps)
+            guidance = self._guidance(request)
+            normalized = self._engine.flow(request.noise, self._tag.action.dim, request.num_steps, guidance)
             watch.lap("expert")
         else:
             action_ids, normalized = self._discrete(seen)
@@ -156,13 +162,20 @@ class Session:
         # Before un-normalising, which clips: an infinity would come out as an end of the range.
         if not np.isfinite(normalized).all():
             raise ModelError("the model produced actions that are not finite; nothing was returned")
-        start = self._config.n_obs_steps - 1
-        actions = self._tag.action.unnormalize(normalized[start : start + request.n_action_steps])
+        last = self._first + request.n_action_steps
+        actions = self._tag.action.unnormalize(normalized[self._first : last])
         if seen is not None and self._cache is not None:
             self._cache.commit(seen.request, seen.decision, seen.codes, self._clock())
         watch.lap("post")
         trace = self._trace(prompt, input_ids, action_ids, seen, request, watch.done())
         return InferenceResult(actions, trace)
+
+    def _guidance(self, request: _Checked) -> Guidance | None:
+        if request.running is None:
+            return None
+        prefix, device = self._tag.action.normalize(request.running), self._engine.network.device
+        shape = (self.horizon, self._config.max_action_dim)
+        return make_guidance(self._rtc, prefix, request.frozen, self._first, shape, self._rtc_beta, device)
 
     def _think(self, checked: _Checked, instruction: str) -> _Seen | None:
         depth = self._config.depth
@@ -224,14 +237,18 @@ class Session:
             reused_runs=seen.outcome.reused_runs if seen else 0,
             seed=request.seed,
             timings=timings,
-            warnings=self._warnings(len(request.images)),
+            warnings=self._warnings(request),
         )
 
-    def _warnings(self, num_images: int) -> tuple[str, ...]:
-        keys = self._tag.camera_keys
-        if not keys or len(keys) == num_images:
-            return ()
-        return (f"{num_images} images were given; norm tag {self._tag.tag!r} has {len(keys)}: {list(keys)}",)
+    def _warnings(self, request: _Checked) -> tuple[str, ...]:
+        keys, count, warnings = self._tag.camera_keys, len(request.images), []
+        if keys and len(keys) != count:
+            warnings.append(
+                f"{count} images were given; norm tag {self._tag.tag!r} has {len(keys)}: {list(keys)}"
+            )
+        if request.running is not None and self._fast is not None:
+            warnings.append("discrete actions cannot continue the running chunk: prefix and frozen were not used")
+        return tuple(warnings)
 
     # --- checks -------------------------------------------------------------------------------------------
     def _checked(
@@ -242,12 +259,15 @@ class Session:
         n_action_steps: int | None,
         noise: np.ndarray | None,
         seed: int | None,
+        running: np.ndarray | None,
+        frozen: int,
     ) -> _Checked:
         steps = _count("num_steps", num_steps, self._config.flow.num_steps, MAX_NUM_STEPS)
-        limit = self._tag.horizon - self._config.n_obs_steps + 1
+        limit = self._tag.horizon - self._first
         waypoints = _count("n_action_steps", n_action_steps, self._tag.n_action_steps, limit)
         noise, seed = self._noise(noise, seed)
-        return _Checked(check_images(images), self._state(state), steps, waypoints, noise, seed)
+        checked_images, checked_state = check_images(images), self._state(state)
+        return _Checked(checked_images, checked_state, steps, waypoints, noise, seed, running, int(frozen))
 
     def _state(self, state: np.ndarray) -> np.ndarray:
         try:
@@ -297,6 +317,8 @@ class _Checked:
     n_action_steps: int
     noise: np.ndarray
     seed: int | None
+    running: np.ndarray | None
+    frozen: int
 
 
 @dataclass(frozen=True)

@@ -286,16 +286,16 @@ def test_an_instruction_that_says_nothing_is_refused(session, instruction):
         ({"noise": np.full((30, 32), np.nan)}, "not finite"),
         ({"noise": np.zeros((30, 32)), "seed": 1}, "noise or a seed"),
         ({"seed": -1}, "seed is -1"),
+        ({"frozen": 4}, "frozen is 4 but no prefix"),
+        ({"prefix": np.zeros((30, 6))}, r"prefix has shape \(30, 6\), expected \(waypoints >= 1, 7\)"),
+        ({"prefix": np.zeros((0, 7))}, "prefix has shape"),
+        ({"prefix": np.full((3, 7), np.nan)}, "prefix waypoint 0 value 0 is nan"),
+        ({"prefix": np.zeros((3, 7)), "frozen": 4}, "frozen is 4, but the prefix has 3 waypoints"),
+        ({"prefix": np.zeros((3, 7)), "frozen": -1}, "frozen is -1"),
     ],
 )
 def test_options_of_a_call_that_make_no_sense_are_refused(session, options, message):
     with pytest.raises(InputError, match=message):
-        session.infer([FRAME], STATE, "pick", **options)
-
-
-@pytest.mark.parametrize("options", [{"prefix": np.zeros((30, 7))}, {"frozen": 4}])
-def test_real_time_chunking_is_refused_until_it_is_built(session, options):
-    with pytest.raises(UnsupportedError, match="real-time chunking"):
         session.infer([FRAME], STATE, "pick", **options)
 
 

@@ -1,0 +1,130 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""Real-time chunking (Black, Galliker, Levine 2025): the new chunk is drawn towards the one being executed.
+
+Our flow time t runs from 0 (noise) to 1 (data). With A the noisy chunk, v its velocity, the predicted chunk is
+P = A + (1 - t) v; Y is the running chunk in the new chunk's time, W its weights. All in the model's range.
+
+* "gradient": v' = v + min(beta, (1 - t) / (t r^2)) (dP/dA)^T (W (Y - P)), r^2 = (1 - t)^2 / (t^2 + (1 - t)^2).
+  The gradient crosses the expert, once per flow step; the language model is not touched.
+* "replace": before each step the frozen waypoints are put back as the running chunk, noised to t; no gradient.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .errors import InputError
+
+MODES = ("gradient", "replace")
+
+Velocity = Callable[[torch.Tensor], torch.Tensor]
+
+
+def guidance_weights(horizon: int, known: int, frozen: int) -> np.ndarray:
+    """How strongly each of `horizon` waypoints is held to the running chunk, float32 (horizon,).
+
+    known: waypoints the running chunk still has (H - s in the paper); frozen: those executed before the new chunk
+    can arrive (d). 1 before `frozen`, falling exponentially to `known`, 0 from there on.
+    """
+    index = np.arange(horizon, dtype=np.float64)
+    share = (known - index) / (known - frozen + 1)
+    falling = share * np.expm1(share) / np.expm1(1.0)
+    weights = np.where(index < frozen, 1.0, np.where(index < known, falling, 0.0))
+    return weights.astype(np.float32)
+
+
+def guidance_factor(time: float, beta: float) -> float:
+    """min(beta, (1 - t) / (t r^2)); beta at t = 0."""
+    if time <= 0.0:
+        return beta
+    spread = time**2 + (1.0 - time) ** 2
+    return min(beta, spread / (time * (1.0 - time)))
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """The running chunk for one call.
+
+    target: float32 (T, max_action_dim), the model's range, zero where it does not reach; weights: float32
+    (T, max_action_dim), zero there and in padded dimensions; frozen: bool (T, 1); beta: the largest factor.
+    """
+
+    mode: str
+    target: torch.Tensor
+    weights: torch.Tensor
+    frozen: torch.Tensor
+    beta: float
+
+    def velocity(self, field: Velocity, chunk: torch.Tensor, time: float) -> torch.Tensor:
+        """The guided velocity of a noisy chunk (B, T, max_action_dim) at a flow time."""
+        if self.mode == "replace":
+            return field(chunk)
+        with torch.enable_grad():
+            leaf = chunk.detach().requires_grad_()
+            velocity = field(leaf)
+            predicted = leaf + (1.0 - time) * velocity
+            error = self.weights * (self.target - predicted.detach())
+            (pull,) = torch.autograd.grad(predicted, leaf, error)
+        return velocity.detach() + guidance_factor(time, self.beta) * pull
+
+    def put_back(self, chunk: torch.Tensor, noise: torch.Tensor, time: float) -> torch.Tensor:
+        """A noisy chunk at a flow time with its frozen waypoints as they are known to be."""
+        if self.mode != "replace":
+            return chunk
+        held = self.frozen & (self.weights > 0)
+        return torch.where(held, (1.0 - time) * noise + time * self.target, chunk)
+
+
+def make_guidance(
+    mode: str, prefix: np.ndarray, frozen: int, first: int, shape: tuple[int, int], beta: float, device: torch.device
+) -> Guidance:
+    """prefix: float32 (K, D), the running chunk in the model's range; it begins at row `first` of the chunk of
+    `shape` (T, max_action_dim)."""
+    horizon, width = shape
+    known, dims = prefix.shape
+    target, weights = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    target[first : first + known, :dims] = prefix
+    weights[first:, :dims] = guidance_weights(horizon - first, known, frozen)[:, None]
+    held = (np.arange(horizon) >= first) & (np.arange(horizon) < first + frozen)
+    y, w, f = (torch.from_numpy(array).to(device) for array in (target, weights, held[:, None]))
+    return Guidance(mode, y, w, f, beta)
+
+
+def check_prefix(prefix: np.ndarray | None, frozen: int, horizon: int, dims: int) -> np.ndarray | None:
+    """The running chunk as float32 (K, D), K <= horizon, in physical units; None where there is none.
+
+    Waypoints past the horizon are cut off: the running chunk may be the longer one. Errors: InputError.
+    """
+    whole = isinstance(frozen, (int, np.integer)) and not isinstance(frozen, bool)
+    if not whole or frozen < 0:
+        raise InputError(f"frozen is {frozen!r}, expected a count of waypoints >= 0")
+    if prefix is None:
+        if frozen:
+            raise InputError(f"frozen is {frozen} but no prefix was given: pass the running chunk it freezes")
+        return None
+    try:
+        values = np.array(prefix, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"prefix is not a table of numbers: {error}") from None
+    if values.ndim != 2 or values.shape[1] != dims or len(values) == 0:
+        raise InputError(f"prefix has shape {values.shape}, expected (waypoints >= 1, {dims})")
+    bad = np.argwhere(~np.isfinite(values))
+    if bad.size:
+        row, column = bad[0]
+        raise InputError(f"prefix waypoint {row} value {column} is {values[row, column]}, expected finite numbers")
+    values = values[:horizon]
+    if frozen > len(values):
+        raise InputError(f"frozen is {frozen}, but the prefix has {len(values)} waypoints within the horizon")
+    return values
+
+
+def check_beta(beta: float) -> float:
+    if not isinstance(beta, (int, float)) or isinstance(beta, bool) or not math.isfinite(beta) or beta < 0:
+        raise InputError(f"rtc_beta is {beta!r}, expected a finite number >= 0")
+    return float(beta)
