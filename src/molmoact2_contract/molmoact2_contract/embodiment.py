@@ -31,6 +31,7 @@ class Joint:
     upper: float
     velocity: float          # largest speed [unit/s]
     acceleration: float      # largest acceleration [unit/s^2]
+    jerk: float              # largest jerk [unit/s^3]
     max_step: float          # largest plausible step between two waypoints [unit]
     tracking: float          # largest plausible difference between command and measurement [unit]
     home: float
@@ -167,6 +168,7 @@ def _joint(name: str, section: Section) -> Joint:
             name, kind, lower, upper,
             velocity=s.number("velocity", above=0),
             acceleration=s.number("acceleration", above=0),
+            jerk=s.number("jerk", above=0),
             max_step=s.number("max_step", above=0),
             tracking=s.number("tracking", above=0),
             home=s.number("home"),

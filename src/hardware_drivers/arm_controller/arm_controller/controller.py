@@ -14,17 +14,20 @@ import numpy as np
 
 from molmoact2_contract import Arm, Contract
 
-from .chunk import Chunk, ChunkRefused, Path, Refusal
+from .chunk import Chunk, ChunkRefused, Refusal
 from .clock import ClockMap
 from .controller_state import ControllerState, Fault, Refused, State
 from .driver import ArmDriver, ArmState, DriverError
-from .safety_gate import SafetyGate
+from .pace import Pace
+from .path import Path
+from .safety_gate import SafetyGate, Step
 from .scheduler import ChunkScheduler
 
 POLICY_SILENT = 1.5    # [s]; the policy states itself at least twice a second
 PEER_SILENT = 0.5      # [s]; a controller states itself ten times a second
 SLOW_MOVE = 0.2        # share of the velocity limits that home and park use
 SLOW_MOVE_STEP = 0.02  # [s]
+RATE_TOLERANCE = 0.02  # of the rate at which a new path is entered
 
 
 @dataclass
@@ -72,23 +75,27 @@ class ArmController:
     """Ties scheduler, gate and state machine to one driver.
 
     shadow: compute everything, send nothing. peers: names of the other arms of the robot that must be well.
+    joining: how chunks join, one of joining.RULES.
     """
 
     def __init__(
-        self, contract: Contract, arm: Arm, driver: ArmDriver, *, shadow: bool, peers: tuple[str, ...] = ()
+        self, contract: Contract, arm: Arm, driver: ArmDriver, *, shadow: bool, peers: tuple[str, ...] = (),
+        joining: str = "splice",
     ):
         self.contract, self.arm_spec, self.shadow = contract, arm, shadow
         self._driver = driver
         self.period = 1.0 / contract.setpoint_hz
         self.gate = SafetyGate(contract, arm)
-        self.scheduler = ChunkScheduler(contract.max_observation_age, contract.blend_window)
+        bounds = (self.gate.lower, self.gate.upper)
+        self.scheduler = ChunkScheduler(contract.max_observation_age, contract.blend_window, bounds, joining)
         self.state = ControllerState(contract.resume_within)
         self.clock = ClockMap()
         self.counters, self.last, self.policy = Counters(), LastChunk(), Announced()
         self.peers = {name: Peer() for name in peers}
         self.measured: ArmState | None = None
         self.command: np.ndarray | None = None
-        self.rate = 0.0
+        self.rate = self._rate_change = 0.0
+        self._pace: Pace | None = None
         self._now = self._steady = 0.0
         self._last_tick: float | None = None
         self._driver_failed = ""
@@ -120,9 +127,18 @@ class ArmController:
         why_not = self.state.why_not_follow(now)
         if why_not:
             raise ChunkRefused(Refusal.RESUME, why_not)
-        joined = self.scheduler.join(chunk, waypoints, self.command, now)
+        joined = self.scheduler.join(chunk, waypoints, self.command, now, self._can_enter)
+        self._set_pace()
         self.last.consumed, self.last.seam_jump, self.last.latency = joined.consumed, joined.seam_jump, joined.latency
         self.state.follow(f"following chunk {chunk.chunk_id}")
+
+    def _can_enter(self, path: Path) -> bool:
+        """Whether a path may be run at its start as fast as the arm is going."""
+        return self.gate.pace(path).ceiling(path.start) >= self.rate - RATE_TOLERANCE
+
+    def _set_pace(self) -> None:
+        assert self.scheduler.path is not None
+        self._pace = self.gate.pace(self.scheduler.path)
 
     @property
     def _moves_by_itself(self) -> bool:
@@ -155,7 +171,7 @@ class ArmController:
         if off > self.contract.joints[joint].tracking:
             raise Refused(f"{joint!r} is {off:.3f} outside its limits; move the arm inside by hand")
         self.state.arm()
-        self.command, self.rate = start, 0.0
+        self.command, self.rate, self._rate_change = start, 0.0, 0.0
         self.scheduler.clear()
         self.gate.forget_tracking()
 
@@ -173,8 +189,11 @@ class ArmController:
         duration = max(float((np.abs(target - self.command) / velocity).max()) * math.pi / 2, 4 * SLOW_MOVE_STEP)
         times = np.linspace(0.0, duration, int(duration / SLOW_MOVE_STEP) + 2)
         share = (1 - np.cos(np.pi * times / duration)) / 2
-        path = Path(self._now + times, self.command + share[:, None] * (target - self.command))
+        speed = np.pi / (2 * duration) * np.sin(np.pi * times / duration)
+        step = target - self.command
+        path = Path(self._now + times, self.command + share[:, None] * step, speed[:, None] * step)
         self.scheduler.follow(path, self._now)
+        self._set_pace()
         self.state.follow(f"moving to {pose}")
 
     def clear_fault(self) -> None:
@@ -194,7 +213,9 @@ class ArmController:
         dt = self._elapsed()
         jump = self.clock.update(steady_ns, ros_ns)
         if jump:
-            self._shift_path(jump)
+            self.scheduler.shift(jump)
+            if self.scheduler.path is not None:
+                self._set_pace()
             text = f"ROS time jumped by {jump:+.3f} s against the steady clock; check time synchronisation"
             self._fail(Fault.CLOCK_JUMP, text)
         self._read()
@@ -214,12 +235,6 @@ class ArmController:
         if elapsed > self.contract.joint_state_timeout and self.state.armed:
             self._fail(Fault.TIMER, f"the setpoint timer was {elapsed - self.period:.3f} s late; free the processor")
         return min(elapsed, 1.5 * self.period)
-
-    def _shift_path(self, jump: float) -> None:
-        path = self.scheduler.path
-        if path is not None:
-            path.times += jump
-            self.scheduler.path_time += jump
 
     def _read(self) -> None:
         try:
@@ -266,14 +281,16 @@ class ArmController:
     def _advance(self, dt: float) -> None:
         """Moves the command along the path; at rest, leaves the states that wait for it."""
         path, state = self.scheduler.path, self.state.state
-        if path is not None:
+        if path is not None and self._pace is not None:
             wanted = 1.0 if state == State.FOLLOWING else 0.0
-            step = self.gate.advance(path, self.scheduler.path_time, self.rate, dt, wanted)
-            self.command, self.scheduler.path_time, self.rate = step.setpoint, step.path_time, step.rate
+            last = Step(self.command, self.scheduler.path_time, self.rate, self._rate_change)
+            step = self.gate.advance(path, self._pace, last, dt, wanted)
+            self.command, self.scheduler.path_time = step.setpoint, step.path_time
+            self.rate, self._rate_change = step.rate, step.change
         if state == State.FOLLOWING:
             self._leave_following()
         elif path is None or self.rate <= 1e-3:
-            self.rate = 0.0
+            self.rate = self._rate_change = 0.0
             self.scheduler.clear()
             if state == State.STOPPING:
                 self.state.at_rest()
@@ -286,7 +303,8 @@ class ArmController:
                 "the chunks ask for more speed than the limits allow"
             )
         elif self._path_is_done():
-            chunk, self.rate = self.scheduler.chunk_id, 0.0
+            chunk = self.scheduler.chunk_id
+            self.rate = self._rate_change = 0.0
             reached = self.state.reason.replace("moving to", "reached")
             reason = reached if by_itself else f"ran out of waypoints of chunk {chunk}"
             self.scheduler.clear()

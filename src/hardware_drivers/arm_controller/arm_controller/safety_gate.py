@@ -11,7 +11,9 @@ import numpy as np
 
 from molmoact2_contract import Arm, Contract
 
-from .chunk import Chunk, ChunkRefused, Path, Refusal
+from .chunk import Chunk, ChunkRefused, Refusal
+from .pace import Limits, Pace
+from .path import Path
 
 LIMIT_TOLERANCE = 1e-6
 TIME_TOLERANCE = 1e-6      # [s], [waypoints]
@@ -21,11 +23,13 @@ BISECTIONS = 16
 
 @dataclass(frozen=True)
 class Step:
-    """One step along a path: the setpoint (J,), the path time it belongs to, and the rate of path time, 0 .. 1."""
+    """One step along a path: the setpoint (J,), the path time it belongs to, the rate of path time, 0 .. 1, and how fast
+    that changes [1/s]."""
 
     setpoint: np.ndarray
     path_time: float
     rate: float
+    change: float
 
 
 class SafetyGate:
@@ -34,8 +38,8 @@ class SafetyGate:
     def __init__(self, contract: Contract, arm: Arm):
         self._contract, self._arm = contract, arm
         self.lower, self.upper = contract.values("lower", arm.joints), contract.values("upper", arm.joints)
-        self._velocity = contract.values("velocity", arm.joints)
-        self._acceleration = contract.values("acceleration", arm.joints)
+        self._period = 1.0 / contract.setpoint_hz
+        self._limits = Limits(*(contract.values(name, arm.joints) for name in ("velocity", "acceleration", "jerk")))
         self._max_step = contract.values("max_step", arm.joints)
         self._tracking = contract.values("tracking", arm.joints)
         self._timings = {(t.dt, t.first_offset) for t in contract.norm_tags.values()}
@@ -126,22 +130,27 @@ class SafetyGate:
             )
 
     # --- setpoints ----------------------------------------------------------------------------------------------------
-    def advance(self, path: Path, path_time: float, rate: float, dt: float, wanted: float) -> Step:
+    def pace(self, path: Path) -> Pace:
+        """How fast a path may be run."""
+        return Pace(path, self._limits, self._period)
+
+    def advance(self, path: Path, pace: Pace, last: Step, dt: float, wanted: float) -> Step:
         """One step of `dt` seconds along a path, as fast as allowed.
 
-        path_time: where on the path the last setpoint lies; rate: its last rate of path time; wanted: 1 to follow, 0 to
-        come to rest. Velocity limits hold at every step. The rate changes only as fast as the acceleration limits
-        allow, and falls in time to come to rest at the path's end.
+        last: the step before, on this path; wanted: a rate, 0 to come to rest .. 1 to keep the clock's pace. Velocity
+        limits hold at every step; the rate changes only as fast as the acceleration and jerk limits allow, and falls in
+        time to come to rest at the path's end.
         """
-        slope = np.abs(path.slope(path_time))
-        change = float(np.min(self._acceleration / np.maximum(slope, 1e-6))) * dt
-        if wanted > 0:
-            left = max(path.end - path_time, 0.0)
-            wanted = min(wanted, math.sqrt(2.0 * (change / dt) * left))
-        rate = float(np.clip(wanted, rate - change, rate + change))
-        rate = min(max(rate, 0.0), 1.0)
+        path_time, rate = last.path_time, last.rate
+        goal = min(wanted, pace.ceiling(min(path_time + rate * dt, path.end)))
+        most, slew = pace.change(path_time), pace.slew(path_time)
+        # The last of a change is made ever more slowly, so that it ends as smoothly as it began.
+        off = goal - rate
+        change = math.copysign(min(abs(off) / dt, math.sqrt(2.0 * slew * abs(off)), most), off)
+        change = min(max(change, last.change - slew * dt), last.change + slew * dt)
+        rate = min(max(rate + change * dt, 0.0), 1.0)
         start = path.sample(path_time)
-        allowed = self._velocity * dt * (1 + 1e-9)
+        allowed = self._limits.velocity * dt * (1 + 1e-9)
 
         def fits(candidate: float) -> bool:
             return bool((np.abs(path.sample(path_time + candidate * dt) - start) <= allowed).all())
@@ -153,7 +162,8 @@ class SafetyGate:
                 low, high = (middle, high) if fits(middle) else (low, middle)
             rate = low
         time = min(path_time + rate * dt, path.end)
-        return Step(path.sample(time), time, rate)
+        # Between sound waypoints the cubic may pass a limit by a rounding error, never by more.
+        return Step(np.clip(path.sample(time), self.lower, self.upper), time, rate, (rate - last.rate) / dt)
 
     def setpoint_error(self, setpoint: np.ndarray) -> str:
         """The last check before the driver: why a setpoint must not be sent; empty where it may."""

@@ -4,14 +4,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from .chunk import Chunk, ChunkRefused, Path, Refusal
+from .chunk import Chunk, ChunkRefused, Refusal
+from .joining import RULES, Planned, cross_fade, fresh_path
+from .path import Bounds, Path
 
 FUTURE_TOLERANCE = 0.05    # [s]; clocks of two machines may differ by this much
-BLEND_STEP = 0.01          # [s]; knots within the cross-fade
+WIDER = 1.5                # a window too short for the limits is made this much longer, and again
+MOST_CHUNKS = 16           # that an ensemble looks back on
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,8 @@ class Joined:
     """How a chunk was joined.
 
     consumed: its waypoints that lay in the past already; seam_jump: the largest difference between the two chunks at
-    the moment of joining, before blending [rad; grippers 0 .. 1]; latency [s] since capture."""
+    the moment of joining, before blending [rad; grippers 0 .. 1]; latency [s] since capture.
+    """
 
     consumed: int
     seam_jump: float
@@ -29,31 +34,48 @@ class Joined:
 class ChunkScheduler:
     """Holds the path being executed, in clock time (ROS time in seconds).
 
-    Path time runs with the clock or, where the safety gate slows it, behind it. `max_age`, `blend_window` in seconds.
+    Path time runs with the clock or, where the safety gate slows it, behind it. max_age: of an observation, window: of
+    the cross-fade, both in seconds. rule: one of joining.RULES.
     """
 
-    def __init__(self, max_age: float, blend_window: float):
-        self._max_age, self._blend = max_age, blend_window
+    def __init__(self, max_age: float, window: float, bounds: Bounds, rule: str = "splice"):
+        self._max_age, self._window, self._bounds, self._rule = max_age, window, bounds, RULES[rule]
         self.path: Path | None = None
         self.path_time = 0.0
         self.chunk_id = 0
         self._stamp = -np.inf
+        self._chunks: list[Planned] = []
         self._waypoint_times = np.empty(0)
 
-    def join(self, chunk: Chunk, waypoints: np.ndarray, command: np.ndarray, now: float) -> Joined:
+    def join(
+        self,
+        chunk: Chunk,
+        waypoints: np.ndarray,
+        command: np.ndarray,
+        now: float,
+        fits: Callable[[Path], bool] = lambda path: True,
+    ) -> Joined:
         """Makes a checked chunk the running one.
 
         waypoints: float64 (H, J), this arm's part of the chunk; command: the last setpoint (J,), for where there is no
-        path; now: clock time. The new path begins at the last setpoint and goes over to the chunk within the blend
-        window, both taken at the same clock time; a path that lags ends its lag with it. Errors: ChunkRefused.
+        path; now: clock time. The new path begins at the last setpoint and goes over to the chunk within the window,
+        both taken at the same clock time; a path that lags ends its lag with it. fits: whether a path can be entered
+        at the present speed within the limits; where it cannot, the window is made longer, up to the chunk's end.
+        Errors: ChunkRefused.
         """
         times = self._times(chunk, now)
-        fresh = Path(times, waypoints)
+        chunks = [c for c in self._chunks if c.times[-1] > now][-MOST_CHUNKS:] + [Planned(times, waypoints)]
+        fresh = fresh_path(chunks[-1], self._rule(chunks, now, self._bounds), now, self._bounds)
         lag = now - self.path_time if self.path is not None else 0.0
         old = self.path if self.path is not None else Path(np.array([now]), command[None])
         seam_jump = float(np.abs(fresh.sample(now) - command).max())
-        self.path = self._blended(old, lag, fresh, now)
-        self.path_time, self._stamp, self.chunk_id, self._waypoint_times = now, chunk.stamp, chunk.chunk_id, times
+        window = self._window
+        path = cross_fade(old, lag, fresh, now, window)
+        while not fits(path) and now + window < fresh.end:
+            window = max(window * WIDER, 0.05)
+            path = cross_fade(old, lag, fresh, now, window)
+        self.path, self.path_time, self._stamp, self.chunk_id = path, now, chunk.stamp, chunk.chunk_id
+        self._chunks, self._waypoint_times = chunks, times
         return Joined(int((times <= now).sum()), seam_jump, now - chunk.stamp)
 
     def _times(self, chunk: Chunk, now: float) -> np.ndarray:
@@ -75,30 +97,22 @@ class ChunkScheduler:
             raise ChunkRefused(Refusal.OLDER, f"it was observed no later than running chunk {self.chunk_id}")
         return times
 
-    def _blended(self, old: Path, lag: float, fresh: Path, now: float) -> Path:
-        """Cross-fades from the old path, read `lag` late, to the fresh one; the weight rises without a corner."""
-        window_end = min(now + self._blend, fresh.end)
-        inside = np.arange(now, window_end, BLEND_STEP)
-        own = fresh.times[fresh.times > now]
-        times = np.unique(np.concatenate([inside, [window_end], own]))
-        times = times[np.concatenate([[True], np.diff(times) > 1e-6])]
-        span = max(window_end - now, 1e-9)
-        positions = []
-        for time in times:
-            share = min((time - now) / span, 1.0) if self._blend > 0 else 1.0
-            weight = share * share * (3.0 - 2.0 * share)
-            target = fresh.sample(time)
-            positions.append(target if weight >= 1.0 else (1 - weight) * old.sample(time - lag) + weight * target)
-        return Path(times, np.array(positions))
-
     def follow(self, path: Path, now: float) -> None:
         """Makes a path of the controller's own (home, park) the running one; chunks observed before are refused."""
         self.path, self.path_time, self.chunk_id, self._stamp = path, now, 0, now
-        self._waypoint_times = path.times
+        self._chunks, self._waypoint_times = [], path.times
 
     def clear(self) -> None:
         """Forgets the path. Chunks older than the last one stay refused."""
-        self.path, self.chunk_id, self._waypoint_times = None, 0, np.empty(0)
+        self.path, self.chunk_id, self._chunks, self._waypoint_times = None, 0, [], np.empty(0)
+
+    def shift(self, seconds: float) -> None:
+        """ROS time jumped: what is being executed moves with it."""
+        if self.path is not None:
+            self.path.shift(seconds)
+            self.path_time += seconds
+        self._waypoint_times = self._waypoint_times + seconds
+        self._chunks = [Planned(c.times + seconds, c.waypoints) for c in self._chunks]
 
     def forget_stamps(self) -> None:
         """After a clock jump stamps before and after cannot be compared."""
@@ -108,7 +122,3 @@ class ChunkScheduler:
     def waypoints_left(self) -> int:
         """Waypoints of the running chunk that lie ahead in path time."""
         return 0 if self.path is None else int((self._waypoint_times > self.path_time).sum())
-
-    @property
-    def ran_out(self) -> bool:
-        return self.path is not None and self.path_time >= self.path.end
