@@ -16,7 +16,8 @@ import numpy as np
 from .path import Path
 
 CURVATURE_SHARE = 0.7    # of the acceleration limits, for following the path; the rest is for changing the rate
-JERK_SHARE = 0.5         # of the jerk limits, likewise
+# Of the jerk limits: p''' r^3 for following the path, p' r" for a rate that changes ever faster, and 3 p" r r' for both.
+JERK_PATH, JERK_RATE, JERK_BOTH = 0.4, 0.3, 0.3
 BRAKING_SHARE = 0.5      # of what is left for changing the rate; the rest makes up for braking that sets in smoothly
 TINY = 1e-9
 
@@ -47,7 +48,7 @@ class Pace:
                 np.ones(count + 1),
                 (limits.velocity / np.maximum(velocity, TINY)).min(axis=1),
                 np.sqrt(CURVATURE_SHARE * limits.acceleration / np.maximum(acceleration, TINY)).min(axis=1),
-                np.cbrt(JERK_SHARE * limits.jerk / np.maximum(jerk, TINY)).min(axis=1),
+                np.cbrt(JERK_PATH * limits.jerk / np.maximum(jerk, TINY)).min(axis=1),
             ]
         )
         # What holds at a place holds for the steps that reach it.
@@ -55,8 +56,10 @@ class Pace:
         ceiling = np.minimum.reduce([padded[:-2], padded[1:-1], padded[2:]])
         spare = np.maximum(limits.acceleration - acceleration * ceiling[:, None] ** 2, 0.0)
         # The whole range of the rate within one step is as fast as it ever needs to change.
-        self._change = np.minimum((spare / np.maximum(velocity, TINY)).min(axis=1), 1.0 / step)
-        slew = ((1 - JERK_SHARE) * limits.jerk / np.maximum(velocity, TINY)).min(axis=1)
+        change = (spare / np.maximum(velocity, TINY)).min(axis=1)
+        both = (JERK_BOTH * limits.jerk / np.maximum(3.0 * acceleration, TINY)).min(axis=1)
+        self._change = np.minimum.reduce([change, both, np.full(count + 1, 1.0 / step)])
+        slew = (JERK_RATE * limits.jerk / np.maximum(velocity, TINY)).min(axis=1)
         self._slew = np.minimum(slew, 1.0 / step**2)
         self._ceiling = self._braked(ceiling, h)
 
