@@ -14,6 +14,8 @@ import numpy as np
 
 from molmoact2_contract import Contract
 
+from .continuity import Prefix
+
 
 class BackendError(RuntimeError):
     """The backend cannot be made ready or failed; the text names the thing and the mend."""
@@ -21,7 +23,7 @@ class BackendError(RuntimeError):
 
 @dataclass(frozen=True)
 class Settings:
-    """What to run. depth, action_mode, cache_policy, device, dtype: as in the model library. 0 or empty: its default.
+    """What to run. All but threads as in the model library; 0 or empty: its default.
 
     threads: of the processor, 0: all cores but one.
     """
@@ -35,6 +37,8 @@ class Settings:
     fast_tokenizer: str = ""
     device: str = "cpu"
     dtype: str = "float32"
+    rtc: str = "gradient"
+    rtc_beta: float = 5.0
     num_steps: int = 0
     n_action_steps: int = 0
     threads: int = 0
@@ -42,11 +46,13 @@ class Settings:
 
 @dataclass(frozen=True)
 class Inference:
-    """actions: float32 (H, D) in the checkpoint's frame; trace: the library's Trace; flow_steps: 0 where discrete."""
+    """actions: float32 (H, D) in the checkpoint's frame; trace: the library's Trace; flow_steps: 0 where discrete;
+    guided: whether the running chunk was continued."""
 
     actions: np.ndarray
     trace: Any
     flow_steps: int
+    guided: bool = False
 
 
 class Backend(Protocol):
@@ -57,8 +63,15 @@ class Backend(Protocol):
     def load(self) -> None:
         """Makes ready and warms up. Errors: BackendError."""
 
-    def infer(self, images: Sequence[np.ndarray], state: np.ndarray, instruction: str, seed: int | None) -> Inference:
-        """Errors: BackendError."""
+    def infer(
+        self,
+        images: Sequence[np.ndarray],
+        state: np.ndarray,
+        instruction: str,
+        seed: int | None,
+        prefix: Prefix | None = None,
+    ) -> Inference:
+        """prefix: the running chunk to continue. Errors: BackendError."""
 
     def reset(self) -> None: ...
 
@@ -94,6 +107,8 @@ class InProcessBackend:
                 cache_policy=settings.cache_policy,
                 full_refresh_every=settings.full_refresh_every or None,
                 fast_tokenizer=settings.fast_tokenizer or None,
+                rtc=settings.rtc,
+                rtc_beta=settings.rtc_beta,
             )
             self._warm_up()
         except ModelError as error:
@@ -113,7 +128,14 @@ class InProcessBackend:
         self.infer(grey, np.zeros(joints, np.float32), "warm up", None)
         self._session.reset()
 
-    def infer(self, images: Sequence[np.ndarray], state: np.ndarray, instruction: str, seed: int | None) -> Inference:
+    def infer(
+        self,
+        images: Sequence[np.ndarray],
+        state: np.ndarray,
+        instruction: str,
+        seed: int | None,
+        prefix: Prefix | None = None,
+    ) -> Inference:
         from molmoact2_model import ModelError
 
         settings = self._settings
@@ -126,11 +148,13 @@ class InProcessBackend:
                 num_steps=settings.num_steps or None,
                 n_action_steps=settings.n_action_steps or None,
                 seed=seed if continuous else None,
+                prefix=prefix.actions if prefix else None,
+                frozen=prefix.frozen if prefix else 0,
             )
         except ModelError as error:
             raise BackendError(str(error)) from error
         steps = (settings.num_steps or self._policy.config.flow.num_steps) if continuous else 0
-        return Inference(result.actions, result.trace, steps)
+        return Inference(result.actions, result.trace, steps, guided=continuous and prefix is not None)
 
     def reset(self) -> None:
         self._session.reset()

@@ -38,7 +38,7 @@ def chunk_message(outcome: Outcome, contract: Contract, tag: NormTag) -> ActionC
     message.trace_id = trace_id(outcome)
     message.joint_names = list(contract.joint_names)
     message.dt, message.first_offset, message.first_offset_known = tag.dt, tag.first_offset, tag.first_offset_known
-    message.horizon = len(outcome.actions)
+    message.horizon, message.frozen_count = len(outcome.actions), outcome.frozen
     message.positions = outcome.actions.ravel().tolist()
     message.state = outcome.observation.state.tolist()
     message.state_stamp = time_message(outcome.observation.state_stamp_ns)

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import uuid
+from functools import partial
 from typing import Any
 
 import rclpy
@@ -20,11 +21,12 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
+from rclpy.subscription import Subscription
 from std_msgs.msg import String
 
 from molmoact2_contract import ContractError
 from molmoact2_contract.qos import CHUNK, DIAGNOSTICS, STATUS, TRACE
-from molmoact2_msgs.msg import ActionChunk, PolicyStatus, ReasoningTrace
+from molmoact2_msgs.msg import ActionChunk, ControllerStatus, PolicyStatus, ReasoningTrace
 from molmoact2_msgs.srv import ResetEpisode, SetInstruction
 
 from .backend import Backend, BackendError, InProcessBackend, Settings
@@ -51,6 +53,7 @@ class PolicyNode(LifecycleNode):
         self._backend: Backend | None = None
         self._runner: Runner | None = None
         self._matcher: Matcher | None = None
+        self._controllers: list[Subscription] = []
         self._shown: tuple = ()
         self._chunks = self.create_publisher(ActionChunk, "policy/action_chunk", CHUNK)
         self._traces = self.create_publisher(ReasoningTrace, "policy/reasoning_trace", TRACE)
@@ -87,6 +90,7 @@ class PolicyNode(LifecycleNode):
             simulation=wanted.simulation,
             joint_topic=wanted.joint_topic,
             min_period=wanted.min_period,
+            guide=wanted.joining == "rtc",
             seed=wanted.seed,
             chunk_ids=self._chunk_ids,
             ros_now=lambda: self.get_clock().now().nanoseconds,
@@ -102,6 +106,10 @@ class PolicyNode(LifecycleNode):
         assert self._configuration is not None and self._runner is not None
         wanted = self._configuration
         self._matcher = Matcher(self, wanted.contract, wanted.tag, wanted.joint_topic)
+        self._controllers = [
+            self.create_subscription(ControllerStatus, f"{arm}/status", partial(self._on_controller, arm), STATUS)
+            for arm in wanted.contract.arms
+        ]
         self._last_error, self._failed = "", False
         self._runner.reset()
         # Controllers must know the episode before its first chunk.
@@ -129,6 +137,9 @@ class PolicyNode(LifecycleNode):
         if self._matcher is not None:
             self._matcher.close(self)
             self._matcher = None
+        for subscription in self._controllers:
+            self.destroy_subscription(subscription)
+        self._controllers = []
         if self._runner is not None:
             self._runner.stop()
 
@@ -164,6 +175,11 @@ class PolicyNode(LifecycleNode):
                     successful=False, reason=f"{parameter.name} is read when configuring; clean up and configure anew"
                 )
         return SetParametersResult(successful=True)
+
+    def _on_controller(self, arm: str, status: ControllerStatus) -> None:
+        if self._runner is not None and status.episode_id == self._runner.episode_id:
+            consumed = status.waypoints_consumed_at_acceptance
+            self._runner.continuity.accepted(arm, status.chunk_id, consumed)
 
     def _on_instruction(self, message: String) -> None:
         if self._runner is None:

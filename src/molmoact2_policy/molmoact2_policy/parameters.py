@@ -18,6 +18,8 @@ CHOICES = {
     "action_mode": ("continuous", "discrete"),
     "cache_policy": ("bounded", "reference"),
     "dtype": ("float32", "bfloat16", "float16"),
+    "joining": ("splice", "rtc", "ensemble"),
+    "rtc": ("gradient", "replace"),
 }
 TEXTS = {
     "contract": ("", "path or name of the embodiment contract"),
@@ -29,6 +31,8 @@ TEXTS = {
     "fast_tokenizer": ("", "folder of a FAST tokenizer, for discrete actions"),
     "device": ("cpu", "torch device: cpu, cuda, cuda:1"),
     "dtype": ("float32", "float32, bfloat16 or float16"),
+    "joining": ("splice", "how chunks join: splice, rtc (the policy continues the running chunk), ensemble"),
+    "rtc": ("gradient", "with joining rtc: gradient (through the expert), or replace (cheaper, rougher)"),
     "joint_state_topic": ("joint_states", "topic of the joint states"),
 }
 INTEGERS = {
@@ -37,6 +41,11 @@ INTEGERS = {
     "n_action_steps": (0, 0, 10_000, "waypoints of a chunk; 0: the norm tag's"),
     "seed": (-1, -1, 2**62, "seed of the flow's noise; -1 draws a new one for each inference"),
     "threads": (0, 0, 1024, "processor threads of the engine; 0: all cores but one"),
+}
+
+NUMBERS = {
+    "min_period": (0.0, 60.0, "least time between the starts of two inferences, unless motion would pause for it [s]"),
+    "rtc_beta": (5.0, 100.0, "with joining rtc and gradient: largest guidance factor"),
 }
 
 
@@ -49,6 +58,7 @@ class Configuration:
     tag: NormTag
     simulation: bool
     joint_topic: str
+    joining: str
     min_period: float
     seed: int | None
     instruction: str
@@ -65,13 +75,9 @@ def declare(node: Node) -> None:
     node.declare_parameter(
         "instruction", "", ParameterDescriptor(description="the task in words; may change while running")
     )
-    node.declare_parameter(
-        "min_period", 0.0,
-        ParameterDescriptor(
-            description="least time between the starts of two inferences [s]",
-            floating_point_range=[FloatingPointRange(from_value=0.0, to_value=60.0)],
-        ),
-    )
+    for name, (number, highest, description) in NUMBERS.items():
+        span = [FloatingPointRange(from_value=0.0, to_value=highest)]
+        node.declare_parameter(name, number, ParameterDescriptor(description=description, floating_point_range=span))
 
 
 def configuration(node: Node) -> Configuration:
@@ -95,6 +101,7 @@ def configuration(node: Node) -> Configuration:
         fast_tokenizer=str(find_resource("checkpoints", fast)) if fast else "",
         **{name: value(name) for name in ("depth", "action_mode", "cache_policy", "device", "dtype")},
         **{name: value(name) for name in ("full_refresh_every", "num_steps", "n_action_steps", "threads")},
+        **{name: value(name) for name in ("rtc", "rtc_beta")},
     )
     seed = value("seed")
     return Configuration(
@@ -103,6 +110,7 @@ def configuration(node: Node) -> Configuration:
         tag=tag,
         simulation=value("simulation"),
         joint_topic=value("joint_state_topic"),
+        joining=value("joining"),
         min_period=value("min_period"),
         seed=None if seed < 0 else seed,
         instruction=value("instruction"),

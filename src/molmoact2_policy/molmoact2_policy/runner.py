@@ -19,10 +19,12 @@ from molmoact2_contract import Contract, NormTag
 
 from .backend import Backend, BackendError, Inference
 from .camera_health import CameraHealth
+from .continuity import Continuity
 from .ingest import Ingest, Observation, ObservationError
 from .model_frame import ModelFrame
 
 LATENCY_WINDOW = 200
+MARGIN = 0.05    # [s]; a chunk shall arrive this long before the running one ends
 WAIT = 0.2    # [s]; how often a waiting loop looks whether it should end
 
 
@@ -41,7 +43,8 @@ class Outcome:
     """One inference, ready to be published.
 
     actions: float64 (H, D) in ROS units. number: counts the inferences. withheld: why the chunk must not be published;
-    empty where it may. chunk_id: 0 where it is withheld. started_ns, finished_ns: ROS time.
+    empty where it may. chunk_id: 0 where it is withheld. frozen: waypoints held to the running chunk. started_ns,
+    finished_ns: ROS time.
     """
 
     observation: Observation
@@ -53,6 +56,7 @@ class Outcome:
     chunk_id: int
     withheld: str
     warnings: tuple[str, ...]
+    frozen: int
     started_ns: int
     finished_ns: int
 
@@ -76,8 +80,9 @@ class Runner:
     """Runs inference on the newest observation while active.
 
     deliver: called in the inference thread with each Outcome, while no reset can come between. failed: called when the
-    backend failed, after which the loop has ended. min_period [s]: between the starts of two inferences. seed: None
-    draws a new one for each inference. chunk_ids: the ids to give to chunks, in order.
+    backend failed, after which the loop has ended. min_period [s]: between the starts of two inferences, except where
+    motion would pause for it. guide: let each chunk continue the running one. seed: None draws a new one for each
+    inference. chunk_ids: the ids to give to chunks, in order.
     """
 
     def __init__(
@@ -89,6 +94,7 @@ class Runner:
         simulation: bool,
         joint_topic: str,
         min_period: float,
+        guide: bool = False,
         seed: int | None,
         chunk_ids: Iterator[int],
         ros_now: Callable[[], int],
@@ -96,10 +102,11 @@ class Runner:
         failed: Callable[[str], None],
     ):
         self._contract, self._backend, self._joint_topic = contract, backend, joint_topic
-        self._min_period, self._seed, self._ros_now = min_period, seed, ros_now
+        self._min_period, self._guide, self._seed, self._ros_now = min_period, guide, seed, ros_now
         self._chunk_ids, self._deliver, self._failed = chunk_ids, deliver, failed
         self._ingest, self._frame = Ingest(contract, tag), ModelFrame(contract, tag)
         self._health = CameraHealth(contract, tag, check_frozen=not simulation)
+        self.continuity = Continuity(tag.dt, tag.first_offset, MARGIN)
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -135,13 +142,15 @@ class Runner:
         """Begins a new episode, whose id is returned; an inference under way comes to nothing."""
         with self._lock:
             self.episode_id, self._reset_wanted = uuid.uuid4().hex, True
+            self.continuity.forget()
             return self.episode_id
 
     # --- inference thread ---------------------------------------------------------------------------------------------
     def _run(self, source: Source) -> None:
-        next_start = last_set = time.monotonic()
+        started = -self._min_period
+        last_set = time.monotonic()
         while not self._stop.is_set():
-            pause = next_start - time.monotonic()
+            pause = self._next_start(started) - time.monotonic()
             if pause > 0:
                 self._stop.wait(pause)
                 continue
@@ -152,8 +161,7 @@ class Runner:
                 if time.monotonic() - last_set > self._contract.max_observation_age:
                     self.withheld = source.explain(self._ros_now())
                 continue
-            last_set = time.monotonic()
-            next_start = last_set + self._min_period
+            last_set = started = time.monotonic()
             try:
                 self._infer(messages.images, messages.joint_states)
             except ObservationError as error:
@@ -165,6 +173,13 @@ class Runner:
             except Exception as error:    # a defect of ours: no more chunks, and said so
                 self._failed(f"the policy failed in itself: {error!r}")
                 return
+
+    def _next_start(self, started: float) -> float:
+        """When to look for the next observation, monotonic [s]: after min_period, or earlier so that motion goes on."""
+        wanted, latest = started + self._min_period, self.continuity.latest_start()
+        if latest is None:
+            return wanted
+        return min(wanted, time.monotonic() + latest - self._ros_now() / 1e9)
 
     def _infer(self, images: Sequence[Any], joint_states: Sequence[Any]) -> None:
         observation = self._ingest.observation(images, joint_states, self._joint_topic)
@@ -187,7 +202,8 @@ class Runner:
             self._backend.reset()
         problem = self._health.problem(observation)
         seed = secrets.randbelow(2**63) if self._seed is None else self._seed
-        inference = self._backend.infer(observation.images, observation.model_state, instruction, seed)
+        prefix = self.continuity.prefix(observation.stamp_ns / 1e9) if self._guide else None
+        inference = self._backend.infer(observation.images, observation.model_state, instruction, seed, prefix)
         actions, clipped = self._frame.actions_to_ros(inference.actions)
         if not np.isfinite(actions).all():
             raise BackendError("the model asked for positions that are not numbers")
@@ -206,11 +222,14 @@ class Runner:
             if not problem:
                 chunk_id = next(self._chunk_ids)
                 self.statistics.chunks += 1
-                self.statistics.latencies.append((finished - observation.stamp_ns) / 1e9)
+                latency = (finished - observation.stamp_ns) / 1e9
+                self.statistics.latencies.append(latency)
                 self.statistics.chunk_times.append(time.monotonic())
+                self.continuity.delivered(chunk_id, observation.stamp_ns / 1e9, inference.actions, latency)
+            frozen = prefix.frozen if prefix and inference.guided else 0
             self._deliver(
                 Outcome(
                     observation, inference, actions, instruction, episode, self._number, chunk_id, problem, warnings,
-                    started, finished,
+                    frozen, started, finished,
                 )
             )

@@ -66,7 +66,7 @@ class Gated:
 class Bench:
     """A running Runner; `now` is the ROS clock [ns]."""
 
-    def __init__(self, backend, simulation=False, min_period=0.0, seed=5):
+    def __init__(self, backend, simulation=False, min_period=0.0, seed=5, guide=False):
         self.backend, self.feed, self.now = Gated(backend), Feed(), NOW
         self.outcomes, self.failures = queue.SimpleQueue(), queue.SimpleQueue()
         self.runner = Runner(
@@ -76,6 +76,7 @@ class Bench:
             simulation=simulation,
             joint_topic="joint_states",
             min_period=min_period,
+            guide=guide,
             seed=seed,
             chunk_ids=itertools.count(1),
             ros_now=lambda: self.now,
@@ -272,3 +273,31 @@ def test_latency_is_from_capture_to_the_finished_chunk(make):
     assert statistics.percentile(0.5) == statistics.percentile(0.95) == 0.25
     assert (outcome.started_ns, outcome.finished_ns) == (NOW, NOW)
     assert (statistics.inferences, statistics.chunks) == (1, 1)
+
+
+def test_a_guided_chunk_continues_what_the_controllers_follow(make):
+    bench = make(guide=True)
+    bench.put()
+    first = bench.outcome()
+    assert first.frozen == 0
+    bench.runner.continuity.accepted("arm", 1, 4)
+    bench.now += SECOND // 5
+    bench.put(stamp_ns=bench.now)
+    second = bench.outcome()
+    assert second.frozen == 4
+    plain = make()
+    plain.now = bench.now
+    plain.put(stamp_ns=bench.now)
+    running = first.actions[6:9]
+    apart, near = (np.abs(o.actions[:3] - running).mean() for o in (plain.outcome(), second))
+    assert near < apart
+
+
+def test_an_inference_starts_before_its_period_is_over_where_motion_would_pause(make):
+    bench = make(min_period=600.0)
+    for latency in (3.0, 0.2):    # the first is the cold one
+        bench.runner.continuity.forecast.add(latency)
+    bench.put(stamp_ns=NOW - SECOND * 9 // 10)
+    assert bench.outcome().chunk_id == 1
+    bench.put()
+    assert bench.outcome().chunk_id == 2

@@ -281,7 +281,7 @@ class ArmController:
     def _advance(self, dt: float) -> None:
         """Moves the command along the path; at rest, leaves the states that wait for it."""
         path, state = self.scheduler.path, self.state.state
-        if path is not None and self._pace is not None:
+        if path is not None and self._pace is not None and self.command is not None:
             wanted = 1.0 if state == State.FOLLOWING else 0.0
             last = Step(self.command, self.scheduler.path_time, self.rate, self._rate_change)
             step = self.gate.advance(path, self._pace, last, dt, wanted)

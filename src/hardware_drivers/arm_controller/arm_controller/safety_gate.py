@@ -23,8 +23,8 @@ BISECTIONS = 16
 
 @dataclass(frozen=True)
 class Step:
-    """One step along a path: the setpoint (J,), the path time it belongs to, the rate of path time, 0 .. 1, and how fast
-    that changes [1/s]."""
+    """One step along a path: the setpoint (J,), the path time it belongs to, the rate of path time, 0 .. 1, and its
+    change [1/s]."""
 
     setpoint: np.ndarray
     path_time: float
