@@ -16,7 +16,7 @@ import numpy as np
 from .path import Path
 
 CURVATURE_SHARE = 0.7    # of the acceleration limits, for following the path; the rest is for changing the rate
-# Of the jerk limits: for following the path (its third derivative times r^3), for a rate whose change changes, for both.
+# Of the jerk limits: for following the path at a steady rate, for changing how the rate changes, and for both at once.
 JERK_PATH, JERK_RATE, JERK_BOTH = 0.4, 0.3, 0.3
 BRAKING_SHARE = 0.5      # of what is left for changing the rate; the rest makes up for braking that sets in smoothly
 TINY = 1e-9
