@@ -12,6 +12,7 @@ import numpy as np
 
 TAIL = 0.95            # share of latencies that the forecast covers
 FORGET = 0.98          # weight of a latency against the one after it: halves in about 34 inferences
+GUIDED = "rtc"         # ControllerStatus.joining of a controller whose chunks shall continue each other
 RECENT = 20            # chunks whose consumed waypoints make the forecast of the next
 
 
@@ -75,6 +76,7 @@ class Continuity:
         self._dt, self._first_offset, self._margin = dt, first_offset, margin
         self._lock = threading.Lock()
         self.forecast = LatencyForecast()
+        self._rules: dict[str, str] = {}
         self.forget()
 
     def forget(self) -> None:
@@ -93,6 +95,11 @@ class Continuity:
             self._delivered.append(Running(chunk_id, times, actions))
             self.forecast.add(latency)
 
+    def joins_by(self, arm: str, rule: str) -> None:
+        """How a controller joins chunks."""
+        with self._lock:
+            self._rules[arm] = rule
+
     def accepted(self, arm: str, chunk_id: int, consumed: int) -> None:
         """A controller follows a chunk, of which so many waypoints were over when it came."""
         with self._lock:
@@ -106,10 +113,11 @@ class Continuity:
         return next((r for r in reversed(self._delivered) if r.chunk_id == self._accepted), None)
 
     def prefix(self, stamp: float) -> Prefix | None:
-        """What a chunk observed at `stamp` [s] has to continue; None where nothing runs then."""
+        """What a chunk observed at `stamp` [s] has to continue; None where nothing runs then, or where a controller
+        joins chunks by another rule than real-time chunking."""
         with self._lock:
             running = self._running()
-            if running is None:
+            if running is None or set(self._rules.values()) != {GUIDED}:
                 return None
             times = stamp + (np.arange(len(running.times)) + self._first_offset) * self._dt
             times = times[times <= running.times[-1] + 1e-6]

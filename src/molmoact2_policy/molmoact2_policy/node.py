@@ -90,7 +90,6 @@ class PolicyNode(LifecycleNode):
             simulation=wanted.simulation,
             joint_topic=wanted.joint_topic,
             min_period=wanted.min_period,
-            guide=wanted.joining == "rtc",
             seed=wanted.seed,
             chunk_ids=self._chunk_ids,
             ros_now=lambda: self.get_clock().now().nanoseconds,
@@ -177,7 +176,10 @@ class PolicyNode(LifecycleNode):
         return SetParametersResult(successful=True)
 
     def _on_controller(self, arm: str, status: ControllerStatus) -> None:
-        if self._runner is not None and status.episode_id == self._runner.episode_id:
+        if self._runner is None:
+            return
+        self._runner.continuity.joins_by(arm, status.joining)
+        if status.episode_id == self._runner.episode_id:
             consumed = status.waypoints_consumed_at_acceptance
             self._runner.continuity.accepted(arm, status.chunk_id, consumed)
 

@@ -18,7 +18,6 @@ CHOICES = {
     "action_mode": ("continuous", "discrete"),
     "cache_policy": ("bounded", "reference"),
     "dtype": ("float32", "bfloat16", "float16"),
-    "joining": ("splice", "rtc", "ensemble"),
     "rtc": ("gradient", "replace"),
 }
 TEXTS = {
@@ -31,8 +30,7 @@ TEXTS = {
     "fast_tokenizer": ("", "folder of a FAST tokenizer, for discrete actions"),
     "device": ("cpu", "torch device: cpu, cuda, cuda:1"),
     "dtype": ("float32", "float32, bfloat16 or float16"),
-    "joining": ("splice", "how chunks join: splice, rtc (the policy continues the running chunk), ensemble"),
-    "rtc": ("gradient", "with joining rtc: gradient (through the expert), or replace (cheaper, rougher)"),
+    "rtc": ("gradient", "where controllers join by rtc: gradient (through the expert), or replace (cheaper, rougher)"),
     "joint_state_topic": ("joint_states", "topic of the joint states"),
 }
 INTEGERS = {
@@ -45,7 +43,7 @@ INTEGERS = {
 
 NUMBERS = {
     "min_period": (0.0, 60.0, "least time between the starts of two inferences, unless motion would pause for it [s]"),
-    "rtc_beta": (5.0, 100.0, "with joining rtc and gradient: largest guidance factor"),
+    "rtc_beta": (5.0, 100.0, "where controllers join by rtc, with gradient: largest guidance factor"),
 }
 
 
@@ -58,7 +56,6 @@ class Configuration:
     tag: NormTag
     simulation: bool
     joint_topic: str
-    joining: str
     min_period: float
     seed: int | None
     instruction: str
@@ -110,7 +107,6 @@ def configuration(node: Node) -> Configuration:
         tag=tag,
         simulation=value("simulation"),
         joint_topic=value("joint_state_topic"),
-        joining=value("joining"),
         min_period=value("min_period"),
         seed=None if seed < 0 else seed,
         instruction=value("instruction"),

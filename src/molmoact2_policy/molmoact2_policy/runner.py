@@ -81,8 +81,8 @@ class Runner:
 
     deliver: called in the inference thread with each Outcome, while no reset can come between. failed: called when the
     backend failed, after which the loop has ended. min_period [s]: between the starts of two inferences, except where
-    motion would pause for it. guide: let each chunk continue the running one. seed: None draws a new one for each
-    inference. chunk_ids: the ids to give to chunks, in order.
+    motion would pause for it. seed: None draws a new one for each inference. chunk_ids: the ids to give to chunks, in
+    order.
     """
 
     def __init__(
@@ -94,7 +94,6 @@ class Runner:
         simulation: bool,
         joint_topic: str,
         min_period: float,
-        guide: bool = False,
         seed: int | None,
         chunk_ids: Iterator[int],
         ros_now: Callable[[], int],
@@ -102,7 +101,7 @@ class Runner:
         failed: Callable[[str], None],
     ):
         self._contract, self._backend, self._joint_topic = contract, backend, joint_topic
-        self._min_period, self._guide, self._seed, self._ros_now = min_period, guide, seed, ros_now
+        self._min_period, self._seed, self._ros_now = min_period, seed, ros_now
         self._chunk_ids, self._deliver, self._failed = chunk_ids, deliver, failed
         self._ingest, self._frame = Ingest(contract, tag), ModelFrame(contract, tag)
         self._health = CameraHealth(contract, tag, check_frozen=not simulation)
@@ -202,7 +201,7 @@ class Runner:
             self._backend.reset()
         problem = self._health.problem(observation)
         seed = secrets.randbelow(2**63) if self._seed is None else self._seed
-        prefix = self.continuity.prefix(observation.stamp_ns / 1e9) if self._guide else None
+        prefix = self.continuity.prefix(observation.stamp_ns / 1e9)
         inference = self._backend.infer(observation.images, observation.model_state, instruction, seed, prefix)
         actions, clipped = self._frame.actions_to_ros(inference.actions)
         if not np.isfinite(actions).all():

@@ -10,7 +10,9 @@ DT = 0.1
 
 @pytest.fixture
 def continuity():
-    return Continuity(dt=DT, first_offset=1.0, margin=0.05)
+    continuity = Continuity(dt=DT, first_offset=1.0, margin=0.05)
+    continuity.joins_by("arm", "rtc")
+    return continuity
 
 
 def ramp(count=10):
@@ -106,6 +108,15 @@ def test_a_new_episode_continues_nothing(continuity):
     continuity.accepted("arm", 1, 2)
     continuity.forget()
     assert continuity.prefix(100.1) is None and continuity.latest_start() is None
+
+
+def test_a_chunk_is_left_as_it_is_unless_every_controller_joins_by_real_time_chunking(continuity):
+    continuity.delivered(1, 100.0, ramp(), 0.2)
+    continuity.accepted("arm", 1, 2)
+    continuity.joins_by("other_arm", "splice")
+    assert continuity.prefix(100.3) is None
+    continuity.joins_by("other_arm", "rtc")
+    assert continuity.prefix(100.3) is not None
 
 
 # --- schedule ---------------------------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ class Gated:
 class Bench:
     """A running Runner; `now` is the ROS clock [ns]."""
 
-    def __init__(self, backend, simulation=False, min_period=0.0, seed=5, guide=False):
+    def __init__(self, backend, simulation=False, min_period=0.0, seed=5):
         self.backend, self.feed, self.now = Gated(backend), Feed(), NOW
         self.outcomes, self.failures = queue.SimpleQueue(), queue.SimpleQueue()
         self.runner = Runner(
@@ -76,7 +76,6 @@ class Bench:
             simulation=simulation,
             joint_topic="joint_states",
             min_period=min_period,
-            guide=guide,
             seed=seed,
             chunk_ids=itertools.count(1),
             ros_now=lambda: self.now,
@@ -276,7 +275,8 @@ def test_latency_is_from_capture_to_the_finished_chunk(make):
 
 
 def test_a_guided_chunk_continues_what_the_controllers_follow(make):
-    bench = make(guide=True)
+    bench = make()
+    bench.runner.continuity.joins_by("arm", "rtc")
     bench.put()
     first = bench.outcome()
     assert first.frozen == 0

@@ -14,6 +14,7 @@ import numpy as np
 
 from molmoact2_contract import Arm, Contract
 
+from .arrivals import Arrivals
 from .chunk import Chunk, ChunkRefused, Refusal
 from .clock import ClockMap
 from .controller_state import ControllerState, Fault, Refused, State
@@ -23,6 +24,7 @@ from .path import Path
 from .safety_gate import SafetyGate, Step
 from .scheduler import ChunkScheduler
 
+WHEN_LATE = ("hold", "slow")
 POLICY_SILENT = 1.5    # [s]; the policy states itself at least twice a second
 PEER_SILENT = 0.5      # [s]; a controller states itself ten times a second
 SLOW_MOVE = 0.2        # share of the velocity limits that home and park use
@@ -75,12 +77,13 @@ class ArmController:
     """Ties scheduler, gate and state machine to one driver.
 
     shadow: compute everything, send nothing. peers: names of the other arms of the robot that must be well.
-    joining: how chunks join, one of joining.RULES.
+    joining: how chunks join, one of joining.RULES. when_late: "hold" comes to rest at the last waypoint, "slow" runs the
+    path slower, so that it lasts until the next chunk is due.
     """
 
     def __init__(
         self, contract: Contract, arm: Arm, driver: ArmDriver, *, shadow: bool, peers: tuple[str, ...] = (),
-        joining: str = "splice",
+        joining: str = "splice", when_late: str = "hold",
     ):
         self.contract, self.arm_spec, self.shadow = contract, arm, shadow
         self._driver = driver
@@ -94,6 +97,7 @@ class ArmController:
         self.peers = {name: Peer() for name in peers}
         self.measured: ArmState | None = None
         self.command: np.ndarray | None = None
+        self._arrivals = Arrivals() if when_late == "slow" else None
         self.rate = self._rate_change = 0.0
         self._pace: Pace | None = None
         self._now = self._steady = 0.0
@@ -129,6 +133,8 @@ class ArmController:
             raise ChunkRefused(Refusal.RESUME, why_not)
         joined = self.scheduler.join(chunk, waypoints, self.command, now, self._can_enter)
         self._set_pace()
+        if self._arrivals is not None:
+            self._arrivals.add(now, joined.latency)
         self.last.consumed, self.last.seam_jump, self.last.latency = joined.consumed, joined.seam_jump, joined.latency
         self.state.follow(f"following chunk {chunk.chunk_id}")
 
@@ -282,7 +288,7 @@ class ArmController:
         """Moves the command along the path; at rest, leaves the states that wait for it."""
         path, state = self.scheduler.path, self.state.state
         if path is not None and self._pace is not None and self.command is not None:
-            wanted = 1.0 if state == State.FOLLOWING else 0.0
+            wanted = self._wanted_rate(path) if state == State.FOLLOWING else 0.0
             last = Step(self.command, self.scheduler.path_time, self.rate, self._rate_change)
             step = self.gate.advance(path, self._pace, last, dt, wanted)
             self.command, self.scheduler.path_time = step.setpoint, step.path_time
@@ -294,6 +300,11 @@ class ArmController:
             self.scheduler.clear()
             if state == State.STOPPING:
                 self.state.at_rest()
+
+    def _wanted_rate(self, path: Path) -> float:
+        if self._arrivals is None or self._moves_by_itself:
+            return 1.0
+        return self._arrivals.rate(path.end - self.scheduler.path_time, self._now)
 
     def _leave_following(self) -> None:
         by_itself = self._moves_by_itself

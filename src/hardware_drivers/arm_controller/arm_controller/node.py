@@ -25,9 +25,10 @@ from molmoact2_contract import ContractError, load_contract
 from molmoact2_contract.qos import CHUNK, DIAGNOSTICS, SENSOR_PUBLISH, STATUS
 from molmoact2_msgs.msg import ActionChunk, ControllerStatus, PolicyStatus
 
-from .controller import ArmController
+from .controller import WHEN_LATE, ArmController
 from .controller_state import Fault, Refused, State
 from .driver import ArmDriver, DriverError, make_driver
+from .joining import RULES
 from .messages import chunk_of, diagnostics_message, joint_state_message, status_message
 from .setpoint_loop import SetpointLoop
 
@@ -49,12 +50,14 @@ class ArmControllerNode(Node):
         alone = declare("alone", False, "move this arm although the robot's other arms have no controller running")
         if auto_arm and not simulation:
             raise ContractError("auto_arm is true but simulation is not: a real arm is armed by an operator")
+        joining = self._choice("joining", tuple(RULES), "how a new chunk takes over: splice, rtc, ensemble")
+        when_late = self._choice("when_late", WHEN_LATE, "while no new chunk has come: hold at the end, or slow down")
         name = declare("driver", "", "name of the arm driver")
         driver_options = declare("driver_options", [""], "options of the driver, key=value")
         self._driver = driver or make_driver(name, contract, arm, driver_options)
         self._driver.connect()
         peers = () if alone else tuple(a for a in contract.arms if a != arm.name)
-        self.controller = ArmController(contract, arm, self._driver, shadow=shadow, peers=peers)
+        self.controller = ArmController(contract, arm, self._driver, shadow=shadow, peers=peers, joining=joining, when_late=when_late)
         self._auto_arm = auto_arm
         self._lock = threading.Lock()
         self._shown: tuple = ()
@@ -87,6 +90,12 @@ class ArmControllerNode(Node):
 
     def _declare(self, name: str, default: Any, description: str) -> Any:
         return self.declare_parameter(name, default, ParameterDescriptor(description=description, read_only=True)).value
+
+    def _choice(self, name: str, allowed: tuple[str, ...], description: str) -> str:
+        value = self._declare(name, allowed[0], description)
+        if value not in allowed:
+            raise ContractError(f"parameter {name} is {value!r}; it must be one of {', '.join(allowed)}")
+        return value
 
     @property
     def loop_error(self) -> Exception | None:

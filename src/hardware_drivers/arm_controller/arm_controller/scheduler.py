@@ -39,7 +39,7 @@ class ChunkScheduler:
     """
 
     def __init__(self, max_age: float, window: float, bounds: Bounds, rule: str = "splice"):
-        self._max_age, self._window, self._bounds, self._rule = max_age, window, bounds, RULES[rule]
+        self._max_age, self._window, self._bounds, self.rule = max_age, window, bounds, rule
         self.path: Path | None = None
         self.path_time = 0.0
         self.chunk_id = 0
@@ -65,7 +65,7 @@ class ChunkScheduler:
         """
         times = self._times(chunk, now)
         chunks = [c for c in self._chunks if c.times[-1] > now][-MOST_CHUNKS:] + [Planned(times, waypoints)]
-        fresh = fresh_path(chunks[-1], self._rule(chunks, now, self._bounds), now, self._bounds)
+        fresh = fresh_path(chunks[-1], RULES[self.rule](chunks, now, self._bounds), now, self._bounds)
         lag = now - self.path_time if self.path is not None else 0.0
         old = self.path if self.path is not None else Path(np.array([now]), command[None])
         seam_jump = float(np.abs(fresh.sample(now) - command).max())

@@ -1,0 +1,38 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""When the next chunk is due, and how slowly to go so that the running one lasts until then."""
+
+from __future__ import annotations
+
+from collections import deque
+
+RECENT = 8          # arrivals that make the forecast
+RESERVE = 0.1       # [s] of path kept in hand
+PATIENCE = 0.5      # share of the interval over which a chunk that is overdue is still waited for
+
+
+class Arrivals:
+    """Forecasts the next chunk by the longest of the recent intervals between two. Times in seconds, one clock."""
+
+    def __init__(self) -> None:
+        self._last: float | None = None
+        self._intervals: deque[float] = deque(maxlen=RECENT)
+
+    def add(self, now: float, latency: float) -> None:
+        """A chunk came. latency: from its capture; with one inference at a time the next takes no less."""
+        if self._last is not None and now > self._last:
+            self._intervals.append(now - self._last)
+        elif not self._intervals:
+            self._intervals.append(latency)
+        self._last = now
+
+    def rate(self, left: float, now: float) -> float:
+        """Rate of path time, 0 .. 1, at which `left` seconds of path last until the next chunk.
+
+        One that is overdue is waited for ever more slowly, without standing still.
+        """
+        if self._last is None:
+            return 1.0
+        interval = max(self._intervals)
+        due = max(self._last + interval - now, PATIENCE * interval)
+        return min(1.0, max(left - RESERVE, 0.1 * left) / due)
