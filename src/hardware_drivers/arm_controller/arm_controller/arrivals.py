@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import deque
 
 RECENT = 8          # arrivals that make the forecast
-RESERVE = 0.1       # [s] of path kept in hand
+RESERVE = 0.03      # [s] of path kept in hand
 PATIENCE = 0.5      # share of the interval over which a chunk that is overdue is still waited for
 
 
@@ -25,6 +25,10 @@ class Arrivals:
         elif not self._intervals:
             self._intervals.append(latency)
         self._last = now
+
+    def pause(self) -> None:
+        """Nothing is followed now; the time until the next chunk is no interval."""
+        self._last = None
 
     def rate(self, left: float, now: float) -> float:
         """Rate of path time, 0 .. 1, at which `left` seconds of path last until the next chunk.

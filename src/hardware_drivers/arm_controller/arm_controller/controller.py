@@ -77,8 +77,8 @@ class ArmController:
     """Ties scheduler, gate and state machine to one driver.
 
     shadow: compute everything, send nothing. peers: names of the other arms of the robot that must be well.
-    joining: how chunks join, one of joining.RULES. when_late: "hold" comes to rest at the last waypoint, "slow" runs the
-    path slower, so that it lasts until the next chunk is due.
+    joining: how chunks join, one of joining.RULES. when_late: "hold" comes to rest at the last waypoint, "slow" runs
+    the path slower, so that it lasts until the next chunk is due.
     """
 
     def __init__(
@@ -319,6 +319,8 @@ class ArmController:
             reached = self.state.reason.replace("moving to", "reached")
             reason = reached if by_itself else f"ran out of waypoints of chunk {chunk}"
             self.scheduler.clear()
+            if self._arrivals is not None:
+                self._arrivals.pause()
             self.state.ran_out(self._now, reason)
 
     def _path_is_done(self) -> bool:

@@ -57,7 +57,9 @@ class ArmControllerNode(Node):
         self._driver = driver or make_driver(name, contract, arm, driver_options)
         self._driver.connect()
         peers = () if alone else tuple(a for a in contract.arms if a != arm.name)
-        self.controller = ArmController(contract, arm, self._driver, shadow=shadow, peers=peers, joining=joining, when_late=when_late)
+        self.controller = ArmController(
+            contract, arm, self._driver, shadow=shadow, peers=peers, joining=joining, when_late=when_late
+        )
         self._auto_arm = auto_arm
         self._lock = threading.Lock()
         self._shown: tuple = ()

@@ -53,12 +53,12 @@ class ServoArm(ArmDriver):
 class Rig:
     """A controller, its arm, and both clocks."""
 
-    def __init__(self, contract, shadow: bool = False, peers: tuple[str, ...] = (), joining="splice"):
+    def __init__(self, contract, shadow: bool = False, peers: tuple[str, ...] = (), **options):
         self.contract = contract
         self.arm = contract.arm("arm")
         self.home = contract.values("home", self.arm.joints)
         self.driver = ServoArm(len(self.arm.joints), self.home)
-        self.controller = ArmController(contract, self.arm, self.driver, shadow=shadow, peers=peers, joining=joining)
+        self.controller = ArmController(contract, self.arm, self.driver, shadow=shadow, peers=peers, **options)
         self.steady_ns, self.ros_ns = 5_000_000_000, START_NS
         self.tick()
         self.controller.hear_policy("process", "episode", self.steady)
