@@ -31,7 +31,7 @@ def find_resource(kind: str, name_or_path: str | Path, suffix: str = "") -> Path
     kind: e.g. "config/embodiments". Errors: ContractError that lists the names there are.
     """
     given = Path(name_or_path).expanduser()
-    if given.exists() and (given.suffix == suffix or given.is_dir()):
+    if given.exists() and (given.is_file() if suffix else True):
         return given.resolve()
     folders = [folder / kind for folder in share_folders()]
     for folder in folders:

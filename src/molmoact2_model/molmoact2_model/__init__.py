@@ -17,10 +17,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .errors import CheckpointError, InputError, ModelError, UnsupportedError
+    from .errors import CheckpointError, DecodeError, InputError, ModelError, UnsupportedError
     from .fast import FastTokenizer
     from .images import image_fault
-    from .policy import MolmoAct2Policy
+    from .policy import MolmoAct2Policy, set_threads
     from .session import InferenceResult, Session, Trace
 
 _HOME = {
@@ -28,16 +28,19 @@ _HOME = {
     "InputError": "errors",
     "ModelError": "errors",
     "UnsupportedError": "errors",
+    "DecodeError": "errors",
     "FastTokenizer": "fast",
     "InferenceResult": "session",
     "MolmoAct2Policy": "policy",
     "Session": "session",
     "Trace": "session",
     "image_fault": "images",
+    "set_threads": "policy",
 }
 
 __all__ = [
     "CheckpointError",
+    "DecodeError",
     "FastTokenizer",
     "InferenceResult",
     "InputError",
@@ -47,6 +50,7 @@ __all__ = [
     "Trace",
     "UnsupportedError",
     "image_fault",
+    "set_threads",
 ]
 
 

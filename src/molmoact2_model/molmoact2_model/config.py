@@ -285,6 +285,12 @@ class ModelConfig:
     def _check_vocabulary(self) -> None:
         """Depth and action ids are predicted, so they need a row in the head; every id needs an embedding."""
         predicted = {"eos_token_id": self.eos_token_id}
+        if self.action_tokens:
+            predicted["action_start_token_id"] = self.action_tokens.start
+            predicted["action_end_token_id"] = self.action_tokens.end
+            predicted["action_token_start_id + num_action_tokens"] = (
+                self.action_tokens.first + self.action_tokens.count - 1
+            )
         if self.depth:
             predicted["depth_end_token_id"] = self.depth.end
             predicted["depth_token_start_id + num_depth_tokens"] = (
@@ -296,7 +302,7 @@ class ModelConfig:
                     f"config.json: {name} reaches {token}, beyond the {self.text.vocab_size} output rows"
                 )
         embedded = self.text.vocab_size + self.text.additional_vocab_size
-        for token in (*self.image_tokens.all, self.state_tokens.first + self.state_tokens.count - 1):
+        for token in (self.bos_token_id, *self.image_tokens.all, self.state_tokens.first + self.state_tokens.count - 1):
             if token >= embedded:
                 raise CheckpointError(f"config.json: token id {token} is beyond the {embedded} embeddings")
 

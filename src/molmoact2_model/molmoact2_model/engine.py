@@ -8,8 +8,8 @@ What is not computed twice:
 * The key/value cache is preallocated and reused from call to call.
 * Images come first in the prompt and every image token sees all others, so a new frame invalidates all keys
   and values but the first token's. When all frames repeat byte for byte (a quiet simulator), their features
-  are reused; when the token ids repeat as well, so is the whole prefill. Frames are reused all or none, so
-  that a result never depends on how many of them were new.
+  are reused, and the prefill up to the first token id that differs. Frames are reused all or none, so that a
+  result never depends on how many of them were new.
 * Per chunk, the expert's cross-attention context is projected once; what depends on the flow time alone is
   computed once per number of steps and kept.
 """
@@ -24,7 +24,7 @@ import torch
 from torch.nn import functional
 
 from .checkpoint import Network
-from .errors import ModelError
+from .errors import DecodeError, ModelError
 from .expert import Context, DepthGate, KeyValues, Modulations, gated, sample_flow
 from .guidance import Guidance
 from .images import ImageConfig
@@ -65,7 +65,7 @@ class Engine:
     def _forget_frames(self) -> None:
         self._frames: list[np.ndarray] = []
         self._features = torch.empty(0)
-        self._prefilled: tuple[bytes, torch.Tensor] | None = None
+        self._prefilled: tuple[np.ndarray, torch.Tensor] | None = None
 
     @property
     def ids(self) -> np.ndarray:
@@ -92,30 +92,44 @@ class Engine:
     def prefill(self, prompt: Prompt, room: int) -> None:
         """Reads the prompt over the images last seen, and reserves space for `room` generated tokens.
         ModelError where the prompt exceeds the positions the model was made for."""
-        length, key = len(prompt.ids), prompt.ids.tobytes()
+        length = len(prompt.ids)
         limit = self.network.config.text.max_positions
         if length > limit:
             raise ModelError(f"the prompt has {length} tokens, the model has {limit} positions")
         self._ids, self.steps = prompt.ids.tolist(), 0
-        if (
-            self._prefilled is not None
-            and self._prefilled[0] == key
-            and length + room <= self._cache.capacity
-        ):
+        known = self._known_prefix(prompt, length + room)
+        if known == length and self._prefilled is not None:
             self._cache.truncate(length)
             self._hidden = self._prefilled[1]
             return
         self._prefilled = None
-        self._cache.reserve(length + room)
+        if known:
+            self._cache.truncate(known)
+        else:
+            self._cache.reserve(length + room)
         device, model = self.network.device, self.network.vlm.model
         ids = torch.from_numpy(prompt.ids).to(device)
         embeddings = model.language_model.embed_tokens(ids)
-        embeddings[ids == self.network.config.image_tokens.patch] += self._features
+        if not known:
+            embeddings[ids == self.network.config.image_tokens.patch] += self._features
         is_image = torch.from_numpy(prompt.is_image).to(device)
         position = torch.arange(length, device=device)
         visible = (position[None, :] <= position[:, None]) | (is_image[None, :] & is_image[:, None])
-        self._hidden = self._forward(embeddings[None], visible[None, None])
-        self._prefilled = (key, self._hidden)
+        self._hidden = self._forward(embeddings[None, known:], visible[None, None, known:])
+        self._prefilled = (prompt.ids, self._hidden)
+
+    def _known_prefix(self, prompt: Prompt, capacity: int) -> int:
+        """How many tokens of the prompt the cache holds as they would be computed now; 0, or at least all images."""
+        if self._prefilled is None or capacity > self._cache.capacity:
+            return 0
+        before = self._prefilled[0]
+        shorter = min(len(before), len(prompt.ids))
+        differing = np.flatnonzero(before[:shorter] != prompt.ids[:shorter])
+        known = int(differing[0]) if differing.size else shorter
+        if known == len(prompt.ids) < len(before):
+            known -= 1    # the last hidden state is not kept for a part of a prompt
+        images_end = int(np.flatnonzero(prompt.is_image)[-1]) + 1
+        return known if known >= images_end else 0
 
     def step(self, ids: torch.Tensor) -> torch.Tensor:
         """Feeds generated ids int64 (k,), each seeing all before it; returns the last hidden state (1, hidden)."""
@@ -141,7 +155,7 @@ class Engine:
 
     @torch.no_grad()
     def generate(self, end: int, max_steps: int) -> list[int]:
-        """Greedy decoding until `end`, which is returned but not fed. ModelError when it does not come."""
+        """Greedy decoding until `end`, which is returned but not fed. DecodeError when it does not come."""
         generated: list[int] = []
         for _ in range(max_steps):
             token = self.network.vlm.lm_head(self._hidden).argmax(dim=-1)
@@ -149,7 +163,7 @@ class Engine:
             if generated[-1] == end:
                 return generated
             self.step(token)
-        raise ModelError(
+        raise DecodeError(
             f"the model did not end its actions (token {end}) within {max_steps} steps; no action was decoded"
         )
 
@@ -197,7 +211,7 @@ class Engine:
             self.step(token)
             if emitted[-1] == end:
                 return emitted
-        raise ModelError(f"the model did not close its depth codes with <depth_end> within {limit} steps")
+        raise DecodeError(f"the model did not close its depth codes with <depth_end> within {limit} steps")
 
     def room(self, depth: bool, discrete_horizon: int) -> int:
         """How many tokens may follow a prompt, with depth codes or not, and a discrete chunk of that many waypoints."""

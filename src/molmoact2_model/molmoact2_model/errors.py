@@ -15,5 +15,9 @@ class InputError(ModelError, ValueError):
     """A request that cannot be answered: wrong images, state, instruction, tag or option."""
 
 
+class DecodeError(ModelError):
+    """What the model generated for this one observation spells no depth map or no action; the next may be well."""
+
+
 class UnsupportedError(ModelError, NotImplementedError):
     """Something the interface names but this version does not do."""

@@ -14,7 +14,7 @@ from scipy.fft import dct, idct
 from tokenizers import Tokenizer
 
 from .config import read_json
-from .errors import CheckpointError, ModelError
+from .errors import CheckpointError, DecodeError, ModelError
 from .processing import load_tokenizer
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -88,14 +88,14 @@ class FastTokenizer:
         """Tokens -> float32 (horizon, action_dim) in the model's range. ModelError names what is malformed."""
         foreign = sorted({token for token in tokens if not 0 <= token < self.vocab_size})
         if foreign:
-            raise ModelError(
+            raise DecodeError(
                 f"FAST tokens {foreign[:8]} are outside the tokenizer's {self.vocab_size}; there is no action"
             )
         text = self._text(tokens)
         if _REPLACEMENT in text:
-            raise ModelError("the FAST tokens do not spell whole coefficients; there is no action")
+            raise DecodeError("the FAST tokens do not spell whole coefficients; there is no action")
         if len(text) != horizon * action_dim:
-            raise ModelError(
+            raise DecodeError(
                 f"the FAST tokens spell {len(text)} coefficients, a chunk of {horizon} steps and "
                 f"{action_dim} dimensions has {horizon * action_dim}; there is no action"
             )

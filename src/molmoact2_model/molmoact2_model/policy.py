@@ -141,12 +141,14 @@ class MolmoAct2Policy:
                 f"adaptive depth needs a square grid, the checkpoint has {self.config.depth.num_codes} codes"
             )
         if action_mode == "continuous" and not self.config.supports_continuous:
+            why = f"action_mode is {self.config.action_mode!r}" if self.config.expert else "add_action_expert is false"
             raise InputError(
-                "this checkpoint has no action expert for continuous actions; use action_mode='discrete'"
+                f"this checkpoint has no continuous actions (config.json: {why}); use action_mode='discrete'"
             )
         if action_mode == "discrete" and not self.config.supports_discrete:
+            why = f"action_mode is {self.config.action_mode!r}" if self.config.action_tokens else "no action token ids"
             raise InputError(
-                f"this checkpoint was made for {self.config.action_mode!r} actions, not for 'discrete'"
+                f"this checkpoint has no discrete actions (config.json: {why}); use action_mode='continuous'"
             )
         if full_refresh_every is not None:
             if (
@@ -174,6 +176,11 @@ class MolmoAct2Policy:
                 f"the FAST tokenizer has {fast.vocab_size} tokens, the checkpoint {actions.count} for actions"
             )
         return fast
+
+
+def set_threads(count: int) -> None:
+    """How many processor threads the engine uses, in this process."""
+    torch.set_num_threads(count)
 
 
 def _device(name: str) -> torch.device:

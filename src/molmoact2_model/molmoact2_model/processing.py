@@ -151,6 +151,10 @@ class PromptBuilder:
         text = f"{head}<state_start>{''.join(f'<state_{b}>' for b in bins)}<state_end>{tail}"
         return Prompt(text, ids, np.isin(ids, self._image_token_ids))
 
+    def check(self, instruction: str) -> None:
+        """InputError for an instruction that `build` would refuse."""
+        self._task(instruction)
+
     def _task(self, instruction: str) -> str:
         if not isinstance(instruction, str):
             raise InputError(f"instruction is a {type(instruction).__name__}, expected a string")
@@ -226,11 +230,24 @@ def check_vocabulary(config: ModelConfig, tokenizer: Tokenizer) -> None:
     if config.depth:
         depth = config.depth
         wanted |= {"<depth_output>": depth.output, "<depth_start>": depth.start, "<depth_end>": depth.end}
-        wanted |= {"<depth_0>": depth.first}
+        last = depth.codebook_size - 1
+        wanted |= {"<depth_0>": depth.first, f"<depth_{last}>": depth.first + last}
+    if config.action_tokens:
+        action = config.action_tokens
+        last = action.count - 1
+        wanted |= {"<action_start>": action.start, "<action_end>": action.end}
+        wanted |= {"<action_0>": action.first, f"<action_{last}>": action.first + last}
     if config.add_setup_tokens:
         wanted |= {"<setup_start>": None, "<setup_end>": None}
     if config.add_control_tokens:
         wanted |= {"<control_start>": None, "<control_end>": None}
+    control = tokenizer.get_added_tokens_decoder()
+    for name, end in (("bos_token_id", config.bos_token_id), ("eos_token_id", config.eos_token_id)):
+        if end not in control:
+            raise CheckpointError(
+                f"config.json: {name} is {end}, which tokenizer.json has as {tokenizer.id_to_token(end)!r}, "
+                "expected a control token such as <|im_end|>; the files do not match"
+            )
     for token, token_id in wanted.items():
         found = tokenizer.token_to_id(token)
         if found is None or (token_id is not None and found != token_id):

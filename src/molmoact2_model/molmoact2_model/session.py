@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from .engine import DepthOutcome, Engine
-from .errors import InputError, ModelError
+from .errors import DecodeError, InputError, ModelError
 from .fast import FastTokenizer, action_bins
 from .guidance import Guidance, check_prefix, make_guidance
 from .images import check_images
@@ -98,6 +98,10 @@ class Session:
         with self._lock:
             if self._cache is not None:
                 self._cache.forget("reset")
+
+    def check_instruction(self, instruction: str) -> None:
+        """InputError for an instruction that `infer` would refuse."""
+        self._prompts.check(instruction)
 
     def infer(
         self,
@@ -204,7 +208,7 @@ class Session:
         all_generated = (seen.outcome.token_ids if seen else []) + generated
         bins = action_bins(all_generated, tokens.start, tokens.end, tokens.first, tokens.count)
         if not bins:
-            raise ModelError("the model generated no action tokens between <action_start> and <action_end>")
+            raise DecodeError("the model generated no action tokens between <action_start> and <action_end>")
         return generated, self._fast.decode(bins, self._tag.horizon, self._tag.action.dim)
 
     def _trace(
@@ -287,12 +291,8 @@ class Session:
     def _noise(self, noise: np.ndarray | None, seed: int | None) -> tuple[np.ndarray, int | None]:
         shape = (self._tag.horizon, self._config.max_action_dim)
         if self._fast is not None:
-            if noise is not None or seed is not None:
-                raise InputError("noise and seed belong to continuous actions; discrete decoding draws none")
-            return np.empty(0, np.float32), None
+            return np.empty(0, np.float32), None    # discrete decoding draws nothing
         if noise is not None:
-            if seed is not None:
-                raise InputError("give noise or a seed, not both")
             values = np.array(noise, dtype=np.float32)
             if values.shape != shape or not np.isfinite(values).all():
                 raise InputError(

@@ -97,8 +97,9 @@ class ReferencePolicy:
 
     def forget(self, because: str) -> None:
         """Drops the cache; `because` names the cause of the full pass that follows."""
+        if self.codes is not None or because != "reset":
+            self._empty_because = because
         self.codes = self._cells = None
-        self._empty_because = because
 
     def decide(self, request: Request) -> Decision:
         cells = cells_of(resize_for_cells(request.main_image, self.side))
@@ -147,7 +148,9 @@ class BoundedPolicy(ReferencePolicy):
       since). It is *stale* when the rule would reuse its code although a colour mean moved by more than
       `colour_step` levels or the similarity fell below `stale_similarity`. The pass is forced when
       `stale_share` of the cells are stale at once, when any cell has been stale for `stale_calls` calls
-      running, or when `changed_share` of the cells are stale or due anyway.
+      running, or when `changed_share` of the cells are stale or due anyway. It is also forced when
+      `changed_share` of the cells have changed, by the rule or by colour, since the last full pass itself: then
+      most of the codes that condition each other come from different scenes.
 
     Why these numbers. Colour means of a 32 x 32 cell hardly feel sensor noise (sigma 4 moves a mean by 0.13
     levels), and 8 levels, 3 % of the range, lie above the flicker of an automatic exposure and below any
@@ -168,6 +171,7 @@ class BoundedPolicy(ReferencePolicy):
         self._fault = ""
         self._calls_since_full = 0
         self._generated_from: np.ndarray | None = None
+        self._full_pass: np.ndarray | None = None
         self._stale_for = 0
 
     def commit(self, request: Request, decision: Decision, codes: Codes, now: float) -> None:
@@ -176,7 +180,8 @@ class BoundedPolicy(ReferencePolicy):
         self._fault = image_fault(request.main_image)
         self._calls_since_full = 0 if decision.cause else self._calls_since_full + 1
         if decision.cause or self._generated_from is None:
-            self._generated_from, self._stale_for = decision.cells, 0
+            self._generated_from = self._full_pass = decision.cells
+            self._stale_for = 0
         else:
             self._generated_from = np.where(decision.refreshed[:, None], decision.cells, self._generated_from)
 
@@ -202,17 +207,23 @@ class BoundedPolicy(ReferencePolicy):
         return "main_image_changed" if self._moved_on(cells) else ""
 
     def _moved_on(self, cells: np.ndarray) -> bool:
-        assert self._cells is not None and self._generated_from is not None
+        assert self._cells is not None and self._generated_from is not None and self._full_pass is not None
+        if np.array_equal(cells, self._cells):
+            return False
         due = changed_cells(cells, self._cells)
-        colour = np.abs(_colour_means(cells) - _colour_means(self._generated_from)).max(axis=-1)
         dissimilar = similarity(cells, self._generated_from) < self.bounds.stale_similarity
-        stale = ~due & ((colour > self.bounds.colour_step) | dissimilar)
+        stale = ~due & (self._recoloured(cells, self._generated_from) | dissimilar)
+        replaced = changed_cells(cells, self._full_pass) | self._recoloured(cells, self._full_pass)
         self._stale_for = self._stale_for + 1 if stale.any() else 0
         return bool(
             stale.mean() >= self.bounds.stale_share
             or self._stale_for >= self.bounds.stale_calls
             or (stale | due).mean() >= self.bounds.changed_share
+            or replaced.mean() >= self.bounds.changed_share
         )
+
+    def _recoloured(self, cells: np.ndarray, before: np.ndarray) -> np.ndarray:
+        return np.abs(_colour_means(cells) - _colour_means(before)).max(axis=-1) > self.bounds.colour_step
 
 
 def _colour_means(cells: np.ndarray) -> np.ndarray:

@@ -7,9 +7,10 @@ import shutil
 
 import numpy as np
 import pytest
+from golden_set import compare
 from scipy.fft import dct
 
-from molmoact2_model import CheckpointError, FastTokenizer, InputError, ModelError
+from molmoact2_model import CheckpointError, FastTokenizer, ModelError
 from molmoact2_model.fast import action_bins
 
 
@@ -119,7 +120,7 @@ def test_a_folder_that_is_no_fast_tokenizer_is_refused(policy, tmp_path):
         policy.session(norm_tag="tiny_fast", action_mode="discrete", fast_tokenizer=tmp_path)
 
 
-def test_discrete_calls_take_no_noise(golden, policy):
-    session = golden.session(policy, "discrete")
-    with pytest.raises(InputError, match="noise and seed belong to continuous actions"):
-        session.infer(**(golden.inputs("discrete") | {"seed": 1}))
+def test_discrete_calls_draw_no_noise(golden, policy):
+    result = golden.session(policy, "discrete").infer(**(golden.inputs("discrete") | {"seed": 1}))
+    compare(golden, "discrete", result)
+    assert result.trace.seed is None

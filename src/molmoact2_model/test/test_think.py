@@ -201,11 +201,38 @@ def test_a_change_in_one_cell_too_slow_for_the_rule_is_caught_in_time(scene):
     end = scene.copy()
     end[48:96, 64:128] = scaled(end[48:96, 64:128], 0.4)
     driver.call(scene)
-    for frame in [*fade(scene, end, 30), *[end] * 12]:
+    for frame in [*fade(scene, end, 30), *(noisy(end, 1, seed) for seed in range(12))]:
         causes.append(driver.call(frame).cause)
     assert "main_image_changed" in causes
     before = causes.index("main_image_changed")
     assert before > 3
+
+
+def test_a_scene_replaced_row_by_row_forces_a_full_pass_though_each_call_changes_little(scene):
+    driver, other, frame, causes = bounded(), textured(1), scene.copy(), []
+    driver.call(scene)
+    for row in range(SIDE):
+        frame = frame.copy()
+        frame[48 * row : 48 * (row + 1)] = other[48 * row : 48 * (row + 1)]
+        decision = driver.call(frame)
+        causes.append(decision.cause)
+    assert causes[:3] == [""] * 3
+    assert "main_image_changed" in causes
+
+
+def test_a_frame_identical_to_the_last_is_no_cause_whatever_came_before(scene):
+    driver, end = bounded(), scene.copy()
+    end[48:96, 64:128] = scaled(end[48:96, 64:128], 0.9)
+    driver.call(scene)
+    driver.call(end)
+    for _ in range(20):
+        assert driver.call(end.copy()).cause == ""
+
+
+def test_a_reset_before_the_first_call_is_no_cause_of_its_own(scene):
+    driver = bounded()
+    driver.policy.forget("reset")
+    assert driver.call(scene).cause == "first_call"
 
 
 def test_a_moving_object_stays_adaptive(scene):

@@ -21,6 +21,14 @@ class BackendError(RuntimeError):
     """The backend cannot be made ready or failed; the text names the thing and the mend."""
 
 
+class Unanswered(Exception):
+    """There is no action for this one observation; the next may be well. kind: a word to count by."""
+
+    def __init__(self, kind: str, text: str):
+        super().__init__(text)
+        self.kind = kind
+
+
 @dataclass(frozen=True)
 class Settings:
     """What to run. All but threads as in the model library; 0 or empty: its default.
@@ -34,6 +42,7 @@ class Settings:
     action_mode: str = "continuous"
     cache_policy: str = "bounded"
     full_refresh_every: int = 0
+    max_gap: float = 5.0
     fast_tokenizer: str = ""
     device: str = "cpu"
     dtype: str = "float32"
@@ -71,7 +80,10 @@ class Backend(Protocol):
         seed: int | None,
         prefix: Prefix | None = None,
     ) -> Inference:
-        """prefix: the running chunk to continue. Errors: BackendError."""
+        """prefix: the running chunk to continue. Errors: Unanswered, BackendError."""
+
+    def check_instruction(self, instruction: str) -> None:
+        """Errors: ValueError for one that cannot be followed, in words."""
 
     def reset(self) -> None: ...
 
@@ -90,12 +102,10 @@ class InProcessBackend:
 
     def load(self) -> None:
         settings = self._settings
-        # Read when the engine is first imported: leave a core to the setpoints of the arm.
-        if settings.threads:
-            os.environ["OMP_NUM_THREADS"] = str(settings.threads)
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 2) - 1)))
-        from molmoact2_model import ModelError, MolmoAct2Policy
+        from molmoact2_model import ModelError, MolmoAct2Policy, set_threads
 
+        # Leaves a core to the setpoints of the arm.
+        set_threads(settings.threads or max(1, (os.cpu_count() or 2) - 1))
         try:
             self._policy = MolmoAct2Policy.from_pretrained(
                 settings.checkpoint, device=settings.device, dtype=settings.dtype
@@ -106,12 +116,13 @@ class InProcessBackend:
                 action_mode=settings.action_mode,
                 cache_policy=settings.cache_policy,
                 full_refresh_every=settings.full_refresh_every or None,
+                max_gap=settings.max_gap,
                 fast_tokenizer=settings.fast_tokenizer or None,
                 rtc=settings.rtc,
                 rtc_beta=settings.rtc_beta,
             )
             self._warm_up()
-        except ModelError as error:
+        except (ModelError, Unanswered) as error:
             raise BackendError(str(error)) from error
 
     def _warm_up(self) -> None:
@@ -136,7 +147,7 @@ class InProcessBackend:
         seed: int | None,
         prefix: Prefix | None = None,
     ) -> Inference:
-        from molmoact2_model import ModelError
+        from molmoact2_model import DecodeError, InputError, ModelError
 
         settings = self._settings
         continuous = settings.action_mode == "continuous"
@@ -151,10 +162,17 @@ class InProcessBackend:
                 prefix=prefix.actions if prefix else None,
                 frozen=prefix.frozen if prefix else 0,
             )
+        except DecodeError as error:
+            raise Unanswered("not_decoded", str(error)) from error
+        except InputError as error:
+            raise Unanswered("input_refused", str(error)) from error
         except ModelError as error:
             raise BackendError(str(error)) from error
         steps = (settings.num_steps or self._policy.config.flow.num_steps) if continuous else 0
         return Inference(result.actions, result.trace, steps, guided=continuous and prefix is not None)
+
+    def check_instruction(self, instruction: str) -> None:
+        self._session.check_instruction(instruction)
 
     def reset(self) -> None:
         self._session.reset()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from cv_bridge import CvBridge, CvBridgeError
+from cv_bridge import CvBridge
 
 from molmoact2_contract import Contract, NormTag
 
@@ -114,7 +114,7 @@ class Ingest:
             if transport == "compressed":
                 return self._bridge.compressed_imgmsg_to_cv2(message, "rgb8")
             return self._bridge.imgmsg_to_cv2(message, "rgb8")
-        except (CvBridgeError, ValueError) as error:
+        except Exception as error:    # a distribution's cv_bridge also lets TypeError and cv2.error through
             raise ObservationError("image_encoding", f"{topic}: {error}") from error
 
     def _state(self, messages: Sequence[Any]) -> np.ndarray:

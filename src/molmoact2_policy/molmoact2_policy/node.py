@@ -75,8 +75,10 @@ class PolicyNode(LifecycleNode):
             self.get_logger().info(f"loading {wanted.settings.checkpoint}")
             before = time.monotonic()
             backend.load()
+            if wanted.instruction.strip():
+                backend.check_instruction(wanted.instruction)
         except Exception as error:    # rclpy would swallow it, e.g. running out of memory while loading
-            known = isinstance(error, (ContractError, BackendError))
+            known = isinstance(error, (ContractError, BackendError, ValueError))
             self._last_error = str(error) if known else repr(error)
             self.get_logger().error(f"cannot be configured: {self._last_error}")
             self._go(PolicyStatus.UNCONFIGURED)
@@ -157,9 +159,9 @@ class PolicyNode(LifecycleNode):
 
     def _on_failure(self, text: str) -> None:
         """The engine failed: no more chunks until an operator activates it again."""
-        self._last_error, self._failed = text, True
         self.get_logger().error(text)
-        self._go(PolicyStatus.ERROR)
+        # The executor's thread deactivates the node and tells of it.
+        self._last_error, self._failed = text, True
 
     # --- executor thread ----------------------------------------------------------------------------------------------
     def _on_parameters(self, parameters: list[Parameter]) -> SetParametersResult:

@@ -42,6 +42,7 @@ INTEGERS = {
 }
 
 NUMBERS = {
+    "max_gap": (5.0, 3600.0, "of adaptive depth, bounded: a longer pause between inferences forces a full pass [s]"),
     "min_period": (0.0, 60.0, "least time between the starts of two inferences, unless motion would pause for it [s]"),
     "rtc_beta": (5.0, 100.0, "where controllers join by rtc, with gradient: largest guidance factor"),
 }
@@ -98,7 +99,7 @@ def configuration(node: Node) -> Configuration:
         fast_tokenizer=str(find_resource("checkpoints", fast)) if fast else "",
         **{name: value(name) for name in ("depth", "action_mode", "cache_policy", "device", "dtype")},
         **{name: value(name) for name in ("full_refresh_every", "num_steps", "n_action_steps", "threads")},
-        **{name: value(name) for name in ("rtc", "rtc_beta")},
+        **{name: value(name) for name in ("rtc", "rtc_beta", "max_gap")},
     )
     seed = value("seed")
     return Configuration(

@@ -17,13 +17,14 @@ import numpy as np
 
 from molmoact2_contract import Contract, NormTag
 
-from .backend import Backend, BackendError, Inference
+from .backend import Backend, BackendError, Inference, Unanswered
 from .camera_health import CameraHealth
 from .continuity import Continuity
 from .ingest import Ingest, Observation, ObservationError
 from .model_frame import ModelFrame
 
 LATENCY_WINDOW = 200
+MOST_UNANSWERED = 5    # inferences in a row without an action; then something is wrong with more than a frame
 MARGIN = 0.05    # [s]; a chunk shall arrive this long before the running one ends
 WAIT = 0.2    # [s]; how often a waiting loop looks whether it should end
 
@@ -131,9 +132,10 @@ class Runner:
         self._thread = None
 
     def set_instruction(self, instruction: str) -> None:
-        """Errors: ValueError for a blank one."""
+        """Errors: ValueError for one that cannot be followed."""
         if not instruction.strip():
             raise ValueError("the instruction is blank; say what the robot should do")
+        self._backend.check_instruction(instruction)
         with self._lock:
             self.instruction = instruction
 
@@ -146,7 +148,7 @@ class Runner:
 
     # --- inference thread ---------------------------------------------------------------------------------------------
     def _run(self, source: Source) -> None:
-        started = -self._min_period
+        started, unanswered = -self._min_period, 0
         last_set = time.monotonic()
         while not self._stop.is_set():
             pause = self._next_start(started) - time.monotonic()
@@ -163,9 +165,17 @@ class Runner:
             last_set = started = time.monotonic()
             try:
                 self._infer(messages.images, messages.joint_states)
+                unanswered = 0
             except ObservationError as error:
                 self.statistics.drops[error.kind] += 1
                 self.withheld = str(error)
+            except Unanswered as error:
+                self.statistics.drops[error.kind] += 1
+                self.withheld = str(error)
+                unanswered += 1
+                if unanswered >= MOST_UNANSWERED:
+                    self._failed(f"{unanswered} inferences in a row gave no action, the last because: {error}")
+                    return
             except BackendError as error:
                 self._failed(f"inference failed: {error}")
                 return

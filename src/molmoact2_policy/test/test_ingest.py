@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
 import pytest
-from sensor_msgs.msg import CompressedImage
 from tiny_robot import CONTRACT, JOINTS, LOWER, POSITIONS, SECOND, TAG, UPPER, compressed, image, joint_state, picture
 
 from molmoact2_policy.ingest import IMAGE, JOINT_STATE, Ingest, ObservationError
@@ -83,12 +82,16 @@ def test_a_joint_state_with_more_names_than_positions_is_refused():
         observe(joint_states=[message])
 
 
+NO_DATA = compressed(WRIST, NOW)
+NO_DATA.data = b""
+
+
 @pytest.mark.parametrize(
     ("images", "kind", "named"),
     [
         ([image(TOP, 0), compressed(WRIST, NOW)], "image_stamp", "top/image_raw: the stamp is zero"),
         ([image(TOP, NOW, encoding="what8"), compressed(WRIST, NOW)], "image_encoding", "what8"),
-        ([image(TOP[:-1], NOW), CompressedImage(format="png")], "image_", "wrist/image_raw/compressed"),
+        ([image(TOP, NOW), NO_DATA], "image_encoding", "wrist/image_raw/compressed"),
         ([image(TOP, NOW), compressed(WRIST, NOW - 70 * MS)], "skew", "0.07"),
     ],
     ids=["zero stamp", "unknown encoding", "no data", "skew"],
@@ -96,7 +99,7 @@ def test_a_joint_state_with_more_names_than_positions_is_refused():
 def test_an_image_that_cannot_be_used_is_refused_by_topic(images, kind, named):
     with pytest.raises(ObservationError, match=named) as refused:
         observe(images)
-    assert refused.value.kind.startswith(kind)
+    assert refused.value.kind == kind
 
 
 def test_an_image_with_less_data_than_its_size_is_refused():

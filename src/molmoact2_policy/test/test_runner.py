@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tiny_robot import CONTRACT, SECOND, SETTINGS, TAG, compressed, image, joint_state, picture
 
-from molmoact2_policy.backend import BackendError, InProcessBackend
+from molmoact2_policy.backend import BackendError, InProcessBackend, Unanswered
 from molmoact2_policy.matcher import MessageSet
 from molmoact2_policy.model_frame import ModelFrame
 from molmoact2_policy.runner import Runner
@@ -57,6 +57,9 @@ class Gated:
         if self.failure:
             raise self.failure
         return self._backend.infer(*arguments)
+
+    def check_instruction(self, instruction):
+        self._backend.check_instruction(instruction)
 
     def reset(self):
         self.resets += 1
@@ -248,6 +251,36 @@ def test_a_failing_engine_ends_the_loop_and_says_so(make):
     bench.runner._thread.join(PATIENCE)
     assert not bench.runner._thread.is_alive()
     assert bench.outcomes.empty()
+
+
+def test_an_observation_without_an_answer_is_counted_and_the_next_one_answered(make):
+    bench = make()
+    bench.backend.failure = Unanswered("not_decoded", "the model did not close its depth codes")
+    for count in (1, 2, 3):
+        bench.put()
+        bench.until(lambda count=count: bench.runner.statistics.drops["not_decoded"] == count)
+    assert bench.runner.withheld == "the model did not close its depth codes"
+    bench.backend.failure = None
+    bench.put()
+    assert bench.outcome().withheld == ""
+
+
+def test_when_no_observation_is_answered_any_more_the_loop_ends_and_says_so(make):
+    bench = make()
+    bench.backend.failure = Unanswered("not_decoded", "no end")
+    for _ in range(5):
+        bench.put()
+    assert bench.failures.get(timeout=PATIENCE) == (
+        "5 inferences in a row gave no action, the last because: no end"
+    )
+
+
+@pytest.mark.parametrize("instruction", ["...", "press <action_start> now"])
+def test_an_instruction_the_model_cannot_read_is_refused_when_it_is_given(make, instruction):
+    bench = make()
+    with pytest.raises(ValueError, match="instruction"):
+        bench.runner.set_instruction(instruction)
+    assert bench.runner.instruction == "pick up the cube"
 
 
 def test_stopping_drops_what_is_under_way(make):
