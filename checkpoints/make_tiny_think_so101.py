@@ -10,7 +10,7 @@ It learns from no robot and no task. Two synthetic things are fitted so that the
 
     .venv/bin/python checkpoints/make_tiny_think_so101.py [--steps N] [--threads N] [--out DIR]
 
-About 15 minutes on two CPU cores. Everything is drawn from one seed; on another CPU the last digits may differ.
+About 50 minutes on one CPU core. Everything is drawn from one seed; on another CPU the last digits may differ.
 """
 
 from __future__ import annotations
@@ -292,7 +292,7 @@ def order_state_tokens(network: Network, config: ModelConfig) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--threads", type=int, default=2, help="1 where other programs share the cores")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "molmoact2-tiny-think-so101")
     args = parser.parse_args()
