@@ -21,15 +21,17 @@ from .controller_state import ControllerState, Fault, Refused, State
 from .driver import ArmDriver, ArmState, DriverError
 from .pace import Pace
 from .path import Path
+from .peers import Peers
 from .safety_gate import SafetyGate, Step
 from .scheduler import ChunkScheduler
 
 WHEN_LATE = ("hold", "slow")
 POLICY_SILENT = 1.5    # [s]; the policy states itself at least twice a second
-PEER_SILENT = 0.5      # [s]; a controller states itself ten times a second
 SLOW_MOVE = 0.2        # share of the velocity limits that home and park use
 SLOW_MOVE_STEP = 0.02  # [s]
 RATE_TOLERANCE = 0.02  # of the rate at which a new path is entered
+# After these nobody knows where the arm is, so nothing is sent until an operator arms it anew.
+BLIND = (Fault.DRIVER, Fault.STATE_STALE, Fault.STATE_INVALID, Fault.STATE_FROZEN)
 
 
 @dataclass
@@ -63,16 +65,6 @@ class Announced:
     steady: float = -math.inf
 
 
-@dataclass
-class Peer:
-    """What another arm's controller last said of itself."""
-
-    state: State = State.DISARMED
-    fault_text: str = ""
-    refused: int | None = None
-    steady: float = -math.inf
-
-
 class ArmController:
     """Ties scheduler, gate and state machine to one driver.
 
@@ -94,7 +86,7 @@ class ArmController:
         self.state = ControllerState(contract.resume_within)
         self.clock = ClockMap()
         self.counters, self.last, self.policy = Counters(), LastChunk(), Announced()
-        self.peers = {name: Peer() for name in peers}
+        self.peers = Peers(peers)
         self.measured: ArmState | None = None
         self.command: np.ndarray | None = None
         self._arrivals = Arrivals() if when_late == "slow" else None
@@ -102,6 +94,7 @@ class ArmController:
         self._pace: Pace | None = None
         self._now = self._steady = 0.0
         self._last_tick: float | None = None
+        self._dt = self.period
         self._driver_failed = ""
 
     # --- what comes in ------------------------------------------------------------------------------------------------
@@ -118,17 +111,18 @@ class ArmController:
         return ""
 
     def _accept(self, chunk: Chunk, now: float) -> None:
-        if self.state.state not in (State.HOLDING, State.FOLLOWING) or self.state.paused or self._moves_by_itself:
-            doing = "paused" if self.state.paused else self.state.reason or self.state.state.name.lower()
-            raise ChunkRefused(Refusal.STATE, f"the controller takes no chunks now ({doing})")
+        if not self.state.armed or self.command is None or self.measured is None:
+            raise ChunkRefused(Refusal.STATE, f"the controller takes no chunks now ({self.state.reason})")
         if not chunk.episode_id or chunk.episode_id != self.policy.episode_id:
             announced = repr(self.policy.episode_id) if self.policy.episode_id else "none"
             raise ChunkRefused(
                 Refusal.EPISODE, f"its episode {chunk.episode_id!r} is not the one the policy announces ({announced})"
             )
-        assert self.measured is not None and self.command is not None
         waypoints = self.gate.waypoints(chunk, self.measured.positions, now)
-        why_not = self.state.why_not_follow(now)
+        if self.state.state == State.STOPPING or self.state.paused or self._moves_by_itself:
+            doing = "paused" if self.state.paused else self.state.reason
+            raise ChunkRefused(Refusal.STATE, f"the controller follows no chunks now ({doing})")
+        why_not = self.state.why_not_follow(now, chunk.episode_id)
         if why_not:
             raise ChunkRefused(Refusal.RESUME, why_not)
         joined = self.scheduler.join(chunk, waypoints, self.command, now, self._can_enter)
@@ -158,37 +152,41 @@ class ArmController:
         self.policy = Announced(process_id, episode_id, steady)
 
     def hear_peer(self, arm: str, state: State, fault_text: str, refused: int, steady: float) -> None:
-        """What another arm's controller says: its state and how many chunks it has refused."""
-        peer = self.peers.get(arm)
-        if peer is None:
-            return
-        refused_more = peer.refused is not None and refused > peer.refused
-        peer.state, peer.fault_text, peer.refused, peer.steady = state, fault_text, refused, steady
+        """What another arm's controller says: its state, its fault, and how many chunks it has refused."""
+        refused_more = self.peers.hear(arm, state, fault_text, refused, steady)
         if refused_more and self.state.state == State.FOLLOWING:
             self.state.stop(f"arm {arm!r} refused a chunk; both stop")
 
     # --- operator -----------------------------------------------------------------------------------------------------
     def arm(self) -> None:
         """Holds the measured position from now on. Errors: Refused."""
-        if self.measured is None:
-            raise Refused("no joint state has been read yet")
-        start = np.clip(self.measured.positions, self.gate.lower, self.gate.upper)
-        off, joint = self.gate.tracking(start, self.measured.positions)
-        if off > self.contract.joints[joint].tracking:
-            raise Refused(f"{joint!r} is {off:.3f} outside its limits; move the arm inside by hand")
+        unwell = self._driver_failed or self._state_error() or self.peers.error(self._steady)
+        if unwell and not self.state.armed and self.state.state != State.FAULT:
+            raise Refused(unwell)
         self.state.arm()
-        self.command, self.rate, self._rate_change = start, 0.0, 0.0
-        self.scheduler.clear()
-        self.gate.forget_tracking()
+        assert self.measured is not None
+        try:
+            start = self.gate.start(self.measured.positions)
+        except ValueError as error:
+            self.state.disarm()
+            raise Refused(str(error)) from None
+        self._let_go()
+        self.command = start
 
     def disarm(self) -> None:
         """Comes to rest, then sends no more setpoints. Errors: Refused."""
         self.state.stop("disarmed by the operator", State.DISARMED)
 
+    def _let_go(self) -> None:
+        """Forgets what was commanded; nothing is sent until the arm is armed anew."""
+        self.command, self.rate, self._rate_change = None, 0.0, 0.0
+        self.scheduler.clear()
+        self.gate.forget()
+
     def move_to(self, pose: str) -> None:
         """A slow straight move in joint space to the contract's `home` or `rest`. Errors: Refused."""
         if self.state.state != State.HOLDING or self.command is None:
-            raise Refused(f"the arm is {self.state.state.name.lower()}; it must be holding")
+            raise Refused(f"the arm is {self.state.words}; it must be holding")
         target = self.contract.values(pose, self.arm_spec.joints)
         velocity = self.contract.values("velocity", self.arm_spec.joints) * SLOW_MOVE
         # A cosine profile peaks at pi/2 times its mean speed.
@@ -204,19 +202,18 @@ class ArmController:
 
     def clear_fault(self) -> None:
         """Clears a fault whose cause is gone. Errors: Refused."""
-        cause = self._driver_failed or self._state_error() or self._peer_error()
+        cause = self._driver_failed or self._state_error()
         if self.state.state == State.FAULT and cause:
             raise Refused(f"the cause is still there: {cause}")
         self.state.clear_fault()
-        self.scheduler.clear()
+        self._let_go()
         self.scheduler.forget_stamps()
-        self.gate.forget_tracking()
 
     # --- the setpoint loop --------------------------------------------------------------------------------------------
     def tick(self, steady_ns: int, ros_ns: int) -> None:
         """One setpoint: reads the arm, advances along the path, sends. Never raises for what device or input did."""
         self._steady, self._now = steady_ns / 1e9, ros_ns / 1e9
-        dt = self._elapsed()
+        self._dt = self._elapsed()
         jump = self.clock.update(steady_ns, ros_ns)
         if jump:
             self.scheduler.shift(jump)
@@ -228,7 +225,7 @@ class ArmController:
         if self.state.state == State.DISARMED or self.command is None:
             return
         self._check_feedback()
-        self._advance(dt)
+        self._advance(self._dt)
         self._send()
 
     def _elapsed(self) -> float:
@@ -266,23 +263,20 @@ class ArmController:
             return f"the newest joint state is {age:.3f} s old, more than {self.contract.joint_state_timeout:g} s"
         return ""
 
-    def _peer_error(self) -> str:
-        for name, peer in self.peers.items():
-            if peer.state == State.FAULT:
-                return f"arm {name!r} is in fault: {peer.fault_text}"
-            if self._steady - peer.steady > PEER_SILENT:
-                return f"the controller of arm {name!r} is silent"
-        return ""
-
     def _check_feedback(self) -> None:
         if self.state.armed:
-            peer_error = self._peer_error()
+            peer_error = self.peers.error(self._steady)
             if peer_error:
                 self._fail(Fault.PEER, peer_error)
-        if self.state.armed and not self.shadow and self.measured is not None and self.command is not None:
-            off = self.gate.off_track(self.command, self.measured.positions, self._steady)
-            if off:
-                self._fail(Fault.TRACKING, off)
+        if self.shadow or self.measured is None or self.command is None or not self.state.armed:
+            return
+        frozen = self.gate.frozen(self.command, self.measured.positions)
+        if frozen:
+            self._fail(Fault.STATE_FROZEN, frozen)
+            return
+        off = self.gate.off_track(self.command, self.measured.positions, self._steady)
+        if off:
+            self._fail(Fault.TRACKING, off)
 
     def _advance(self, dt: float) -> None:
         """Moves the command along the path; at rest, leaves the states that wait for it."""
@@ -300,6 +294,8 @@ class ArmController:
             self.scheduler.clear()
             if state == State.STOPPING:
                 self.state.at_rest()
+                if self.state.state == State.DISARMED:
+                    self._let_go()
 
     def _wanted_rate(self, path: Path) -> float:
         if self._arrivals is None or self._moves_by_itself:
@@ -316,12 +312,14 @@ class ArmController:
         elif self._path_is_done():
             chunk = self.scheduler.chunk_id
             self.rate = self._rate_change = 0.0
-            reached = self.state.reason.replace("moving to", "reached")
-            reason = reached if by_itself else f"ran out of waypoints of chunk {chunk}"
+            moved = self.state.reason
             self.scheduler.clear()
             if self._arrivals is not None:
                 self._arrivals.pause()
-            self.state.ran_out(self._now, reason)
+            if by_itself:
+                self.state.reached(moved.replace("moving to", "reached"))
+            else:
+                self.state.ran_out(self._now, self.policy.episode_id, f"ran out of waypoints of chunk {chunk}")
 
     def _path_is_done(self) -> bool:
         """At the path's end, or so near before it that coming to rest in time left less than a step to go."""
@@ -329,9 +327,9 @@ class ArmController:
         return path is not None and path.end - self.scheduler.path_time <= max(1e-3 * self.period, self.rate * 1e-3)
 
     def _send(self) -> None:
-        if self.command is None or self._driver_failed or self.state.state == State.DISARMED:
+        if self.command is None or self.state.state == State.DISARMED:
             return
-        error = self.gate.setpoint_error(self.command)
+        error = self.gate.setpoint_error(self.command, self._dt)
         if error:
             self._fail(Fault.SETPOINT_INVALID, error)
             return
@@ -344,7 +342,16 @@ class ArmController:
             self._fail(Fault.DRIVER, str(failure))
 
     def _fail(self, fault: Fault, text: str) -> None:
+        """Latches a fault. What is sent then: a ramp to rest while the arm can be seen; nothing where it cannot; and
+        where it does not follow, the place where it is, so that it does not spring when freed."""
+        was_armed = self.state.armed
         self.state.fail(fault, text)
+        if fault in BLIND or fault == Fault.SETPOINT_INVALID:
+            self._let_go()
+        elif fault == Fault.TRACKING and was_armed and self.measured is not None:
+            yielded = self.gate.yielded(self.measured.positions, self.command)
+            self._let_go()
+            self.command = yielded
 
     # --- what goes out ------------------------------------------------------------------------------------------------
     @property

@@ -54,6 +54,12 @@ class ControllerState:
         self.fault_text = ""
         self.needs_resume = ""
         self._ran_out_at: float | None = None
+        self._ran_out_in = ""
+
+    @property
+    def words(self) -> str:
+        """The state in words, e.g. for "the arm is ..."."""
+        return {State.FAULT: "in fault", State.STOPPING: "coming to rest"}.get(self.state, self.state.name.lower())
 
     @property
     def armed(self) -> bool:
@@ -72,7 +78,9 @@ class ControllerState:
     def stop(self, reason: str, after: State = State.HOLDING) -> None:
         """Brings the arm to rest, then goes to `after`. Errors: Refused where the arm is not armed."""
         if not self.armed:
-            raise Refused(f"the arm is {self.state.name.lower()}; there is nothing to stop")
+            raise Refused(f"the arm is {self.words}; there is nothing to stop")
+        if self.state == State.STOPPING and self.after_stop == State.DISARMED:
+            return    # a disarm under way is not taken back by a later stop
         if after == State.HOLDING:
             self.needs_resume = f"{reason}; call resume to go on"
         self.after_stop = after
@@ -86,12 +94,16 @@ class ControllerState:
     def resume(self) -> None:
         """Errors: Refused."""
         if not self.armed:
-            raise Refused(f"the arm is {self.state.name.lower()}; arm it first")
+            raise Refused(f"the arm is {self.words}; clear the fault and arm it first")
         if self.state == State.STOPPING:
             raise Refused("the arm is coming to rest; resume when it holds")
         self.paused, self.needs_resume, self._ran_out_at = False, "", None
         if self.state == State.HOLDING:
             self.reason = "resumed by the operator; waiting for a chunk"
+
+    def disarm(self) -> None:
+        """At once; for an arm that is at rest."""
+        self._go(State.DISARMED, "not armed")
 
     def clear_fault(self) -> None:
         """Errors: Refused where there is no fault."""
@@ -105,12 +117,14 @@ class ControllerState:
         """Latches a fault; a second one does not hide the first."""
         if self.state != State.FAULT:
             self.fault, self.fault_text = fault, text
-            self._go(State.FAULT, f"fault: {text}")
+            self._go(State.FAULT, text)
 
-    def why_not_follow(self, now: float) -> str:
+    def why_not_follow(self, now: float, episode_id: str) -> str:
         """Why a sound chunk must not be followed now for want of an operator; empty where it may be."""
         if self.needs_resume:
             return self.needs_resume
+        if self._ran_out_at is not None and episode_id != self._ran_out_in:
+            return "ran out of waypoints in an earlier episode; call resume to go on"
         if self._ran_out_at is not None and now - self._ran_out_at > self._resume_within:
             return (
                 f"ran out of waypoints {now - self._ran_out_at:.1f} s ago, longer than {self._resume_within:g} s; "
@@ -122,8 +136,13 @@ class ControllerState:
         self._ran_out_at = None
         self._go(State.FOLLOWING, reason)
 
-    def ran_out(self, now: float, reason: str) -> None:
-        self._ran_out_at = now
+    def ran_out(self, now: float, episode_id: str, reason: str) -> None:
+        self._ran_out_at, self._ran_out_in = now, episode_id
+        self._go(State.HOLDING, reason)
+
+    def reached(self, reason: str) -> None:
+        """A move of the operator's is done; the policy goes on only when the operator says so."""
+        self.needs_resume = f"{reason}; call resume to let the policy move the arm"
         self._go(State.HOLDING, reason)
 
     def at_rest(self) -> None:

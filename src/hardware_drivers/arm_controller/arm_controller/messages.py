@@ -54,7 +54,7 @@ def status_message(controller: ArmController, stamp: Time) -> ControllerStatus:
     message.last_refusal_text = last.refusal_text
     message.accepted_chunks, message.refused_chunks = controller.counters.accepted, controller.counters.refused
     message.joining, message.chunk_id = scheduler.rule, scheduler.chunk_id
-    message.episode_id = controller.policy.episode_id if scheduler.chunk_id else ""
+    message.episode_id = scheduler.episode_id
     message.waypoints_consumed_at_acceptance = last.consumed
     message.waypoints_left = scheduler.waypoints_left
     message.acceptance_latency, message.seam_jump = last.latency, last.seam_jump

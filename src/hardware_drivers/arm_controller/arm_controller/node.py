@@ -15,6 +15,7 @@ from typing import Any
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
@@ -63,6 +64,9 @@ class ArmControllerNode(Node):
         self._auto_arm = auto_arm
         self._lock = threading.Lock()
         self._shown: tuple = ()
+        self._told_ns = 0
+        self._not_armed = self._told_not_armed = ""
+        self._ticked = self.create_guard_condition(self._after_tick)
         self._joint_states = self.create_publisher(JointState, "joint_states", SENSOR_PUBLISH)
         self._status = self.create_publisher(ControllerStatus, f"{arm.name}/status", STATUS)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
@@ -111,26 +115,35 @@ class ArmControllerNode(Node):
                 self.controller.tick(time.monotonic_ns(), self.get_clock().now().nanoseconds)
             except Exception as error:    # a defect of ours must hold the arm, not end the loop
                 self.controller.state.fail(Fault.INTERNAL, f"the controller failed in itself: {error!r}")
-                self.get_logger().error(f"tick failed: {error!r}")
-            if self._auto_arm and self.controller.measured is not None:
-                self._auto_arm = False
+            if self._auto_arm:
                 self._try_arm()
-            measured, changed = self.controller.measured, self._changed()
-        if measured is not None:
-            self._joint_states.publish(joint_state_message(self.controller.arm_spec.joints, measured))
-        if changed:
-            self._publish_status()
+        self._ticked.trigger()
 
     def _try_arm(self) -> None:
         try:
             self.controller.arm()
-        except Refused as refused:
-            self.get_logger().error(f"auto_arm: {refused}")
+            self._auto_arm = False
+        except Refused as refused:    # e.g. before the other arm's controller was heard; tried again at the next tick
+            self._not_armed = str(refused)
+
+    # --- executor thread ----------------------------------------------------------------------------------------------
+    def _after_tick(self) -> None:
+        """Tells what the last tick did; no publishing and no logging stand on the setpoint path."""
+        with self._lock:
+            measured, changed = self.controller.measured, self._changed()
+        if measured is not None and measured.stamp_ns != self._told_ns:
+            self._told_ns = measured.stamp_ns
+            self._joint_states.publish(joint_state_message(self.controller.arm_spec.joints, measured))
+        if changed:
+            self._publish_status()
 
     def _changed(self) -> bool:
         """Whether what a watcher acts on has changed; a new state is logged with its reason."""
         state, counters = self.controller.state, self.controller.counters
         shown = (state.state, state.paused, state.fault, counters.accepted, counters.refused)
+        if self._not_armed != self._told_not_armed:
+            self._told_not_armed = self._not_armed
+            self.get_logger().warning(f"auto_arm waits: {self._not_armed}")
         if shown == self._shown:
             return False
         if shown[:1] != self._shown[:1]:
@@ -143,7 +156,6 @@ class ArmControllerNode(Node):
         self._shown = shown
         return True
 
-    # --- executor thread ----------------------------------------------------------------------------------------------
     def _on_chunk(self, message: ActionChunk) -> None:
         chunk = chunk_of(message)
         with self._lock:
@@ -156,13 +168,11 @@ class ArmControllerNode(Node):
             self.controller.hear_policy(message.process_id, message.episode_id, time.monotonic())
 
     def _on_peer(self, message: ControllerStatus) -> None:
+        known = message.state in State.__members__.values()
+        state, text = (State(message.state), message.fault_text) if known else (State.FAULT, "its state is unknown")
         with self._lock:
             self.controller.hear_peer(
-                message.header.frame_id,
-                State(message.state),
-                message.fault_text,
-                message.refused_chunks,
-                time.monotonic(),
+                message.header.frame_id, state, text, message.refused_chunks, time.monotonic()
             )
 
     def _operate(
@@ -204,29 +214,41 @@ class ArmControllerNode(Node):
 
 
 def main() -> int:
+    """Runs the node until SIGINT or SIGTERM. Whatever ends it, the arm comes to rest first."""
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    # Until the driver is connected, which may take long, a signal simply ends the process.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         node = ArmControllerNode()
-    except (ContractError, DriverError) as error:
+    except KeyboardInterrupt:
+        rclpy.try_shutdown()
+        return 0
+    except (ContractError, DriverError, ParameterException) as error:
         print(f"error: arm_controller: {error}", file=sys.stderr)
         rclpy.try_shutdown()
         return 1
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
     executor = SingleThreadedExecutor()
     executor.add_node(node)
+    ended = ""
     try:
         while not stop.is_set() and node.loop_error is None:
             executor.spin_once(timeout_sec=0.2)
+        if node.loop_error is not None:
+            ended = f"the setpoint loop ended: {node.loop_error!r}"
     except ExternalShutdownException:
         pass
-    ended = node.loop_error
-    if ended is not None:
-        print(f"error: arm_controller: the setpoint loop ended: {ended!r}", file=sys.stderr)
+    except Exception as error:    # a defect in a callback
+        ended = f"a callback failed: {error!r}"
+    if ended:
+        print(f"error: arm_controller: {ended}", file=sys.stderr)
     node.close()
     node.destroy_node()
     rclpy.try_shutdown()
-    return 0 if ended is None else 1
+    return 1 if ended else 0
 
 
+if __name__ == "__main__":
+    sys.exit(main())

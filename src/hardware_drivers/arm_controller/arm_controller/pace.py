@@ -39,8 +39,9 @@ class Pace:
         self._grid = np.linspace(path.start, path.end, count + 1)
         h = (path.end - path.start) / count
         velocity = np.abs(path.sample(self._grid, 1))
-        velocity[-1] = velocity[-2]    # just before the end, where the path stops
         acceleration = path.sample(self._grid, 2)
+        # The end counts as the place just before it; that the path stops there is what braking is for.
+        velocity[-1], acceleration[-1] = velocity[-2], acceleration[-2]
         jerk = np.abs(np.diff(acceleration, axis=0, prepend=acceleration[:1])) / h
         acceleration = np.abs(acceleration)
         ceiling = np.minimum.reduce(

@@ -19,6 +19,8 @@ LIMIT_TOLERANCE = 1e-6
 TIME_TOLERANCE = 1e-6      # [s], [waypoints]
 MAX_HORIZON = 10_000
 BISECTIONS = 16
+SPEED_TOLERANCE = 1e-3
+FROZEN_WHILE = 0.5         # of the tracking limit that the command moves; what is stuck but alive trembles
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class SafetyGate:
         self._tracking = contract.values("tracking", arm.joints)
         self._timings = {(t.dt, t.first_offset) for t in contract.norm_tags.values()}
         self._off_track_since: float | None = None
+        self._sent: np.ndarray | None = None
+        self._repeated: tuple[np.ndarray, np.ndarray] | None = None
 
     # --- chunks -------------------------------------------------------------------------------------------------------
     def waypoints(self, chunk: Chunk, measured: np.ndarray, now: float) -> np.ndarray:
@@ -165,14 +169,45 @@ class SafetyGate:
         # Between sound waypoints the cubic may pass a limit by a rounding error, never by more.
         return Step(np.clip(path.sample(time), self.lower, self.upper), time, rate, (rate - last.rate) / dt)
 
-    def setpoint_error(self, setpoint: np.ndarray) -> str:
-        """The last check before the driver: why a setpoint must not be sent; empty where it may."""
+    def start(self, measured: np.ndarray) -> np.ndarray:
+        """The first setpoint for an arm that is at `measured` (J,): that, or the nearest within the limits.
+
+        Errors: ValueError where going there would be a step.
+        """
+        inside = np.clip(measured, self.lower, self.upper)
+        off = np.abs(inside - measured)
+        if (off > self._limits.velocity * self._period).any():
+            joint = int(np.argmax(off / self._limits.velocity))
+            raise ValueError(
+                f"{self._arm.joints[joint]!r} is {off[joint]:.3f} outside its limits "
+                f"[{self.lower[joint]:g}, {self.upper[joint]:g}]; move the arm inside by hand"
+            )
+        return inside
+
+    def yielded(self, measured: np.ndarray, command: np.ndarray | None) -> np.ndarray:
+        """Where an arm that does not follow is left: where it is, but for grippers, which keep what they hold."""
+        where = np.clip(measured, self.lower, self.upper)
+        grippers = np.array([self._contract.joints[joint].is_gripper for joint in self._arm.joints])
+        return where if command is None else np.where(grippers, command, where)
+
+    def setpoint_error(self, setpoint: np.ndarray, dt: float) -> str:
+        """The last check before the driver: why a setpoint must not be sent `dt` seconds after the one before; empty
+        where it may. It is then taken for sent."""
         if not np.isfinite(setpoint).all():
             return f"setpoint is not finite: {setpoint}"
         outside = (setpoint < self.lower - LIMIT_TOLERANCE) | (setpoint > self.upper + LIMIT_TOLERANCE)
         if outside.any():
             joint = int(np.argmax(outside))
             return f"setpoint of {self._arm.joints[joint]!r} is {setpoint[joint]:.4f}, outside its limits"
+        if self._sent is not None:
+            speed = np.abs(setpoint - self._sent) / dt
+            if (speed > self._limits.velocity * (1 + SPEED_TOLERANCE)).any():
+                joint = int(np.argmax(speed / self._limits.velocity))
+                return (
+                    f"setpoint of {self._arm.joints[joint]!r} is {speed[joint]:.2f} per second away from the last one, "
+                    f"over {self._limits.velocity[joint]:g}"
+                )
+        self._sent = setpoint.copy()
         return ""
 
     # --- feedback -----------------------------------------------------------------------------------------------------
@@ -202,5 +237,20 @@ class SafetyGate:
             "free the arm, then clear_fault and arm"
         )
 
-    def forget_tracking(self) -> None:
-        self._off_track_since = None
+    def frozen(self, command: np.ndarray, measured: np.ndarray) -> str:
+        """Why the feedback counts as frozen: it repeats itself to the last bit while the command moves; else empty."""
+        if self._repeated is None or not np.array_equal(self._repeated[0], measured):
+            self._repeated = (measured.copy(), command.copy())
+            return ""
+        moved = np.abs(command - self._repeated[1])
+        if (moved > FROZEN_WHILE * self._tracking).any():
+            joint = int(np.argmax(moved / self._tracking))
+            return (
+                f"the joint states repeat themselves while {self._arm.joints[joint]!r} was told to move by "
+                f"{moved[joint]:.3f}; check the arm's power and its bus"
+            )
+        return ""
+
+    def forget(self) -> None:
+        """Nothing is being commanded any more."""
+        self._off_track_since, self._sent, self._repeated = None, None, None

@@ -42,7 +42,7 @@ class ChunkScheduler:
         self._max_age, self._window, self._bounds, self.rule = max_age, window, bounds, rule
         self.path: Path | None = None
         self.path_time = 0.0
-        self.chunk_id = 0
+        self.chunk_id, self.episode_id = 0, ""
         self._stamp = -np.inf
         self._chunks: list[Planned] = []
         self._waypoint_times = np.empty(0)
@@ -75,7 +75,7 @@ class ChunkScheduler:
             window = max(window * WIDER, 0.05)
             path = cross_fade(old, lag, fresh, now, window)
         self.path, self.path_time, self._stamp, self.chunk_id = path, now, chunk.stamp, chunk.chunk_id
-        self._chunks, self._waypoint_times = chunks, times
+        self._chunks, self._waypoint_times, self.episode_id = chunks, times, chunk.episode_id
         return Joined(int((times <= now).sum()), seam_jump, now - chunk.stamp)
 
     def _times(self, chunk: Chunk, now: float) -> np.ndarray:
@@ -100,11 +100,12 @@ class ChunkScheduler:
     def follow(self, path: Path, now: float) -> None:
         """Makes a path of the controller's own (home, park) the running one; chunks observed before are refused."""
         self.path, self.path_time, self.chunk_id, self._stamp = path, now, 0, now
-        self._chunks, self._waypoint_times = [], path.times
+        self._chunks, self._waypoint_times, self.episode_id = [], path.times, ""
 
     def clear(self) -> None:
         """Forgets the path. Chunks older than the last one stay refused."""
-        self.path, self.chunk_id, self._chunks, self._waypoint_times = None, 0, [], np.empty(0)
+        self.path, self.chunk_id, self.episode_id = None, 0, ""
+        self._chunks, self._waypoint_times = [], np.empty(0)
 
     def shift(self, seconds: float) -> None:
         """ROS time jumped: what is being executed moves with it."""

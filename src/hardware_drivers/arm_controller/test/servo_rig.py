@@ -23,7 +23,7 @@ class ServoArm(ArmDriver):
         self.now_ns = START_NS
         self.sent: list[np.ndarray] = []
         self.failure = ""
-        self.stuck = False
+        self.stuck = self.frozen = False
         self.stale_ns = 0
         self.connected = False
 
@@ -33,7 +33,9 @@ class ServoArm(ArmDriver):
     def read(self) -> ArmState:
         if self.failure:
             raise DriverError(self.failure)
-        if not self.stuck:
+        if self.stuck:    # against something: its encoders tremble
+            self.positions = self.positions + 1e-6 * (-1) ** len(self.sent)
+        elif not self.frozen:
             self.positions = self.positions + 0.3 * (self.goal - self.positions)
         return ArmState(self.positions.copy(), self.now_ns - self.stale_ns)
 

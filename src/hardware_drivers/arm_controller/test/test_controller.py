@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
 
 from arm_controller.chunk import Refusal
 from arm_controller.controller_state import Fault, Refused, State
+from arm_controller.messages import status_message
 
 # Joints may brake by their acceleration limit on top of what the path itself asks for: corners between waypoints add a
 # velocity step of their own. A freeze at speed would be ten times this.
@@ -350,3 +352,166 @@ def test_the_reason_says_when_the_policy_went_silent(rig):
     rig.accept(rig.chunk(rig.sway()))
     rig.tick(400)
     assert "the policy has been silent for" in rig.controller.reason
+
+
+# --- what must not move an arm ----------------------------------------------------------------------------------------
+def jump_the_clock(rig):
+    rig.ros_ns += 80_000_000
+
+
+def lose_the_bus_for_a_moment(rig):
+    rig.driver.failure = "the bus is silent"
+    rig.tick(3)
+    rig.driver.failure = ""
+
+
+@pytest.mark.parametrize("fault", [jump_the_clock, lose_the_bus_for_a_moment])
+def test_a_disarmed_arm_that_was_moved_by_hand_stays_where_it_is_whatever_faults(rig, fault):
+    rig.controller.disarm()
+    rig.tick(5)
+    assert rig.state == "DISARMED"
+    rig.driver.positions[0] = rig.driver.goal[0] = 1.2
+    mark = len(rig.driver.sent)
+    fault(rig)
+    rig.tick(20)
+    assert rig.state == "FAULT" and len(rig.driver.sent) == mark
+    rig.controller.clear_fault()
+    rig.controller.arm()
+    rig.tick(5)
+    assert rig.driver.sent[-1][0] == pytest.approx(1.2, abs=0.01)
+
+
+def test_an_arm_that_fell_while_its_bus_was_silent_is_not_pulled_back_when_it_returns(rig):
+    rig.driver.failure = "the bus is silent"
+    rig.tick(20)
+    mark = len(rig.driver.sent)
+    rig.driver.positions[1] += 0.8
+    rig.driver.goal = rig.driver.positions.copy()
+    rig.driver.failure = ""
+    rig.tick(50)
+    assert rig.state == "FAULT" and len(rig.driver.sent) == mark
+
+
+def test_an_arm_that_was_stuck_does_not_spring_when_it_is_freed(rig):
+    rig.driver.stuck = True
+    rig.accept(rig.chunk(rig.sway(amplitude=0.8)))
+    rig.tick(120)
+    assert rig.state == "FAULT"
+    before = rig.driver.positions.copy()
+    rig.driver.stuck = False
+    rig.tick(50)
+    assert rig.driver.positions == pytest.approx(before, abs=0.01)
+
+
+def test_feedback_that_repeats_itself_while_the_arm_is_told_to_move_is_a_fault_and_nothing_more_is_sent(rig):
+    rig.driver.frozen = True
+    rig.accept(rig.chunk(rig.sway(amplitude=0.8)))
+    rig.tick(60)
+    assert rig.controller.state.fault == Fault.STATE_FROZEN
+    assert "repeat themselves" in rig.controller.reason
+    mark = len(rig.driver.sent)
+    rig.tick(50)
+    assert len(rig.driver.sent) == mark
+
+
+@pytest.mark.parametrize("pose", ["home", "rest"])
+def test_after_home_or_park_the_policy_waits_for_the_operator(rig, pose):
+    rig.accept(rig.chunk(rig.sway()))
+    rig.tick(150)
+    rig.controller.move_to(pose)
+    rig.tick(1500)
+    assert rig.state == "HOLDING"
+    held = rig.driver.sent[-1]
+    positions = held + np.zeros((30, 6))
+    assert "call resume" in rig.accept(rig.chunk(positions, 2))
+    rig.controller.state.resume()
+    assert rig.accept(rig.chunk(positions, 3)) == ""
+
+
+@pytest.mark.parametrize("age", [10.0, float("nan")])
+def test_an_arm_whose_state_is_unknown_is_not_armed(make_rig, age):
+    rig = make_rig()
+    if np.isnan(age):
+        rig.driver.positions[2] = np.nan
+    else:
+        rig.driver.stale_ns = int(age * 1e9)
+    rig.tick()
+    with pytest.raises(Refused, match="joint state is|is not a number"):
+        rig.controller.arm()
+    assert rig.state == "DISARMED" and rig.driver.sent == []
+
+
+def test_an_arm_outside_its_limits_is_not_armed_with_a_step(make_rig):
+    rig = make_rig()
+    rig.driver.positions[0] = rig.controller.gate.upper[0] + 0.2
+    rig.driver.goal = rig.driver.positions.copy()
+    rig.tick()
+    with pytest.raises(Refused, match="'shoulder_pan' is 0.200 outside its limits"):
+        rig.controller.arm()
+    assert rig.state == "DISARMED" and rig.driver.sent == []
+
+
+def test_another_episode_does_not_go_on_by_itself_after_running_out(rig):
+    rig.accept(rig.chunk(rig.sway()))
+    rig.tick(150)
+    assert rig.state == "HOLDING"
+    rig.controller.hear_policy("process", "another", rig.steady)
+    assert "earlier episode" in rig.accept(rig.chunk(rig.sway(), 2, episode_id="another"))
+
+
+def test_a_stop_does_not_take_back_a_disarm(rig):
+    rig.accept(rig.chunk(rig.sway()))
+    rig.tick(30)
+    rig.controller.disarm()
+    rig.tick(1)
+    rig.controller.state.stop("stopped by the operator")
+    rig.tick(100)
+    assert rig.state == "DISARMED"
+
+
+def test_a_setpoint_too_far_from_the_last_one_is_never_sent(rig):
+    rig.tick(5)
+    mark = len(rig.driver.sent)
+    rig.controller.command = rig.controller.command + 0.1
+    rig.tick(10)
+    assert rig.controller.state.fault == Fault.SETPOINT_INVALID
+    assert len(rig.driver.sent) == mark
+
+
+def test_a_bad_chunk_is_named_also_while_paused(rig):
+    rig.controller.state.pause()
+    rig.tick(5)
+    assert rig.accept(rig.chunk(np.full((30, 6), np.nan)))
+    assert rig.controller.last.refusal == Refusal.NOT_FINITE
+    assert "paused" in rig.accept(rig.chunk(rig.sway(), 2))
+
+
+def test_one_fault_on_one_arm_is_cleared_arm_by_arm(make_rig):
+    rig = make_rig(peers=("right",))
+    rig.controller.hear_peer("right", State.DISARMED, "", 0, rig.steady)
+    rig.controller.arm()
+    rig.tick()
+    rig.driver.failure = "the bus is silent"
+    rig.tick(2)
+    rig.driver.failure = ""
+    rig.controller.hear_peer("right", State.FAULT, "arm 'arm' is in fault", 0, rig.steady)
+    rig.tick()
+    rig.controller.clear_fault()
+    with pytest.raises(Refused, match="arm 'right' is in fault"):
+        rig.controller.arm()
+    rig.controller.hear_peer("right", State.DISARMED, "", 0, rig.steady)
+    rig.controller.arm()
+
+
+def test_an_arm_whose_peer_was_never_heard_is_not_armed(make_rig):
+    rig = make_rig(peers=("right",))
+    with pytest.raises(Refused, match="'right' is silent"):
+        rig.controller.arm()
+    assert rig.state == "DISARMED"
+
+
+def test_the_status_carries_the_episode_of_the_running_chunk(rig):
+    rig.accept(rig.chunk(rig.sway()))
+    rig.controller.hear_policy("process", "next", rig.steady)
+    message = status_message(rig.controller, Time())
+    assert (message.chunk_id, message.episode_id) == (1, "episode")
