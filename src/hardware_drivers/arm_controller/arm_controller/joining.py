@@ -76,7 +76,7 @@ def cross_fade(old: Path, lag: float, fresh: Path, now: float, window: float) ->
         fade, until = np.array([now]), now
     else:
         fade = np.linspace(now, until, max(int(np.ceil((until - now) / FADE_STEP)), 1) + 1)
-    own = fresh.times[fresh.times > until + 1e-6]
+    own = fresh.times > until + 1e-6
     x = np.ones(1) if until == now else (fade - now) / (until - now)
     weight = (x**3 * (10 - 15 * x + 6 * x**2))[:, None]
     growth = (30 * x**2 * (1 - x) ** 2)[:, None] / max(until - now, 1e-9)
@@ -86,12 +86,7 @@ def cross_fade(old: Path, lag: float, fresh: Path, now: float, window: float) ->
         (1 - weight) * old.sample(fade - lag, 1) + weight * fresh.sample(fade, 1) + growth * (after - before)
     )
     return Path(
-        np.concatenate([fade, own]),
-        np.concatenate([positions, fresh.sample(own)]),
-        np.concatenate([velocities, _inner_velocities(fresh, own)]),
+        np.concatenate([fade, fresh.times[own]]),
+        np.concatenate([positions, fresh.positions[own]]),
+        np.concatenate([velocities, fresh.velocities[own]]),
     )
-
-
-def _inner_velocities(path: Path, times: np.ndarray) -> np.ndarray:
-    """Velocities at knots of a path, at its last one as just before it."""
-    return path.sample(np.minimum(times, path.end - 1e-9), 1)

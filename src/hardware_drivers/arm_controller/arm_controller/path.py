@@ -23,10 +23,10 @@ class Path:
         self.positions = np.asarray(positions, dtype=np.float64)
         if self.times.ndim != 1 or self.positions.shape[:1] != self.times.shape or (np.diff(self.times) <= 0).any():
             raise ValueError("a path needs increasing times and one position for each")
+        self.velocities = np.zeros_like(self.positions) if velocities is None else velocities
         self._cubics: list[CubicHermiteSpline] = []
         if len(self.times) > 1:
-            tangents = np.zeros_like(self.positions) if velocities is None else velocities
-            cubic = CubicHermiteSpline(self.times, self.positions, tangents)
+            cubic = CubicHermiteSpline(self.times, self.positions, self.velocities)
             self._cubics = [cubic, cubic.derivative(1), cubic.derivative(2)]
 
     @classmethod

@@ -456,7 +456,8 @@ def test_another_episode_does_not_go_on_by_itself_after_running_out(rig):
     rig.tick(150)
     assert rig.state == "HOLDING"
     rig.controller.hear_policy("process", "another", rig.steady)
-    assert "earlier episode" in rig.accept(rig.chunk(rig.sway(), 2, episode_id="another"))
+    positions = np.tile(rig.driver.sent[-1], (30, 1))
+    assert "earlier episode" in rig.accept(rig.chunk(positions, 2, episode_id="another"))
 
 
 def test_a_stop_does_not_take_back_a_disarm(rig):
