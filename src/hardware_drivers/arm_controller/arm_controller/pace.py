@@ -65,12 +65,14 @@ class Pace:
         self._ceiling = self._braked(ceiling, h)
 
     def _braked(self, ceiling: np.ndarray, step: float) -> np.ndarray:
-        """The ceilings lowered where one further on could not be reached in time; 0 at the end."""
+        """The ceilings lowered where one further on could not be reached in time; 0 at the end, and softly so."""
         squares = ceiling**2
         squares[-1] = 0.0
         for index in range(len(squares) - 2, -1, -1):
-            reach = squares[index + 1] + 2.0 * BRAKING_SHARE * self._change[index] * step
-            squares[index] = min(squares[index], reach)
+            slew = self._slew[index]
+            softly = np.sqrt(2.0 * slew * max(np.sqrt(squares[index + 1]), slew * step**2))
+            braking = min(BRAKING_SHARE * self._change[index], softly)
+            squares[index] = min(squares[index], squares[index + 1] + 2.0 * braking * step)
         return np.sqrt(squares)
 
     def ceiling(self, time: float) -> float:
