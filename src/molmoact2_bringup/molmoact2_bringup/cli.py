@@ -45,7 +45,7 @@ def register_demo(subparsers: argparse._SubParsersAction) -> None:
         help="run a simulated system, record it, make a video",
         description="Runs a simulated system for a while and leaves a folder with a video of the cameras and the depth "
         "reasoning, plots of the joints, the recorded messages and a summary. Exit code: 0 when all of it is complete, "
-        "1 when the system failed, 2 for bad input.",
+        "1 when the system failed or the arm did not move, 2 for bad input.",
     )
     parser.add_argument("system", nargs="?", default="so101_sim", help="system to run (default: so101_sim)")
     parser.add_argument("--out", default="out/demo", metavar="DIR", help="folder to write (default: out/demo)")

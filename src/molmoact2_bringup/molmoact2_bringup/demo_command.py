@@ -7,7 +7,7 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from molmoact2_contract import ContractError, load_system
 
@@ -16,14 +16,14 @@ from .demo.live import LiveLine
 from .demo.recorder import BagRecorder, topics_of
 from .demo.report import make_report
 from .lifecycle import BringUpError
-from .running import RunningSystem, SystemEnded
+from .running import RunningSystem, Stopped, SystemEnded
 from .up import BAD_INPUT, FAILED, OK, with_settings
 
 LOG_TAIL = 25
 
 
 def demo(system_name: str, settings: list[str], seconds: float, out: Path) -> int:
-    """Returns 0 when the run and its report are complete, 1 when the system failed, 2 for bad input."""
+    """Returns 0 when run and report are complete and the arm moved, 1 when something failed, 2 for bad input."""
     try:
         system = with_settings(load_system(system_name), settings)
         if not system.simulation:
@@ -36,22 +36,42 @@ def demo(system_name: str, settings: list[str], seconds: float, out: Path) -> in
     ended: SystemEnded | None = None
     try:
         with log.open("w") as file:
+            running = RunningSystem(system, lambda line: _write(file, line))
             try:
-                _record(RunningSystem(system, lambda line: _write(file, line)), seconds, out)
+                _record(running, seconds, out)
             except SystemEnded as error:    # what was recorded until then tells most about it
                 ended = error
         summary = make_report(out / "bag", system.contract, out, progress=True)
+    except ContractError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except Stopped:
+        print("stopped while starting", flush=True)
+        return FAILED
     except (BringUpError, BagError) as error:
-        _explain(ended or error, log)
+        _explain([str(ended or error)], log)
         return FAILED
     print(f"\n{summary}\n\n{out / 'demo.mp4'}\n{out / 'index.html'}", flush=True)
-    if ended:
-        _explain(ended, log)
-    return FAILED if ended else OK
+    failures = [str(ended)] if ended else shortcomings(summary.figures, running, seconds)
+    if failures:
+        _explain(failures, log)
+    return FAILED if failures else OK
 
 
-def _explain(error: Exception, log: Path) -> None:
-    print(f"error: {error}\nlast lines of {log}:", file=sys.stderr)
+def shortcomings(figures: dict[str, Any], running: RunningSystem, seconds: float) -> list[str]:
+    """What keeps a run that came to its end from being a whole one, in words."""
+    failures = [f"on stopping, {exit_}" for exit_ in running.unclean]
+    if running.stopping.is_set() and figures["time_covered"] < seconds:
+        failures.append(f"stopped after {figures['time_covered']:.0f} of {seconds:.0f} s")
+    for arm, parts in figures["controllers"].items():
+        if not (parts["chunks"] and parts["chunks"]["accepted"]):
+            failures.append(f"arm {arm!r} accepted no chunk")
+        failures += [f"arm {arm!r} faulted: {fault['text']}" for fault in parts["faults"] or []]
+    return failures
+
+
+def _explain(errors: list[str], log: Path) -> None:
+    print("\n".join(f"error: {error}" for error in errors), f"\nlast lines of {log}:", file=sys.stderr)
     print("\n".join(log.read_text().splitlines()[-LOG_TAIL:]), file=sys.stderr)
 
 

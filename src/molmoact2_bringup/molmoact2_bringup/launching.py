@@ -78,10 +78,13 @@ def _lifecycle_node(process: Process, arguments: list[str]) -> list[LaunchDescri
             entities=[change(Transition.TRANSITION_ACTIVATE)],
         )
     )
-    failed = RegisterEventHandler(
-        OnStateTransition(
-            target_lifecycle_node=node, start_state="configuring", goal_state="unconfigured",
-            entities=[Shutdown(reason=f"{process.name} could not be configured")],
+    failed = [
+        RegisterEventHandler(
+            OnStateTransition(
+                target_lifecycle_node=node, start_state=start, goal_state=goal,
+                entities=[Shutdown(reason=f"{process.name} could not be brought up (see its log)")],
+            )
         )
-    )
-    return [configure, activate, failed, node]
+        for start, goal in (("configuring", "unconfigured"), ("activating", "inactive"))
+    ]
+    return [configure, activate, *failed, node]

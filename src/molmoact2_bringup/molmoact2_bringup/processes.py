@@ -95,23 +95,24 @@ class Processes:
     def pid(self, name: str) -> int:
         return self._children[name].pid
 
-    def end_all(self, grace: float = 8.0, last_grace: float = 2.0) -> list[Exit]:
-        """Ends every child, last started first: SIGINT, after `grace` seconds SIGTERM, after `last_grace` more SIGKILL.
+    def end_all(self, grace: float = 10.0) -> list[Exit]:
+        """Ends every child, last started first: SIGTERM, and after `grace` seconds SIGKILL.
 
-        Returns those that did not end cleanly (exit code 0) when asked; children that had ended before are not in it.
+        Returns those that did not end cleanly when asked (by exit code 0, or by the SIGTERM where they were just
+        starting); children that had ended before are not in it.
         """
         unclean = []
         for name, child in reversed(self._children.items()):
             if child.poll() is not None:
                 continue
-            for number, patience in ((signal.SIGINT, grace), (signal.SIGTERM, last_grace), (signal.SIGKILL, None)):
+            for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, None)):
                 child.send_signal(number)
                 try:
                     child.wait(patience)
                     break
                 except subprocess.TimeoutExpired:
                     self._write_line(f"[up] {name} did not end on {number.name} within {patience:g} s")
-            if child.returncode != 0:
+            if child.returncode not in (0, -signal.SIGTERM):
                 unclean.append(Exit(name, child.returncode))
         deadline = time.monotonic() + 1.0
         for reader in self._readers:

@@ -26,7 +26,7 @@ from molmoact2_contract import ContractError, Process, System
 from molmoact2_contract.qos import STATUS
 from molmoact2_msgs.msg import ControllerStatus
 
-from .lifecycle import bring_up
+from .lifecycle import BringUpError, bring_up
 from .processes import Exit, Processes
 
 STATES = {
@@ -34,9 +34,14 @@ STATES = {
     ControllerStatus.HOLDING: "holding",
     ControllerStatus.FOLLOWING: "following",
     ControllerStatus.STOPPING: "stopping",
-    ControllerStatus.FAULT: "fault",
+    ControllerStatus.FAULT: "in fault",
 }
+SILENT = 0.5    # [s]; a controller states itself ten times a second
 AT_REST = (ControllerStatus.DISARMED, ControllerStatus.HOLDING, ControllerStatus.FAULT)
+
+
+class Stopped(Exception):
+    """A stop was asked for while the system was being brought up."""
 
 
 class SystemEnded(RuntimeError):
@@ -83,6 +88,7 @@ class RunningSystem:
         self.system = system
         self.stopping = threading.Event()
         self.statuses: dict[str, ControllerStatus] = {}
+        self._heard: dict[str, float] = {}
         self.unclean: list[Exit] = []
         self._say = write_line or (lambda line: print(line, flush=True))
         self._processes = Processes(write_line)
@@ -120,7 +126,7 @@ class RunningSystem:
         self.stopping.set()
 
     def _on_status(self, arm: str, message: ControllerStatus) -> None:
-        self.statuses[arm] = message
+        self.statuses[arm], self._heard[arm] = message, time.monotonic()
 
     def _spin(self) -> None:
         with contextlib.suppress(ExternalShutdownException):
@@ -133,12 +139,20 @@ class RunningSystem:
     def bring_up(self) -> None:
         """Configures and activates the lifecycle nodes, in the order of the system file.
 
-        Errors: BringUpError, also when a process dies or a stop is asked for meanwhile.
+        Errors: BringUpError; SystemEnded when a process dies meanwhile, Stopped when a stop is asked for.
         """
         for process in self.system.processes:
             if process.lifecycle:
                 self._say(f"[up] configuring {process.name}")
-                bring_up(self.node, process.name, self._reason_to_give_up)
+                try:
+                    bring_up(self.node, process.name, self._reason_to_give_up)
+                except BringUpError:
+                    if self.stopping.is_set():
+                        raise Stopped from None
+                    ended = self._processes.ended()
+                    if ended is not None:
+                        raise SystemEnded(ended, self.wait_for_rest()) from None
+                    raise
                 self._say(f"[up] {process.name} is active")
 
     def _reason_to_give_up(self) -> str | None:
@@ -163,17 +177,28 @@ class RunningSystem:
             self.stopping.wait(period)
 
     def wait_for_rest(self, patience: float = 5.0) -> str:
-        """Waits until no arm moves (or its controller is silent); returns what each controller says, in words."""
+        """Waits until no arm moves or its controller is silent; returns what each controller says, in words."""
         deadline = time.monotonic() + patience
         arms = {p.parameters.get("arm") for p in self.system.processes if "arm" in p.parameters}
         while time.monotonic() < deadline:
-            moving = [a for a in arms if a in self.statuses and self.statuses[a].state not in AT_REST]
+            moving = [
+                a for a in arms
+                if a in self.statuses and not self._silent(a) and self.statuses[a].state not in AT_REST
+            ]
             if not moving:
                 break
             time.sleep(0.05)
-        return "; ".join(
-            f"arm {arm!r} is {STATES[s.state]}: {s.fault_text or s.reason}" for arm, s in sorted(self.statuses.items())
-        )
+        return "; ".join(self._words(arm) for arm in sorted(self.statuses))
+
+    def _silent(self, arm: str) -> bool:
+        return time.monotonic() - self._heard[arm] > SILENT
+
+    def _words(self, arm: str) -> str:
+        status = self.statuses[arm]
+        words = f"{STATES[status.state]}: {status.fault_text or status.reason}"
+        if self._silent(arm):
+            return f"arm {arm!r}: its controller is silent; it said last that it was {words}"
+        return f"arm {arm!r} is {words}"
 
     def close(self) -> None:
         """Ends every process, last started first, and leaves the ROS graph."""

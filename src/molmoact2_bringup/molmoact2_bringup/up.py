@@ -10,9 +10,10 @@ from dataclasses import replace
 import yaml
 
 from molmoact2_contract import ContractError, Process, System, load_system
+from molmoact2_contract.reading import parse
 
 from .lifecycle import BringUpError
-from .running import RunningSystem, SystemEnded
+from .running import RunningSystem, Stopped, SystemEnded
 
 BAD_INPUT, FAILED, OK = 2, 1, 0
 
@@ -35,7 +36,12 @@ def with_settings(system: System, settings: list[str]) -> System:
                 f"--set {setting!r}: {system.path} sets no such parameter for {name}; "
                 f"it sets: {', '.join(sorted(process.parameters))}"
             )
-        changed = {**processes[name].parameters, parameter: yaml.safe_load(value)}
+        try:
+            changed = {**processes[name].parameters, parameter: parse(value)}
+        except yaml.YAMLError as error:
+            raise ContractError(f"--set {setting!r}: the value is not YAML ({error})") from error
+        if changed[parameter] is None:
+            raise ContractError(f"--set {setting!r}: the value is empty; an empty text is written as ''")
         processes[name] = replace(processes[name], parameters=changed)
     return replace(system, processes=tuple(processes[p.name] for p in system.processes))
 
@@ -52,12 +58,11 @@ def up(system_name: str, settings: list[str], seconds: float | None) -> int:
     except ContractError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
-    except BringUpError as error:
+    except (BringUpError, SystemEnded) as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
-    except SystemEnded as error:
-        print(f"error: {error}", file=sys.stderr)
-        return FAILED
+    except Stopped:
+        print("[up] stopped while starting", flush=True)
     for exit_ in running.unclean:
         print(f"error: on stopping, {exit_}", file=sys.stderr)
     return FAILED if running.unclean else OK

@@ -84,11 +84,16 @@ def test_every_process_has_the_parameters_of_the_system_file_and_the_policy_is_a
     assert process.wait(60) == 0
 
 
-def test_when_the_policy_is_killed_the_whole_system_ends(running):
+def test_when_the_policy_is_killed_the_whole_system_ends_and_it_is_named(running, capfd):
     process, node = running
     call(node, process, GetState, "policy/get_state", GetState.Request())
     os.kill(child(process, "policy"), signal.SIGKILL)
-    assert process.wait(60) is not None
+    process.wait(60)
+    output = capfd.readouterr()
+    ends = [line for line in (output.out + output.err).splitlines() if "has died" in line or "was killed" in line]
+    assert "policy" in ends[0]
+    with pytest.raises(AssertionError, match="the system ended"):
+        call(node, process, GetState, "policy/get_state", GetState.Request())
 
 
 def child(process: subprocess.Popen, node_name: str) -> int:

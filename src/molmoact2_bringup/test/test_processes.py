@@ -80,7 +80,7 @@ def test_the_last_started_is_ended_first(processes, lines):
             def end(*_):
                 print('ending', flush=True)
                 sys.exit(0)
-            signal.signal(signal.SIGINT, end)
+            signal.signal(signal.SIGTERM, end)
             print('ready', flush=True)
             while True:
                 signal.pause()
@@ -99,7 +99,7 @@ def test_a_process_that_ignores_interruption_is_killed_and_named(processes, line
         "while True: signal.pause()",
     )
     lines.wait_for("ready")
-    assert processes.end_all(grace=0.2, last_grace=0.2) == [Exit("stubborn", -signal.SIGKILL)]
+    assert processes.end_all(grace=0.3) == [Exit("stubborn", -signal.SIGKILL)]
 
 
 def test_children_end_when_the_parent_is_killed():

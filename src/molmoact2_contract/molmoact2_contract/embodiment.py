@@ -144,7 +144,7 @@ def load_contract(name_or_path: str | Path) -> Contract:
                 "skew_limit": control.number("skew_limit", above=0),
                 "max_observation_age": control.number("max_observation_age", above=0),
                 "joint_state_timeout": control.number("joint_state_timeout", above=0),
-                "blend_window": control.number("blend_window", least=0),
+                "blend_window": control.number("blend_window", above=0),
                 "resume_within": control.number("resume_within", least=0),
                 "tracking_time": control.number("tracking_time", above=0),
                 "max_path_lag": control.number("max_path_lag", above=0),

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,23 @@ import yaml
 
 class ContractError(ValueError):
     """A contract or system file is wrong; the text says where, what was expected and how to mend it."""
+
+
+class _Yaml(yaml.SafeLoader):
+    """Only true and false are booleans, as in YAML 1.2: `depth: off` is a text."""
+
+
+_BOOL = "tag:yaml.org,2002:bool"
+_Yaml.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Yaml.add_implicit_resolver(_BOOL, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+
+
+def parse(text: str) -> Any:
+    """One value in YAML. Errors: yaml.YAMLError."""
+    return yaml.load(text, Loader=_Yaml)
 
 
 class Section:
@@ -161,7 +179,7 @@ class Section:
 
 
 def _plain(node: yaml.Node) -> Any:
-    loader = yaml.SafeLoader("")
+    loader = _Yaml("")
     try:
         return loader.construct_object(node, deep=True)
     finally:
@@ -175,7 +193,7 @@ def read_file(path: Path, expected_format: str) -> Section:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=_Yaml)
     except OSError as error:
         raise ContractError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

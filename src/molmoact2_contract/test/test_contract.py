@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from molmoact2_contract import ContractError, load_contract, load_system
+from molmoact2_contract.reading import parse
 
 ROOT = Path(__file__).resolve().parents[3]
 SO101 = ROOT / "config/embodiments/so101.yaml"
@@ -102,6 +103,18 @@ def test_an_unknown_norm_tag_or_arm_lists_those_there_are():
         contract.norm_tag("franka_droid")
     with pytest.raises(ContractError, match="there are: arm"):
         contract.arm("left")
+
+
+def test_only_true_and_false_are_booleans():
+    assert [parse(text) for text in ("off", "on", "yes", "No", "true", "False")] == [
+        "off", "on", "yes", "No", True, False,
+    ]
+
+
+def test_a_folder_of_that_name_does_not_hide_a_contract(tmp_path, monkeypatch):
+    (tmp_path / "so101").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_contract("so101").embodiment == "so101"
 
 
 def test_a_system_with_a_parameter_ros_cannot_hold_is_refused(tmp_path):

@@ -29,6 +29,7 @@ WHEN_LATE = ("hold", "slow")
 POLICY_SILENT = 1.5    # [s]; the policy states itself at least twice a second
 SLOW_MOVE = 0.2        # share of the velocity limits that home and park use
 SLOW_MOVE_STEP = 0.02  # [s]
+TIMER_LATE = 0.5       # [s]; a pause of the setpoints that is a fault; shorter ones are counted
 RATE_TOLERANCE = 0.02  # of the rate at which a new path is entered
 # After these nobody knows where the arm is, so nothing is sent until an operator arms it anew.
 BLIND = (Fault.DRIVER, Fault.STATE_STALE, Fault.STATE_INVALID, Fault.STATE_FROZEN)
@@ -235,7 +236,7 @@ class ArmController:
         self.counters.ticks += 1
         if elapsed > 1.5 * self.period:
             self.counters.missed += 1
-        if elapsed > self.contract.joint_state_timeout and self.state.armed:
+        if elapsed > TIMER_LATE and self.state.armed:
             self._fail(Fault.TIMER, f"the setpoint timer was {elapsed - self.period:.3f} s late; free the processor")
         return min(elapsed, 1.5 * self.period)
 

@@ -247,8 +247,8 @@ def jump(rig):
 
 
 def late(rig):
-    rig.steady_ns += 300_000_000
-    rig.ros_ns += 300_000_000
+    rig.steady_ns += 600_000_000
+    rig.ros_ns += 600_000_000
 
 
 @pytest.mark.parametrize(

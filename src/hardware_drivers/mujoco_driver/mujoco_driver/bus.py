@@ -15,7 +15,6 @@ operation  id  request payload                              reply payload
 IDENTIFY   1   --                                           per servo: f64 lower, f64 upper [rad], u8 length, name
 READ       2   --                                           i64 capture time [ns, ROS time], f64 position [rad] each
 WRITE      3   per goal: u8 servo index, f64 goal [rad]     --
-TORQUE     4   per servo: u8 servo index, u8 0 or 1         --
 =========  ==  ===========================================  ==========================================================
 
 A frame that does not fit ends the connection; the servos keep their goals.
@@ -39,9 +38,9 @@ import numpy as np
 
 MAGIC = b"MSB1"
 HEADER = struct.Struct("<4sBH")
-IDENTIFY, READ, WRITE, TORQUE = 1, 2, 3, 4
+IDENTIFY, READ, WRITE = 1, 2, 3
 DONE, REFUSED = 0, 1
-RANGE, GOAL, SWITCH, STAMP = struct.Struct("<ddB"), struct.Struct("<Bd"), struct.Struct("<BB"), struct.Struct("<q")
+RANGE, GOAL, STAMP = struct.Struct("<ddB"), struct.Struct("<Bd"), struct.Struct("<q")
 
 
 class BusError(RuntimeError):
@@ -68,8 +67,6 @@ class Plant(Protocol):
 
     def set_goal(self, index: int, goal: float) -> None: ...
 
-    def set_torque(self, index: int, on: bool) -> None: ...
-
 
 def default_address(name: str = "world") -> str:
     """Path of the socket where none is given: in the user's runtime folder, else in a private temporary folder."""
@@ -93,7 +90,10 @@ class BusServer:
     @staticmethod
     def _listen(address: str) -> socket.socket:
         path = Path(address)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise BusError(f"{path.parent} cannot be made ({error}); name another with `address`") from error
         if path.parent.stat().st_uid not in (os.getuid(), 0) or not os.access(path.parent, os.W_OK):
             raise BusError(f"{path.parent} belongs to another user; name another socket with the parameter `address`")
         if path.exists():
@@ -175,12 +175,6 @@ class BusServer:
             for index, goal in goals:
                 self._plant.set_goal(index, goal)
             return b""
-        if operation == TORQUE:
-            switches = self._entries(SWITCH, payload)
-            self._claim(connection, [index for index, _ in switches])
-            for index, on in switches:
-                self._plant.set_torque(index, bool(on))
-            return b""
         raise BusError(f"operation {operation} is unknown")
 
     def _entries(self, layout: struct.Struct, payload: bytes) -> list[tuple]:
@@ -217,6 +211,11 @@ class BusClient:
     def close(self) -> None:
         self._socket.close()
 
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is of no more use."""
+        return self._socket.fileno() < 0
+
     def identify(self) -> list[Servo]:
         reply, servos = self._ask(IDENTIFY), []
         while reply:
@@ -235,14 +234,12 @@ class BusClient:
         """Goals [rad] by servo index."""
         self._ask(WRITE, b"".join(GOAL.pack(index, goal) for index, goal in goals))
 
-    def torque(self, indices: Sequence[int], on: bool) -> None:
-        self._ask(TORQUE, b"".join(SWITCH.pack(index, on) for index in indices))
-
     def _ask(self, operation: int, payload: bytes = b"") -> bytes:
         try:
             self._socket.sendall(HEADER.pack(MAGIC, operation, len(payload)) + payload)
             header = _receive(self._socket, HEADER.size)
             if header is None:
+                self.close()
                 raise BusError(f"the simulated world at {self.address} closed the connection; is it still running?")
             magic, status, length = HEADER.unpack(header)
             reply = _receive(self._socket, length)

@@ -13,7 +13,7 @@ from molmoact2_contract import Arm, Contract
 
 from .bus import BusClient, BusError, default_address
 
-TIMEOUT = 0.2    # [s]; the bus answers within a millisecond, unless its process got no processor
+TIMEOUT = 0.4    # [s]; the bus answers within a millisecond, unless its process got no processor
 
 
 class MujocoArmDriver(ArmDriver):
@@ -32,10 +32,13 @@ class MujocoArmDriver(ArmDriver):
     def connect(self) -> None:
         """Opens the bus and finds the arm's servos; moves nothing. Errors: DriverError."""
         try:
-            bus = self._open()
-            servos = bus.identify()
+            self._attach(self._open())
         except BusError as error:
             raise DriverError(str(error)) from error
+
+    def _attach(self, bus: BusClient) -> None:
+        """Finds the arm's servos. Errors: BusError, DriverError."""
+        servos = bus.identify()
         names = [servo.name for servo in servos]
         missing = [joint for joint in self._arm.joints if joint not in names]
         if missing:
@@ -66,6 +69,9 @@ class MujocoArmDriver(ArmDriver):
     def read(self) -> ArmState:
         """Positions in ROS units, and their capture time. Errors: DriverError."""
         try:
+            bus = self._connected()
+            if bus.closed:    # it did not answer once, or its process was started anew
+                self._attach(BusClient(self._address, TIMEOUT))
             stamp, positions = self._connected().read()
         except BusError as error:
             raise DriverError(str(error)) from error

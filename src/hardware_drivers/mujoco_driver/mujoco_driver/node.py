@@ -23,6 +23,7 @@ import rclpy
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -90,7 +91,7 @@ class WorldNode(Node):
         self.render = RenderLoop(self.world, width, self._height, rate, self._publish)
         self.create_service(Trigger, "~/reset", self._reset)
         self.create_timer(1.0, self._diagnose)
-        self._frames_before = 0
+        self._frames_before, self._dropped_before = 0, 0.0
         self.world.start()
         self.render.start()
         # Making the renderer keeps Python busy for a while; servos answer once that is over.
@@ -162,7 +163,8 @@ class WorldNode(Node):
 
     def _diagnose(self) -> None:
         frames, self._frames_before = self.render.frames - self._frames_before, self.render.frames
-        slow = frames < 0.8 * self._rate or self.world.dropped_seconds > 0
+        dropped, self._dropped_before = self.world.dropped_seconds - self._dropped_before, self.world.dropped_seconds
+        slow = frames < 0.8 * self._rate or dropped > 0
         status = DiagnosticStatus(
             level=DiagnosticStatus.WARN if slow else DiagnosticStatus.OK,
             name="world: simulation",
@@ -177,6 +179,14 @@ class WorldNode(Node):
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
 
+    @property
+    def error(self) -> str | None:
+        """Why the simulation cannot go on; None while it does."""
+        for what, error in (("rendering", self.render.error), ("physics", self.world.error)):
+            if error is not None:
+                return f"{what} failed: {error!r}"
+        return None
+
     def close(self) -> None:
         self.bus.close()
         self.render.close()
@@ -190,20 +200,20 @@ def main() -> int:
         signal.signal(number, lambda *_: stop.set())
     try:
         node = WorldNode()
-    except (ContractError, SceneError, BusError) as error:
+    except (ContractError, SceneError, BusError, ParameterException) as error:
         print(f"error: world: {error}", file=sys.stderr)
         rclpy.try_shutdown()
         return 1
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
-        while not stop.is_set() and node.render.error is None:
+        while not stop.is_set() and node.error is None:
             executor.spin_once(timeout_sec=0.2)
     except ExternalShutdownException:
         pass
     node.close()
-    if node.render.error is not None:
-        print(f"error: world: rendering failed: {node.render.error}", file=sys.stderr)
+    if node.error is not None:
+        print(f"error: world: {node.error}", file=sys.stderr)
     node.destroy_node()
     rclpy.try_shutdown()
-    return 1 if node.render.error is not None else 0
+    return 1 if node.error is not None else 0

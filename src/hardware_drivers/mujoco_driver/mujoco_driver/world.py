@@ -40,7 +40,6 @@ class World:
         self._positions = np.array([scene.model.joint(j).qposadr[0] for j in scene.joints])
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._force_limits = scene.model.actuator_forcerange.copy()
         self.servos = [Servo(j, *map(float, scene.model.actuator_ctrlrange[i])) for i, j in enumerate(scene.joints)]
         start = np.array([home.get(s.name, 0.0) for s in self.servos])
         self._data.qpos[self._positions] = start
@@ -49,7 +48,8 @@ class World:
         mujoco.mj_step(scene.model, self._data, SETTLE_STEPS)
         self._stamp_ns = ros_now()
         self.dropped_seconds = 0.0
-        self._thread = threading.Thread(target=self._run, name="physics", daemon=True)
+        self.error: Exception | None = None
+        self._thread = threading.Thread(target=self._guarded, name="physics", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -58,6 +58,12 @@ class World:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
+
+    def _guarded(self) -> None:
+        try:
+            self._run()
+        except Exception as error:    # reported by the node, which ends the process
+            self.error = error
 
     def _run(self) -> None:
         batch_time = BATCH * self.scene.model.opt.timestep
@@ -83,13 +89,6 @@ class World:
     def set_goal(self, index: int, goal: float) -> None:
         with self._lock:
             self._data.ctrl[index] = goal
-
-    def set_torque(self, index: int, on: bool) -> None:
-        limit = self._force_limits[index]
-        with self._lock:
-            self.scene.model.actuator_forcerange[index] = limit if on else 0.0
-            if on:
-                self._data.ctrl[index] = self._data.qpos[self._positions[index]]
 
     # --- for the renderer and the operator ----------------------------------------------------------------------------
     def snapshot(self) -> Snapshot:

@@ -134,6 +134,15 @@ def test_a_world_that_went_away_is_an_error_and_not_a_frozen_state(bus, driver):
             driver.read()
 
 
+def test_the_driver_finds_a_world_that_was_started_anew(bus, world, driver):
+    bus.close()
+    with pytest.raises(DriverError):
+        driver.read()
+    again = BusServer(world, bus.address, lambda line: None)
+    assert np.isfinite(driver.read().positions).all()
+    again.close()
+
+
 def test_a_second_world_on_the_same_socket_is_refused(bus, world):
     with pytest.raises(BusError, match="another world serves"):
         BusServer(world, bus.address, print)
