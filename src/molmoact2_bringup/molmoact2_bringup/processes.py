@@ -32,8 +32,8 @@ class Exit:
 
 
 def _end_with_parent() -> None:
-    """In the child: be interrupted when the parent dies, even by SIGKILL, so that nothing is left running."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGINT)
+    """In the child: be ended when the parent dies, even by SIGKILL, so that nothing is left running."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Processes:

@@ -178,6 +178,10 @@ class ArmController:
         """Comes to rest, then sends no more setpoints. Errors: Refused."""
         self.state.stop("disarmed by the operator", State.DISARMED)
 
+    def hand_guide(self) -> None:
+        """Errors: Refused; no driver offers it yet."""
+        raise Refused("this driver offers no hand guiding; disarm, or park and switch the arm off")
+
     def _let_go(self) -> None:
         """Forgets what was commanded; nothing is sent until the arm is armed anew."""
         self.command, self.rate, self._rate_change = None, 0.0, 0.0

@@ -9,12 +9,12 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from sensor_msgs.msg import JointState
 
+from molmoact2_contract import Arm
 from molmoact2_msgs.msg import ActionChunk, ControllerStatus
 
 from .chunk import Chunk
-from .controller import ArmController
 from .controller_state import State
-from .driver import ArmState
+from .snapshot import Snapshot
 
 
 def seconds(stamp: Time) -> float:
@@ -38,53 +38,51 @@ def chunk_of(message: ActionChunk) -> Chunk:
     )
 
 
-def joint_state_message(joints: tuple[str, ...], state: ArmState) -> JointState:
-    message = JointState(name=list(joints), position=state.positions.tolist())
-    message.header.stamp = time_message(state.stamp_ns)
+def joint_state_message(joints: tuple[str, ...], snapshot: Snapshot) -> JointState:
+    assert snapshot.measured is not None
+    message = JointState(name=list(joints), position=snapshot.measured.tolist())
+    message.header.stamp = time_message(snapshot.measured_ns)
     return message
 
 
-def status_message(controller: ArmController, stamp: Time) -> ControllerStatus:
-    state, last, scheduler = controller.state, controller.last, controller.scheduler
+def status_message(snapshot: Snapshot, arm: Arm, joining: str, shadow: bool, stamp: Time) -> ControllerStatus:
     message = ControllerStatus()
-    message.header.stamp, message.header.frame_id = stamp, controller.arm_spec.name
-    message.state, message.paused, message.shadow = int(state.state), state.paused, controller.shadow
-    message.fault_code, message.fault_text, message.reason = int(state.fault), state.fault_text, controller.reason
-    message.last_refusal, message.last_refused_chunk_id = int(last.refusal), last.refused_id
-    message.last_refusal_text = last.refusal_text
-    message.accepted_chunks, message.refused_chunks = controller.counters.accepted, controller.counters.refused
-    message.joining, message.chunk_id = scheduler.rule, scheduler.chunk_id
-    message.episode_id = scheduler.episode_id
-    message.waypoints_consumed_at_acceptance = last.consumed
-    message.waypoints_left = scheduler.waypoints_left
-    message.acceptance_latency, message.seam_jump = last.latency, last.seam_jump
-    message.path_rate, message.path_lag = controller.rate, controller.lag
-    message.ticks, message.missed_ticks = controller.counters.ticks, controller.counters.missed
-    message.joint_names = list(controller.arm_spec.joints)
-    if controller.measured is not None:
-        message.measured = controller.measured.positions.tolist()
-        if controller.command is not None:
-            message.setpoint = controller.command.tolist()
-            error, joint = controller.gate.tracking(controller.command, controller.measured.positions)
-            if state.state != State.DISARMED:
-                message.tracking_error, message.tracking_joint = error, joint
+    message.header.stamp, message.header.frame_id = stamp, arm.name
+    message.state, message.paused, message.shadow = int(snapshot.state), snapshot.paused, shadow
+    message.fault_code, message.fault_text, message.reason = int(snapshot.fault), snapshot.fault_text, snapshot.reason
+    message.last_refusal, message.last_refused_chunk_id = snapshot.refusal, snapshot.refused_id
+    message.last_refusal_text = snapshot.refusal_text
+    message.accepted_chunks, message.refused_chunks = snapshot.accepted, snapshot.refused
+    message.joining, message.chunk_id, message.episode_id = joining, snapshot.chunk_id, snapshot.episode_id
+    message.waypoints_consumed_at_acceptance = snapshot.consumed
+    message.waypoints_left = snapshot.waypoints_left
+    message.acceptance_latency, message.seam_jump = snapshot.latency, snapshot.seam_jump
+    message.path_rate, message.path_lag = snapshot.rate, snapshot.lag
+    message.ticks, message.missed_ticks = snapshot.ticks, snapshot.missed
+    message.joint_names = list(arm.joints)
+    message.tracking_error, message.tracking_joint = snapshot.tracking_error, snapshot.tracking_joint
+    if snapshot.measured is not None:
+        message.measured = snapshot.measured.tolist()
+    if snapshot.command is not None:
+        message.setpoint = snapshot.command.tolist()
     return message
 
 
-def diagnostics_message(controller: ArmController, stamp: Time) -> DiagnosticArray:
-    state, counters = controller.state, controller.counters
-    level = DiagnosticStatus.ERROR if state.state == State.FAULT else DiagnosticStatus.OK
+def diagnostics_message(snapshot: Snapshot, arm: Arm, privileges: str, stamp: Time) -> DiagnosticArray:
+    level = DiagnosticStatus.ERROR if snapshot.state == State.FAULT else DiagnosticStatus.OK
     status = DiagnosticStatus(
         level=level,
-        name=f"{controller.arm_spec.name}: arm controller",
-        message=f"{state.state.name.lower()}: {controller.reason}",
-        hardware_id=controller.arm_spec.name,
+        name=f"{arm.name}: arm controller",
+        message=f"{snapshot.state.name.lower()}: {snapshot.reason}",
+        hardware_id=arm.name,
         values=[
-            KeyValue(key="chunks accepted", value=str(counters.accepted)),
-            KeyValue(key="chunks refused", value=str(counters.refused)),
-            KeyValue(key="last refusal", value=controller.last.refusal_text),
-            KeyValue(key="ticks", value=str(counters.ticks)),
-            KeyValue(key="ticks more than half a period late", value=str(counters.missed)),
+            KeyValue(key="chunks accepted", value=str(snapshot.accepted)),
+            KeyValue(key="chunks refused", value=str(snapshot.refused)),
+            KeyValue(key="last refusal", value=snapshot.refusal_text),
+            KeyValue(key="ticks", value=str(snapshot.ticks)),
+            KeyValue(key="ticks more than half a period late", value=str(snapshot.missed)),
+            KeyValue(key="latest tick [s]", value=f"{snapshot.worst_late:.4f}"),
+            KeyValue(key="privileges not permitted", value=privileges or "none"),
         ],
     )
     message = DiagnosticArray(status=[status])

@@ -1,14 +1,13 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""The node `arm_controller`: one arm. Thin: topics and services around ArmController."""
+"""The node `arm_controller`: one arm. Thin: topics and services around the setpoint process, which moves the arm."""
 
 from __future__ import annotations
 
+import queue
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -26,22 +25,49 @@ from molmoact2_contract import ContractError, load_contract
 from molmoact2_contract.qos import CHUNK, DIAGNOSTICS, SENSOR_PUBLISH, STATUS
 from molmoact2_msgs.msg import ActionChunk, ControllerStatus, PolicyStatus
 
-from .controller import WHEN_LATE, ArmController
-from .controller_state import Fault, Refused, State
+from .controller import WHEN_LATE
+from .controller_state import State
+from .core_client import CoreClient
 from .driver import ArmDriver, DriverError, make_driver
 from .joining import RULES
 from .messages import chunk_of, diagnostics_message, joint_state_message, status_message
-from .setpoint_loop import SetpointLoop
+from .setpoint_process import Settings
 
 STATUS_PERIOD = 0.1
-STOP_PATIENCE = 3.0
+VERBS = ("arm", "disarm", "stop", "pause", "resume", "hand_guide", "home", "park", "clear_fault")
 
 
 class ArmControllerNode(Node):
-    """driver: one to use instead of the one that the parameters name (tests)."""
+    """driver: one to use instead of the one that the parameters name (tests); it is sent to the setpoint process."""
 
     def __init__(self, driver: ArmDriver | None = None, **options: Any):
         super().__init__("arm_controller", **options)
+        settings = self._settings(driver)
+        arm = self._arm = settings.arm
+        self._joining, self._shadow = settings.joining, settings.shadow
+        self._shown: tuple = ()
+        self._told_ns = self._refused = 0
+        self._texts: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._ticked = self.create_guard_condition(self._after_tick)
+        self._core = CoreClient(settings, self._ticked.trigger, self._texts.put)
+        self._joint_states = self.create_publisher(JointState, "joint_states", SENSOR_PUBLISH)
+        self._status = self.create_publisher(ControllerStatus, f"{arm.name}/status", STATUS)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
+        self.create_subscription(ActionChunk, "policy/action_chunk", self._on_chunk, CHUNK)
+        self.create_subscription(PolicyStatus, "policy/status", self._on_policy, STATUS)
+        for peer in settings.peers:
+            self.create_subscription(ControllerStatus, f"{peer}/status", self._on_peer, STATUS)
+        for verb in VERBS:
+            self.create_service(Trigger, f"{arm.name}/{verb}", partial(self._operate, verb))
+        self.create_timer(STATUS_PERIOD, self._publish_status)
+        self.create_timer(1.0, self._publish_diagnostics)
+        rate = settings.contract.setpoint_hz
+        self.get_logger().info(f"arm {arm.name!r}: {rate:g} setpoints a second, shadow {settings.shadow}")
+        if self._core.privileges:
+            self.get_logger().info(f"setpoints may be late on a busy machine: {self._core.privileges}")
+
+    def _settings(self, driver: ArmDriver | None) -> Settings:
+        """Reads and checks the parameters. Errors: ContractError, DriverError."""
         declare = self._declare
         contract = load_contract(declare("contract", "", "path or name of the embodiment contract"))
         arm = contract.arm(declare("arm", "arm", "name of the arm in the contract"))
@@ -55,44 +81,16 @@ class ArmControllerNode(Node):
         when_late = self._choice("when_late", WHEN_LATE, "while no new chunk has come: hold at the end, or slow down")
         name = declare("driver", "", "name of the arm driver")
         driver_options = declare("driver_options", [""], "options of the driver, key=value")
-        self._driver = driver or make_driver(name, contract, arm, driver_options)
-        self._driver.connect()
-        peers = () if alone else tuple(a for a in contract.arms if a != arm.name)
-        self.controller = ArmController(
-            contract, arm, self._driver, shadow=shadow, peers=peers, joining=joining, when_late=when_late
+        return Settings(
+            contract=contract,
+            arm=arm,
+            driver=driver or make_driver(name, contract, arm, driver_options),
+            shadow=shadow,
+            auto_arm=auto_arm,
+            peers=() if alone else tuple(a for a in contract.arms if a != arm.name),
+            joining=joining,
+            when_late=when_late,
         )
-        self._auto_arm = auto_arm
-        self._lock = threading.Lock()
-        self._shown: tuple = ()
-        self._told_ns = 0
-        self._not_armed = self._told_not_armed = ""
-        self._ticked = self.create_guard_condition(self._after_tick)
-        self._joint_states = self.create_publisher(JointState, "joint_states", SENSOR_PUBLISH)
-        self._status = self.create_publisher(ControllerStatus, f"{arm.name}/status", STATUS)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
-        self.create_subscription(ActionChunk, "policy/action_chunk", self._on_chunk, CHUNK)
-        self.create_subscription(PolicyStatus, "policy/status", self._on_policy, STATUS)
-        for peer in peers:
-            self.create_subscription(ControllerStatus, f"{peer}/status", self._on_peer, STATUS)
-        core = self.controller
-        verbs: dict[str, Callable[[], None]] = {
-            "arm": core.arm,
-            "disarm": core.disarm,
-            "stop": lambda: core.state.stop("stopped by the operator"),
-            "pause": core.state.pause,
-            "resume": core.state.resume,
-            "hand_guide": self._hand_guide,
-            "home": lambda: core.move_to("home"),
-            "park": lambda: core.move_to("rest"),
-            "clear_fault": core.clear_fault,
-        }
-        for verb, action in verbs.items():
-            self.create_service(Trigger, f"{arm.name}/{verb}", partial(self._operate, verb, action))
-        self.create_timer(STATUS_PERIOD, self._publish_status)
-        self.create_timer(1.0, self._publish_diagnostics)
-        self._loop = SetpointLoop(core.period, self._tick)
-        self._loop.start()
-        self.get_logger().info(f"arm {arm.name!r}: {contract.setpoint_hz:g} setpoints a second, shadow {shadow}")
 
     def _declare(self, name: str, default: Any, description: str) -> Any:
         return self.declare_parameter(name, default, ParameterDescriptor(description=description, read_only=True)).value
@@ -104,113 +102,63 @@ class ArmControllerNode(Node):
         return value
 
     @property
-    def loop_error(self) -> Exception | None:
-        """Why the setpoint loop ended by itself; None while it runs."""
-        return self._loop.error
+    def ended(self) -> str:
+        """Why the setpoint process ended by itself; empty while it runs."""
+        return f"the setpoint process ended with exit code {self._core.exit_code}" if self._core.ended else ""
 
-    # --- setpoint thread ----------------------------------------------------------------------------------------------
-    def _tick(self) -> None:
-        with self._lock:
-            try:
-                self.controller.tick(time.monotonic_ns(), self.get_clock().now().nanoseconds)
-            except Exception as error:    # a defect of ours must hold the arm, not end the loop
-                self.controller.state.fail(Fault.INTERNAL, f"the controller failed in itself: {error!r}")
-            if self._auto_arm:
-                self._try_arm()
-        self._ticked.trigger()
-
-    def _try_arm(self) -> None:
-        try:
-            self.controller.arm()
-            self._auto_arm = False
-        except Refused as refused:    # e.g. before the other arm's controller was heard; tried again at the next tick
-            self._not_armed = str(refused)
-
-    # --- executor thread ----------------------------------------------------------------------------------------------
+    # --- from the setpoint process ------------------------------------------------------------------------------------
     def _after_tick(self) -> None:
-        """Tells what the last tick did; no publishing and no logging stand on the setpoint path."""
-        with self._lock:
-            measured, changed = self.controller.measured, self._changed()
-        if measured is not None and measured.stamp_ns != self._told_ns:
-            self._told_ns = measured.stamp_ns
-            self._joint_states.publish(joint_state_message(self.controller.arm_spec.joints, measured))
-        if changed:
-            self._publish_status()
-
-    def _changed(self) -> bool:
-        """Whether what a watcher acts on has changed; a new state is logged with its reason."""
-        state, counters = self.controller.state, self.controller.counters
-        shown = (state.state, state.paused, state.fault, counters.accepted, counters.refused)
-        if self._not_armed != self._told_not_armed:
-            self._told_not_armed = self._not_armed
-            self.get_logger().warning(f"auto_arm waits: {self._not_armed}")
+        """Tells what has happened since it was told last."""
+        while not self._texts.empty():
+            self.get_logger().warning(self._texts.get())
+        now = self._core.snapshot
+        if now.measured is not None and now.measured_ns != self._told_ns:
+            self._told_ns = now.measured_ns
+            self._joint_states.publish(joint_state_message(self._arm.joints, now))
+        if now.refused != self._refused:
+            self._refused = now.refused
+            self.get_logger().warning(f"refused {now.refusal_text}", throttle_duration_sec=1.0)
+        shown = (now.state, now.paused, now.fault, now.accepted, now.refused)
         if shown == self._shown:
-            return False
+            return
         if shown[:1] != self._shown[:1]:
-            text = f"{state.state.name.lower()}: {self.controller.reason}"
+            text = f"{now.state.name.lower()}: {now.reason}"
             # rclpy ties a line of code to one severity, so these are two.
-            if state.state == State.FAULT:
+            if now.state == State.FAULT:
                 self.get_logger().error(text)
             else:
                 self.get_logger().info(text)
         self._shown = shown
-        return True
+        self._publish_status()
 
+    # --- to the setpoint process --------------------------------------------------------------------------------------
     def _on_chunk(self, message: ActionChunk) -> None:
-        chunk = chunk_of(message)
-        with self._lock:
-            refused = self.controller.accept(chunk, time.monotonic(), self.get_clock().now().nanoseconds / 1e9)
-        if refused:
-            self.get_logger().warning(f"refused {refused}", throttle_duration_sec=1.0)
+        if not self._core.tell("chunk", chunk_of(message)):
+            self.get_logger().error("a chunk could not be passed on to the setpoint process", throttle_duration_sec=1.0)
 
     def _on_policy(self, message: PolicyStatus) -> None:
-        with self._lock:
-            self.controller.hear_policy(message.process_id, message.episode_id, time.monotonic())
+        self._core.tell("policy", message.process_id, message.episode_id)
 
     def _on_peer(self, message: ControllerStatus) -> None:
-        known = message.state in State.__members__.values()
-        state, text = (State(message.state), message.fault_text) if known else (State.FAULT, "its state is unknown")
-        with self._lock:
-            self.controller.hear_peer(
-                message.header.frame_id, state, text, message.refused_chunks, time.monotonic()
-            )
+        self._core.tell("peer", message.header.frame_id, message.state, message.fault_text, message.refused_chunks)
 
-    def _operate(
-        self, verb: str, action: Callable[[], None], _: Trigger.Request, response: Trigger.Response
-    ) -> Trigger.Response:
-        with self._lock:
-            try:
-                action()
-                response.success, response.message = True, self.controller.state.reason
-            except Refused as refused:
-                response.success, response.message = False, str(refused)
+    def _operate(self, verb: str, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success, response.message = self._core.operate(verb)
         self.get_logger().info(f"{verb}: {response.message}")
         return response
 
-    def _hand_guide(self) -> None:
-        raise Refused("this driver offers no hand guiding; disarm, or park and switch the arm off")
-
     def _publish_status(self) -> None:
-        with self._lock:
-            message = status_message(self.controller, self.get_clock().now().to_msg())
-        self._status.publish(message)
+        now, stamp = self._core.snapshot, self.get_clock().now().to_msg()
+        self._status.publish(status_message(now, self._arm, self._joining, self._shadow, stamp))
 
     def _publish_diagnostics(self) -> None:
-        with self._lock:
-            message = diagnostics_message(self.controller, self.get_clock().now().to_msg())
-        self._diagnostics.publish(message)
+        now, stamp = self._core.snapshot, self.get_clock().now().to_msg()
+        self._diagnostics.publish(diagnostics_message(now, self._arm, self._core.privileges, stamp))
 
     def close(self) -> None:
         """Brings the arm to rest, then lets go of it."""
-        with self._lock:
-            if self.controller.state.state == State.FOLLOWING:
-                self.controller.state.stop("the controller is being ended")
-        deadline = time.monotonic() + STOP_PATIENCE
-        while not self.controller.at_rest and time.monotonic() < deadline:
-            time.sleep(self.controller.period)
+        self._core.close()
         self._publish_status()
-        self._loop.close()
-        self._driver.close()
 
 
 def main() -> int:
@@ -234,10 +182,9 @@ def main() -> int:
     executor.add_node(node)
     ended = ""
     try:
-        while not stop.is_set() and node.loop_error is None:
+        while not stop.is_set() and not node.ended:
             executor.spin_once(timeout_sec=0.2)
-        if node.loop_error is not None:
-            ended = f"the setpoint loop ended: {node.loop_error!r}"
+        ended = "" if stop.is_set() else node.ended
     except ExternalShutdownException:
         pass
     except Exception as error:    # a defect in a callback

@@ -2,11 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
 import pytest
-from builtin_interfaces.msg import Time
 
 from arm_controller.chunk import Refusal
 from arm_controller.controller_state import Fault, Refused, State
-from arm_controller.messages import status_message
+from arm_controller.snapshot import snapshot_of
 
 # Joints may brake by their acceleration limit on top of what the path itself asks for: corners between waypoints add a
 # velocity step of their own. A freeze at speed would be ten times this.
@@ -514,5 +513,5 @@ def test_an_arm_whose_peer_was_never_heard_is_not_armed(make_rig):
 def test_the_status_carries_the_episode_of_the_running_chunk(rig):
     rig.accept(rig.chunk(rig.sway()))
     rig.controller.hear_policy("process", "next", rig.steady)
-    message = status_message(rig.controller, Time())
-    assert (message.chunk_id, message.episode_id) == (1, "episode")
+    snapshot = snapshot_of(rig.controller, 0.0)
+    assert (snapshot.chunk_id, snapshot.episode_id) == (1, "episode")

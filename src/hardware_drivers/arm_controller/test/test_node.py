@@ -3,7 +3,9 @@
 """The controller node over real DDS, in a domain of its own, at its real pace."""
 
 import math
+import multiprocessing
 import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -89,17 +91,55 @@ class Operator:
         return chunk
 
 
+class Memory:
+    """What a test and the arm in the setpoint process share."""
+
+    def __init__(self, joints: int):
+        context = multiprocessing.get_context("spawn")
+        self._goal = context.Array("d", joints)
+        self._failure, self._sent = context.Value("b", 0), context.Value("q", 0)
+        self._largest_step = context.Value("d", 0.0)
+
+
 class PromptArm(ServoArm):
-    """The servo arm at the wall's pace."""
+    """The servo arm at the wall's pace, in another process; a test reads and breaks it through shared memory."""
+
+    FAILURE = "servo 3 does not answer; check its cable"
 
     def __init__(self, contract):
         home = contract.values("home", contract.arm("arm").joints)
         super().__init__(len(home), home)
-        self._clock = rclpy.clock.Clock(clock_type=rclpy.clock.ClockType.SYSTEM_TIME)
+        self.memory = Memory(len(home))
+        self.memory._goal[:] = home
 
     def read(self):
-        self.now_ns = self._clock.now().nanoseconds
+        self.now_ns = time.time_ns()
+        self.failure = self.FAILURE if self.memory._failure.value else ""
         return super().read()
+
+    def write(self, positions):
+        if self.sent:
+            step = float(np.abs(positions - self.sent[-1]).max())
+            self.memory._largest_step.value = max(self.memory._largest_step.value, step)
+        super().write(positions)
+        self.memory._goal[:] = positions
+        self.memory._sent.value += 1
+
+    # --- for the test -------------------------------------------------------------------------------------------------
+    @property
+    def goal_now(self) -> np.ndarray:
+        return np.array(self.memory._goal[:])
+
+    @property
+    def sent_so_far(self) -> int:
+        return self.memory._sent.value
+
+    @property
+    def largest_step(self) -> float:
+        return self.memory._largest_step.value
+
+    def break_down(self, broken: bool) -> None:
+        self.memory._failure.value = broken
 
 
 @pytest.fixture
@@ -119,7 +159,7 @@ def start(contract):
         thread = threading.Thread(target=executor.spin, daemon=True)
         thread.start()
         ends.extend([node.close, executor.shutdown, thread.join, node.destroy_node, operator.node.destroy_node])
-        operator.until(lambda: node.controller.policy.episode_id == "episode")
+        operator.until(lambda: node._core.snapshot.announced == "episode")
         return operator, arm
 
     yield make
@@ -151,7 +191,7 @@ def test_nothing_is_sent_before_an_operator_arms(start):
     operator.send(turn=0.2)
     status = operator.next(operator.statuses, lambda s: s.refused_chunks)
     assert status.last_refusal == ControllerStatus.REFUSAL_STATE
-    assert arm.sent == []
+    assert arm.sent_so_far == 0
 
 
 def test_a_chunk_is_followed_to_its_end_and_then_the_arm_holds_and_says_why(armed):
@@ -162,20 +202,19 @@ def test_a_chunk_is_followed_to_its_end_and_then_the_arm_holds_and_says_why(arme
     assert 0 <= following.acceptance_latency < PATIENCE
     holding = operator.state(ControllerStatus.HOLDING)
     assert f"ran out of waypoints of chunk {chunk.chunk_id}" in holding.reason
-    assert arm.goal[0] == pytest.approx(0.2, abs=1e-3)
-    steps = np.abs(np.diff([sent[0] for sent in arm.sent]))
-    assert steps.max() < 0.05
+    assert arm.goal_now[0] == pytest.approx(0.2, abs=1e-3)
+    assert arm.largest_step < 0.02
 
 
 def test_a_chunk_with_nan_is_refused_by_name_and_the_arm_holds(armed):
     operator, arm = armed
-    goal = arm.goal.copy()
+    goal = arm.goal_now
     broken = operator.send(positions=[math.nan] * 90)
     status = operator.next(operator.statuses, lambda s: s.refused_chunks)
     assert (status.state, status.last_refusal) == (ControllerStatus.HOLDING, ControllerStatus.REFUSAL_NOT_FINITE)
     assert status.last_refused_chunk_id == broken.chunk_id
     assert status.last_refusal_text
-    assert np.array_equal(arm.goal, goal)
+    assert np.array_equal(arm.goal_now, goal)
 
 
 @pytest.mark.parametrize(
@@ -208,11 +247,11 @@ def test_a_chunk_that_comes_after_all_its_waypoints_is_refused(armed):
 
 def test_a_driver_that_fails_latches_a_fault_that_names_it_until_an_operator_clears_it(armed):
     operator, arm = armed
-    arm.failure = "servo 3 does not answer; check its cable"
+    arm.break_down(True)
     status = operator.state(ControllerStatus.FAULT)
     assert status.fault_code == ControllerStatus.FAULT_DRIVER
-    assert arm.failure in status.fault_text
-    arm.failure = ""
+    assert PromptArm.FAILURE in status.fault_text
+    arm.break_down(False)
     operator.send(turn=0.1)
     assert operator.next(operator.statuses, lambda s: s.refused_chunks).state == ControllerStatus.FAULT
     assert "clear_fault first" in operator.call("arm").message
@@ -242,7 +281,7 @@ def test_a_shadowed_arm_is_never_written_to(start):
     status = operator.state(ControllerStatus.FOLLOWING)
     assert status.shadow
     operator.state(ControllerStatus.HOLDING)
-    assert arm.sent == []
+    assert arm.sent_so_far == 0
 
 
 def test_a_simulated_arm_may_arm_by_itself_and_a_real_one_may_not(start):

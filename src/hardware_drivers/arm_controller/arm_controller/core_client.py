@@ -1,0 +1,108 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""The node's side of the setpoint process: starts it, asks it, hears it, ends it. No ROS here."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from .driver import DriverError
+from .setpoint_process import PACKET, Answer, Failed, Ready, Request, Settings, receive, run, send
+from .snapshot import Snapshot
+
+ANSWER_WITHIN = 2.0    # [s]
+END_WITHIN = 6.0       # [s]
+
+
+class CoreClient:
+    """A setpoint process.
+
+    on_news: called in a thread of this object's own after each snapshot. on_text: likewise, with what the process says
+    of itself. Errors: DriverError where the driver cannot be connected.
+    """
+
+    def __init__(self, settings: Settings, on_news: Callable[[], None], on_text: Callable[[str], None]):
+        self._on_news, self._on_text = on_news, on_text
+        self._numbers = itertools.count(1)
+        self._answers: dict[int, Answer] = {}
+        self._news = threading.Condition()
+        self.ended = False
+        self._closing = False
+        self._socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PACKET)
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PACKET)
+        self._process = multiprocessing.get_context("spawn").Process(target=run, args=(settings, other), daemon=True)
+        self._process.start()
+        other.close()
+        self.privileges = self._wait_until_ready()
+        first = receive(self._socket, None)
+        assert isinstance(first, Snapshot)
+        self.snapshot: Snapshot = first
+        threading.Thread(target=self._read, name="setpoints", daemon=True).start()
+
+    def _wait_until_ready(self) -> str:
+        try:
+            message = receive(self._socket, None)
+        except EOFError:
+            raise DriverError("the setpoint process ended while it connected the driver; see the lines above") from None
+        except BaseException:
+            self._process.kill()
+            raise
+        if isinstance(message, Failed):
+            self._process.join(END_WITHIN)
+            raise DriverError(message.text)
+        assert isinstance(message, Ready)
+        return message.privileges
+
+    @property
+    def exit_code(self) -> int | None:
+        self._process.join(1.0)
+        return self._process.exitcode
+
+    def tell(self, method: str, *arguments: Any) -> bool:
+        """Passes something on; returns whether it could go at once."""
+        return send(self._socket, Request(method, arguments))
+
+    def operate(self, verb: str) -> tuple[bool, str]:
+        """An operator's verb; returns whether it was done, and the reason or the refusal in words."""
+        number = next(self._numbers)
+        if not send(self._socket, Request("operate", (verb,), number)):
+            return False, "the setpoint process cannot be reached"
+        with self._news:
+            if not self._news.wait_for(lambda: number in self._answers or self.ended, ANSWER_WITHIN):
+                return False, f"the setpoint process did not answer within {ANSWER_WITHIN:g} s"
+            answer = self._answers.pop(number, None)
+        return (answer.done, answer.text) if answer else (False, "the setpoint process has ended")
+
+    def _read(self) -> None:
+        while True:
+            try:
+                message = receive(self._socket, None)
+            except EOFError:
+                with self._news:
+                    self.ended = True
+                    self._news.notify_all()
+                self._on_news()
+                return
+            if isinstance(message, Snapshot):
+                self.snapshot = message
+                self._on_news()
+            elif isinstance(message, Answer) and message.number == 0:
+                self._on_text(message.text)
+            elif isinstance(message, Answer):
+                with self._news:
+                    self._answers[message.number] = message
+                    self._news.notify_all()
+
+    def close(self) -> None:
+        """Lets the arm come to rest, then ends the process."""
+        self._socket.shutdown(socket.SHUT_WR)
+        self._process.join(END_WITHIN)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()

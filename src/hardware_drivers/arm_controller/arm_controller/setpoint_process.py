@@ -1,0 +1,253 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""The setpoint process: the controller and its driver, alone in a process with one thread. No ROS here.
+
+Whatever happens in the node (publishing, logging, discovery, another thread that holds Python's lock) happens in
+another process. The two talk over a socket pair of whole packets that nobody waits on: the loop takes what has come
+before each tick, and drops what the node is too slow to read.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import pickle
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from molmoact2_contract import Arm, Contract
+
+from .chunk import Chunk
+from .controller import ArmController
+from .controller_state import Fault, Refused, State
+from .driver import ArmDriver, DriverError
+from .snapshot import Snapshot, snapshot_of
+
+PACKET = 1 << 18            # [bytes]; the largest message
+PRIORITY = 50               # of the real-time class FIFO, where it is permitted
+MCL_CURRENT_AND_FUTURE = 3  # mlockall(2)
+STOP_PATIENCE = 3.0         # [s] to come to rest at the end
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the process is made of. driver: made and not connected yet; peers: the other arms that must be well."""
+
+    contract: Contract
+    arm: Arm
+    driver: ArmDriver
+    shadow: bool
+    auto_arm: bool
+    peers: tuple[str, ...]
+    joining: str
+    when_late: str
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The driver is connected and the loop runs. privileges: what the loop did not get, in words; empty: all of it."""
+
+    privileges: str
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The driver could not be connected."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """From the node: a method of Core, by name; where `number` is not 0, an Answer with it is expected."""
+
+    method: str
+    arguments: tuple[Any, ...]
+    number: int = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an operator's request came to."""
+
+    number: int
+    done: bool
+    text: str
+
+
+class Core:
+    """What the node may ask of the controller. Times are read here, on this process's clocks."""
+
+    def __init__(self, controller: ArmController):
+        self._controller = controller
+
+    def chunk(self, chunk: Chunk) -> str:
+        self._controller.accept(chunk, time.monotonic(), time.time())
+        return ""
+
+    def policy(self, process_id: str, episode_id: str) -> str:
+        self._controller.hear_policy(process_id, episode_id, time.monotonic())
+        return ""
+
+    def peer(self, arm: str, state: int, fault_text: str, refused: int) -> str:
+        known = state in State.__members__.values()
+        text = fault_text if known else f"its state {state} is unknown"
+        self._controller.hear_peer(arm, State(state) if known else State.FAULT, text, refused, time.monotonic())
+        return ""
+
+    def operate(self, verb: str) -> str:
+        """Returns the reason of the new state. Errors: Refused."""
+        core = self._controller
+        verbs: dict[str, Callable[[], None]] = {
+            "arm": core.arm,
+            "disarm": core.disarm,
+            "stop": lambda: core.state.stop("stopped by the operator"),
+            "pause": core.state.pause,
+            "resume": core.state.resume,
+            "hand_guide": core.hand_guide,
+            "home": lambda: core.move_to("home"),
+            "park": lambda: core.move_to("rest"),
+            "clear_fault": core.clear_fault,
+        }
+        verbs[verb]()
+        return core.state.reason
+
+
+def run(settings: Settings, node: socket.socket) -> None:
+    """The process: connects the driver, then ticks until the node closes its end, and leaves the arm at rest."""
+    # A terminal's Ctrl-C reaches the node, which closes the socket when it is ready to.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    node.setblocking(False)
+    controller = ArmController(
+        settings.contract,
+        settings.arm,
+        settings.driver,
+        shadow=settings.shadow,
+        peers=settings.peers,
+        joining=settings.joining,
+        when_late=settings.when_late,
+    )
+    try:
+        settings.driver.connect()
+    except DriverError as error:
+        send(node, Failed(str(error)))
+        return
+    send(node, Ready(take_privileges()))
+    try:
+        _loop(controller, Core(controller), settings.auto_arm, node)
+        _come_to_rest(controller, node)
+    finally:
+        settings.driver.close()
+
+
+def _loop(controller: ArmController, core: Core, auto_arm: bool, node: socket.socket) -> None:
+    """On absolute deadlines; a late tick is not made up for."""
+    due, worst, told = time.monotonic(), 0.0, ""
+    while True:
+        wait = due - time.monotonic()
+        if wait > 0:
+            time.sleep(wait)
+        worst = max(worst, time.monotonic() - due)
+        if not _take(core, node):
+            return
+        _tick(controller)
+        if auto_arm:
+            auto_arm, told = _try_arm(controller, node, told)
+        send(node, snapshot_of(controller, worst))
+        due = max(due + controller.period, time.monotonic())
+
+
+def _tick(controller: ArmController) -> None:
+    try:
+        controller.tick(time.monotonic_ns(), time.time_ns())
+    except Exception as error:    # a defect of ours must hold the arm, not end the loop
+        controller.state.fail(Fault.INTERNAL, f"the controller failed in itself: {error!r}")
+
+
+def _try_arm(controller: ArmController, node: socket.socket, told: str) -> tuple[bool, str]:
+    """Arms a simulated arm as soon as that may be; returns whether it is still to be armed, and why."""
+    try:
+        controller.arm()
+    except Refused as refused:    # e.g. before the other arm's controller was heard
+        if str(refused) != told:
+            send(node, Answer(0, False, f"auto_arm waits: {refused}"))
+        return True, str(refused)
+    return False, ""
+
+
+def _take(core: Core, node: socket.socket) -> bool:
+    """Does what the node has asked for; returns False where it has closed its end."""
+    while True:
+        try:
+            packet = node.recv(PACKET)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        if not packet:
+            return False
+        request = pickle.loads(packet)
+        try:
+            done, text = True, getattr(core, request.method)(*request.arguments)
+        except Refused as refused:
+            done, text = False, str(refused)
+        if request.number:
+            send(node, Answer(request.number, done, text))
+
+
+def _come_to_rest(controller: ArmController, node: socket.socket) -> None:
+    if controller.state.state == State.FOLLOWING:
+        controller.state.stop("the controller is being ended")
+    deadline = time.monotonic() + STOP_PATIENCE
+    while not controller.at_rest and time.monotonic() < deadline:
+        time.sleep(controller.period)
+        _tick(controller)
+        send(node, snapshot_of(controller, 0.0))
+
+
+def send(other: socket.socket, message: Any) -> bool:
+    """Sends one message if it can go at once; returns whether it went. The other side may be slow, or gone."""
+    try:
+        other.send(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
+    except OSError:
+        return False
+    return True
+
+
+def receive(other: socket.socket, timeout: float | None) -> Ready | Failed | Answer | Snapshot | None:
+    """The next message; None where none came in time. Errors: EOFError where the other side has closed."""
+    if timeout is not None and not select.select([other], [], [], timeout)[0]:
+        return None
+    try:
+        packet = other.recv(PACKET)
+    except OSError:
+        packet = b""
+    if not packet:
+        raise EOFError
+    return pickle.loads(packet)
+
+
+def take_privileges() -> str:
+    """Makes the process as steady as it may be: garbage collection off the ticks, memory locked, real-time priority.
+
+    Returns what was not permitted, in words; empty where all was.
+    """
+    # What is alive now stays alive, and a tick makes no cycles: there is nothing to collect.
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    missing = []
+    if ctypes.CDLL(None, use_errno=True).mlockall(MCL_CURRENT_AND_FUTURE) != 0:
+        missing.append(f"memory is not locked ({os.strerror(ctypes.get_errno())})")
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
+    except OSError as error:
+        missing.append(f"no real-time priority ({error.strerror})")
+    return "; ".join(missing)
