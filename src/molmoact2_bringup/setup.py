@@ -44,6 +44,7 @@ setup(
         "molmoact2.commands": [
             "up = molmoact2_bringup.cli:register_up",
             "demo = molmoact2_bringup.cli:register_demo",
+            "bench = molmoact2_bringup.cli:register_bench",
         ],
     },
 )

@@ -63,3 +63,29 @@ def register_demo(subparsers: argparse._SubParsersAction) -> None:
         return demo(args.system, args.settings, args.seconds, Path(args.out))
 
     parser.set_defaults(func=run)
+
+
+def register_bench(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "bench",
+        help="measure motion where chunks meet, and how late setpoints are",
+        description="Measures, side by side in one run: the largest steps at chunk borders for each joining rule and "
+        "for what the reference's own loop does, standing and slowdown where chunks come too late, and the lateness of "
+        "setpoints with every core busy. Writes bench.md, bench.json and borders.png. Exit code: 0, 1 when something "
+        "failed, 2 for bad input.",
+    )
+    parser.add_argument("system", nargs="?", default="so101_sim", help="system to measure (default: so101_sim)")
+    parser.add_argument("--out", default="out/bench", metavar="DIR", help="folder to write (default: out/bench)")
+    parser.add_argument("--chunks", type=int, default=10, help="chunk borders of each run (default: 10)")
+    parser.add_argument(
+        "--for", type=_positive, default=20.0, metavar="SECONDS", dest="seconds", help="how long to time setpoints"
+    )
+
+    def run(args: argparse.Namespace) -> int:
+        from pathlib import Path
+
+        from .bench.command import bench
+
+        return bench(args.system, Path(args.out), args.chunks, args.seconds)
+
+    parser.set_defaults(func=run)
