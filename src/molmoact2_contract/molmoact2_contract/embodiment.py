@@ -32,6 +32,7 @@ class Joint:
     velocity: float          # largest speed [unit/s]
     acceleration: float      # largest acceleration [unit/s^2]
     jerk: float              # largest jerk [unit/s^3]
+    soft_zone: float         # before a position limit; in it the velocity limit towards the limit falls [unit]
     max_step: float          # largest plausible step between two waypoints [unit]
     tracking: float          # largest plausible difference between command and measurement [unit]
     home: float
@@ -169,6 +170,7 @@ def _joint(name: str, section: Section) -> Joint:
             velocity=s.number("velocity", above=0),
             acceleration=s.number("acceleration", above=0),
             jerk=s.number("jerk", above=0),
+            soft_zone=s.number("soft_zone", 0.0, least=0, most=(upper - lower) / 2),
             max_step=s.number("max_step", above=0),
             tracking=s.number("tracking", above=0),
             home=s.number("home"),

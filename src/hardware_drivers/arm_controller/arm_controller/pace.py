@@ -19,16 +19,27 @@ CURVATURE_SHARE = 0.7    # of the acceleration limits, for following the path; t
 # Of the jerk limits: for following the path at a steady rate, for changing how the rate changes, and for both at once.
 JERK_PATH, JERK_RATE, JERK_BOTH = 0.4, 0.3, 0.3
 BRAKING_SHARE = 0.5      # of what is left for changing the rate; the rest makes up for braking that sets in smoothly
+SOFTEST = 0.1            # share of the velocity limit that is left at a position limit
 TINY = 1e-9
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Per joint, float64 (J,): [unit/s], [unit/s^2], [unit/s^3]."""
+    """Per joint, float64 (J,): [unit/s], [unit/s^2], [unit/s^3]; position limits, and how far before them the velocity
+    limit towards them begins to fall [unit]."""
 
     velocity: np.ndarray
     acceleration: np.ndarray
     jerk: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    soft_zone: np.ndarray
+
+    def velocity_at(self, positions: np.ndarray, velocities: np.ndarray) -> np.ndarray:
+        """Velocity limits (N, J) at positions (N, J) for the directions of velocities (N, J)."""
+        left = np.where(velocities > 0, self.upper - positions, positions - self.lower)
+        share = np.clip(left / np.maximum(self.soft_zone, TINY), SOFTEST, 1.0)
+        return self.velocity * np.where(self.soft_zone > 0, share, 1.0)
 
 
 class Pace:
@@ -38,7 +49,9 @@ class Pace:
         count = max(int(np.ceil((path.end - path.start) / step)), 1)
         self._grid = np.linspace(path.start, path.end, count + 1)
         h = (path.end - path.start) / count
-        velocity = np.abs(path.sample(self._grid, 1))
+        signed = path.sample(self._grid, 1)
+        velocity_limit = limits.velocity_at(path.sample(self._grid), signed)
+        velocity = np.abs(signed)
         acceleration = path.sample(self._grid, 2)
         # The end counts as the place just before it; that the path stops there is what braking is for.
         velocity[-1], acceleration[-1] = velocity[-2], acceleration[-2]
@@ -47,7 +60,7 @@ class Pace:
         ceiling = np.minimum.reduce(
             [
                 np.ones(count + 1),
-                (limits.velocity / np.maximum(velocity, TINY)).min(axis=1),
+                (velocity_limit / np.maximum(velocity, TINY)).min(axis=1),
                 np.sqrt(CURVATURE_SHARE * limits.acceleration / np.maximum(acceleration, TINY)).min(axis=1),
                 np.cbrt(JERK_PATH * limits.jerk / np.maximum(jerk, TINY)).min(axis=1),
             ]

@@ -41,7 +41,8 @@ class SafetyGate:
         self._contract, self._arm = contract, arm
         self.lower, self.upper = contract.values("lower", arm.joints), contract.values("upper", arm.joints)
         self._period = 1.0 / contract.setpoint_hz
-        self._limits = Limits(*(contract.values(name, arm.joints) for name in ("velocity", "acceleration", "jerk")))
+        names = ("velocity", "acceleration", "jerk", "lower", "upper", "soft_zone")
+        self._limits = Limits(*(contract.values(name, arm.joints) for name in names))
         self._max_step = contract.values("max_step", arm.joints)
         self._tracking = contract.values("tracking", arm.joints)
         self._timings = {(t.dt, t.first_offset) for t in contract.norm_tags.values()}

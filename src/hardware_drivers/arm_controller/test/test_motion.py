@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What reaches the arm: within velocity, acceleration and jerk limits, smooth where chunks meet, never off the path."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from servo_rig import Rig
@@ -149,12 +151,23 @@ def test_a_chunk_whose_first_waypoint_lies_ahead_is_entered_along_its_own_motion
 
 
 # --- pace -------------------------------------------------------------------------------------------------------------
-LIMITS = Limits(np.ones(1), np.full(1, 10.0), np.full(1, 500.0))
+LIMITS = Limits(np.ones(1), np.full(1, 10.0), np.full(1, 500.0), np.full(1, -9.0), np.full(1, 9.0), np.zeros(1))
 
 
 def test_a_path_twice_too_fast_is_run_at_half_its_pace():
     path = Path.through(*vars(planned(0.0, 0.0, 2.0)).values(), WIDE)
     assert Pace(path, LIMITS, 0.01).ceiling(0.3) == pytest.approx(0.5)
+
+
+def test_towards_a_position_limit_the_arm_slows_down_and_away_from_it_it_does_not():
+    limits = replace(LIMITS, upper=np.full(1, 0.5), soft_zone=np.full(1, 0.2))
+    towards = Path.through(*vars(planned(0.0, 0.0, 0.5)).values(), WIDE)
+    away = Path.through(*vars(planned(0.0, 0.5, -0.5)).values(), WIDE)
+    slowed = [Pace(towards, limits, 0.01).ceiling(t) for t in (0.2, 0.7, 0.9)]
+    assert slowed[0] == 1.0
+    assert slowed[2] * 0.5 == pytest.approx((0.5 - 0.45) / 0.2, rel=0.2)
+    assert slowed[2] < slowed[1]
+    assert Pace(away, limits, 0.01).ceiling(0.05) == 1.0
 
 
 def test_the_rate_falls_to_nothing_at_the_end_and_early_enough():
