@@ -45,6 +45,7 @@ setup(
             "up = molmoact2_bringup.cli:register_up",
             "demo = molmoact2_bringup.cli:register_demo",
             "bench = molmoact2_bringup.cli:register_bench",
+            "faults = molmoact2_bringup.cli:register_faults",
         ],
     },
 )

@@ -89,3 +89,24 @@ def register_bench(subparsers: argparse._SubParsersAction) -> None:
         return bench(args.system, Path(args.out), args.chunks, args.seconds)
 
     parser.set_defaults(func=run)
+
+
+def register_faults(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "faults",
+        help="put faults into a simulated system and judge what comes of them",
+        description="Runs a simulated system with a scripted policy and spoils one thing after the other: each row "
+        "must keep motion within limits, name its cause, and arm nothing. Writes faults.md and log.txt. Exit code: 0 "
+        "when every row passed, 1 when one failed, 2 for bad input.",
+    )
+    parser.add_argument("system", nargs="?", default="so101_sim", help="system to spoil (default: so101_sim)")
+    parser.add_argument("--out", default="out/faults", metavar="DIR", help="folder to write (default: out/faults)")
+
+    def run(args: argparse.Namespace) -> int:
+        from pathlib import Path
+
+        from .faults.command import faults
+
+        return faults(args.system, Path(args.out))
+
+    parser.set_defaults(func=run)

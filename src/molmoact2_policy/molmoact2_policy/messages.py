@@ -24,6 +24,7 @@ DEPTH_MODES = {
     "forced": ReasoningTrace.DEPTH_FORCED,
     "verified": ReasoningTrace.DEPTH_VERIFIED,
 }
+WARN = DiagnosticStatus.WARN
 RATE_WINDOW = 5.0    # [s]
 
 
@@ -111,19 +112,23 @@ def status_message(
     return message
 
 
-def diagnostics_message(status: PolicyStatus) -> DiagnosticArray:
+def diagnostics_message(status: PolicyStatus, standing_share: float) -> DiagnosticArray:
+    """standing_share: the least share of time in which motion cannot go on at the present latency."""
     names = {0: "unconfigured", 1: "inactive", 2: "active", 3: "finalized", 4: "error"}
     text, level = names[status.state], DiagnosticStatus.OK
     if status.state == PolicyStatus.ERROR:
         text, level = status.last_error, DiagnosticStatus.ERROR
     elif status.withheld:
-        text, level = f"no chunks: {status.withheld}", DiagnosticStatus.WARN
+        text, level = f"no chunks: {status.withheld}", WARN
+    elif standing_share > 0:
+        text, level = f"chunks come too late: at least {standing_share:.0%} of the time is lost for motion", WARN
     values = [
         KeyValue(key="instruction", value=status.instruction),
         KeyValue(key="inferences", value=str(status.inferences)),
         KeyValue(key="chunks", value=str(status.chunks)),
         KeyValue(key="latency p50 [s]", value=f"{status.latency_p50:.3f}"),
         KeyValue(key="latency p95 [s]", value=f"{status.latency_p95:.3f}"),
+        KeyValue(key="least share of time lost to latency", value=f"{standing_share:.2f}"),
     ]
     values += [
         KeyValue(key=f"age of {topic} [s]", value=f"{age:.3f}" if age >= 0 else "none yet")

@@ -65,7 +65,7 @@ class PolicyNode(LifecycleNode):
         self.add_on_set_parameters_callback(self._on_parameters)
         self.create_timer(0.5, self._publish_status)
         self.create_timer(0.1, self._watch)
-        self.create_timer(1.0, lambda: self._diagnostics.publish(diagnostics_message(self._status_message())))
+        self.create_timer(1.0, self._publish_diagnostics)
 
     # --- lifecycle ----------------------------------------------------------------------------------------------------
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -240,6 +240,10 @@ class PolicyNode(LifecycleNode):
 
     def _publish_status(self) -> None:
         self._status.publish(self._status_message())
+
+    def _publish_diagnostics(self) -> None:
+        lost = self._runner.continuity.standing_share() if self._runner else 0.0
+        self._diagnostics.publish(diagnostics_message(self._status_message(), lost))
 
     def _watch(self) -> None:
         """Leaves the active state after a failure; publishes the status when what a watcher acts on has changed."""

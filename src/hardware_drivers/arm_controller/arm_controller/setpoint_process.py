@@ -32,6 +32,7 @@ from .snapshot import Snapshot, snapshot_of
 PACKET = 1 << 18            # [bytes]; the largest message
 PRIORITY = 50               # of the real-time class FIFO, where it is permitted
 MCL_CURRENT_AND_FUTURE = 3  # mlockall(2)
+MOST_REQUESTS = 4           # a tick; checking and joining a chunk takes about a millisecond
 STOP_PATIENCE = 3.0         # [s] to come to rest at the end
 
 
@@ -183,8 +184,8 @@ def _try_arm(controller: ArmController, node: socket.socket, told: str) -> tuple
 
 
 def _take(core: Core, node: socket.socket) -> bool:
-    """Does what the node has asked for; returns False where it has closed its end."""
-    while True:
+    """Does what the node has asked for, a few things a tick; returns False where it has closed its end."""
+    for _ in range(MOST_REQUESTS):
         try:
             packet = node.recv(PACKET)
         except BlockingIOError:
@@ -200,6 +201,7 @@ def _take(core: Core, node: socket.socket) -> bool:
             done, text = False, str(refused)
         if request.number:
             send(node, Answer(request.number, done, text))
+    return True
 
 
 def _come_to_rest(controller: ArmController, node: socket.socket) -> None:

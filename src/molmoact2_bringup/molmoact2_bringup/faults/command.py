@@ -1,0 +1,49 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""`molmoact2 faults`: runs the campaign and prints its table."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from molmoact2_contract import ContractError, load_system
+
+from ..lifecycle import BringUpError
+from ..running import Stopped, SystemEnded
+from .campaign import Row, campaign
+
+
+def faults(system_name: str, out: Path) -> int:
+    """Writes faults.md and log.txt. Returns 0 when every row passed, 1 when one failed, 2 for bad input."""
+    try:
+        system = load_system(system_name)
+        if not system.simulation:
+            raise ContractError(f"{system.path}: faults are put into simulations only")
+        out.mkdir(parents=True, exist_ok=True)
+        with (out / "log.txt").open("w") as log:
+            rows = campaign(system, lambda line: print(line, file=log, flush=True), _show)
+    except ContractError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (BringUpError, SystemEnded, Stopped, RuntimeError) as error:
+        print(f"error: {error or 'stopped'}; see {out / 'log.txt'}", file=sys.stderr)
+        return 1
+    (out / "faults.md").write_text(table(rows))
+    failed = sum(bool(row.failed) for row in rows)
+    print(f"{len(rows) - failed} of {len(rows)} passed; {out / 'faults.md'}", flush=True)
+    return 1 if failed else 0
+
+
+def _show(row: Row) -> None:
+    verdict = f"FAILED: {row.failed}" if row.failed else "passed"
+    print(f"{row.fault:34} {row.expected:17} {row.seconds:6.3f} s  {verdict}\n    {row.seen}", flush=True)
+
+
+def table(rows: list[Row]) -> str:
+    lines = ["| fault | expected | seen | time to it [s] | verdict |", "|---|---|---|---|---|"]
+    for row in rows:
+        seen = row.seen.replace("|", "\\|")
+        verdict = f"**failed**: {row.failed}" if row.failed else "passed"
+        lines.append(f"| {row.fault} | {row.expected} | {seen} | {row.seconds:.3f} | {verdict} |")
+    return "\n".join(lines) + "\n"
