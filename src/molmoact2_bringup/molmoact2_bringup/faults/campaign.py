@@ -9,6 +9,9 @@ the status, and nothing armed itself.
 from __future__ import annotations
 
 import itertools
+import multiprocessing
+import os
+import signal
 import threading
 import time
 import uuid
@@ -17,11 +20,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from sensor_msgs.msg import JointState
+from std_srvs.srv import Trigger
 
 from molmoact2_contract import Contract, NormTag, System
 from molmoact2_contract.qos import CHUNK, SENSOR_SUBSCRIBE, STATUS
 from molmoact2_msgs.msg import ActionChunk, ControllerStatus, PolicyStatus
 
+from ..bench.setpoints import busy
 from ..running import RunningSystem
 from .chunks import FAULTS, ChunkFault
 
@@ -30,6 +35,7 @@ SWAY, TURN = 0.3, 0.8  # of the first joint: amplitude [rad], speed [rad/s]
 PATIENCE = 20.0        # [s] for what is expected to be seen
 SLACK = 1.25           # measured speeds overshoot commanded ones by this much at most
 FLOOD = 300            # chunks
+LOADED, STILL_LATCHED = 3.0, 0.5    # [s]
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class ScriptedPolicy:
 
     def __init__(self, running: RunningSystem, contract: Contract, tag: NormTag, arm: str):
         self._contract, self._tag, self._arm = contract, tag, arm
-        self._node = running.node
+        self.running, self._node = running, running.node
         self._numbers = itertools.count(1)
         self._announced = PolicyStatus(process_id=uuid.uuid4().hex, episode_id=uuid.uuid4().hex)
         self._began = time.time()
@@ -89,6 +95,16 @@ class ScriptedPolicy:
 
     def send(self, chunk: ActionChunk) -> None:
         self._chunks.publish(chunk)
+
+    def operate(self, verb: str) -> Trigger.Response:
+        """Calls one of the arm's services."""
+        client, done = self._node.create_client(Trigger, f"{self._arm}/{verb}"), threading.Event()
+        if not client.wait_for_service(PATIENCE):
+            return Trigger.Response(message="the service does not appear")
+        future = client.call_async(Trigger.Request())
+        future.add_done_callback(lambda _: done.set())
+        answered = done.wait(PATIENCE)
+        return future.result() if answered else Trigger.Response(message="no answer came")
 
     def pause(self) -> None:
         """Sends no more sound chunks."""
@@ -220,4 +236,41 @@ def _another_process(policy: ScriptedPolicy) -> Row:
     return Row("the policy is started anew", "hold", seen, took or 0.0, failed or policy.motion_error())
 
 
-OTHERS = (_duplicate, _flood, _silence, _another_process)
+def _loaded(policy: ScriptedPolicy) -> Row:
+    assert policy.status is not None
+    before = policy.status
+    context = multiprocessing.get_context("spawn")
+    load = [context.Process(target=busy, daemon=True) for _ in range(os.cpu_count() or 2)]
+    for process in load:
+        process.start()
+    time.sleep(LOADED)
+    for process in load:
+        process.kill()
+    ticks, missed = policy.status.ticks - before.ticks, policy.status.missed_ticks - before.missed_ticks
+    following = policy.status.state == ControllerStatus.FOLLOWING
+    failed = "" if following else f"the arm does not follow: {policy.status.reason}"
+    seen = f"{missed} of {ticks} ticks late"
+    return Row("every core busy for 3 s", "handled unharmed", seen, LOADED, failed or policy.motion_error())
+
+
+def _stalled_bus(policy: ScriptedPolicy) -> Row:
+    """The world stands still: the servo bus does not answer, and its arm does not move either."""
+    world = policy.running.pid("world")
+    os.kill(world, signal.SIGSTOP)
+    took = policy.wait(lambda s: s.state == ControllerStatus.FAULT)
+    os.kill(world, signal.SIGCONT)
+    seen = policy.status.fault_text if took is not None and policy.status else "nothing"
+    failed = "" if took is not None else "no fault was latched"
+    time.sleep(STILL_LATCHED)
+    if not failed and policy.status and policy.status.state != ControllerStatus.FAULT:
+        failed = "the fault cleared itself"
+    for verb in ("clear_fault", "arm"):
+        answer = policy.operate(verb)
+        failed = failed or ("" if answer.success else f"{verb}: {answer.message}")
+    if not failed and policy.wait(lambda s: s.state == ControllerStatus.FOLLOWING) is None:
+        failed = "the arm did not go on after an operator armed it"
+    policy.motion_error()    # the clock of the measured states stood still as well
+    return Row("the servo bus stalls", "fault", seen, took or 0.0, failed)
+
+
+OTHERS = (_duplicate, _flood, _loaded, _stalled_bus, _silence, _another_process)
