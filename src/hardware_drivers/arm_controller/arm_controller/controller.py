@@ -8,6 +8,7 @@ Not thread-safe: the caller holds one lock around every call.
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,6 +96,7 @@ class ArmController:
         self._pace: Pace | None = None
         self._now = self._steady = 0.0
         self._last_tick: float | None = None
+        self._device_time = 0.0    # [s] that the last tick waited for the device, which its driver answers for
         self._dt = self.period
         self._driver_failed = ""
 
@@ -240,11 +242,13 @@ class ArmController:
         self.counters.ticks += 1
         if elapsed > 1.5 * self.period:
             self.counters.missed += 1
-        if elapsed > TIMER_LATE and self.state.armed:
+        waited, self._device_time = self._device_time, 0.0
+        if elapsed - waited > TIMER_LATE and self.state.armed:
             self._fail(Fault.TIMER, f"the setpoint timer was {elapsed - self.period:.3f} s late; free the processor")
         return min(elapsed, 1.5 * self.period)
 
     def _read(self) -> None:
+        began = time.monotonic()
         try:
             self.measured = self._driver.read()
             self._driver_failed = ""
@@ -252,6 +256,8 @@ class ArmController:
             self._driver_failed = str(error)
             self._fail(Fault.DRIVER, str(error))
             return
+        finally:
+            self._device_time += time.monotonic() - began
         error_text = self._state_error()
         if error_text and self.state.armed:
             finite = np.isfinite(self.measured.positions).all()
@@ -340,11 +346,14 @@ class ArmController:
             return
         if self.shadow:
             return
+        began = time.monotonic()
         try:
             self._driver.write(self.command)
         except DriverError as failure:
             self._driver_failed = str(failure)
             self._fail(Fault.DRIVER, str(failure))
+        finally:
+            self._device_time += time.monotonic() - began
 
     def _fail(self, fault: Fault, text: str) -> None:
         """Latches a fault. What is sent then: a ramp to rest while the arm can be seen; nothing where it cannot; and

@@ -13,7 +13,9 @@ from molmoact2_contract import Arm, Contract
 
 from .bus import BusClient, BusError, default_address
 
-TIMEOUT = 0.4    # [s]; the bus answers within a millisecond, unless its process got no processor
+# [s]; the bus answers within a millisecond, but its process also publishes images, and rclpy was seen to hold Python's
+# lock for 0.3 s while another process joined the graph. The servos hold meanwhile.
+TIMEOUT = 1.0
 
 
 class MujocoArmDriver(ArmDriver):
