@@ -109,6 +109,11 @@ class Continuity:
             self._consumed.append(consumed)
             self._accepted = max(self._accepted, chunk_id)
 
+    def stopped(self) -> None:
+        """A controller follows no chunk: there is nothing to continue."""
+        with self._lock:
+            self._accepted = 0
+
     def _running(self) -> Running | None:
         return next((r for r in reversed(self._delivered) if r.chunk_id == self._accepted), None)
 

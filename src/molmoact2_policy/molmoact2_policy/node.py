@@ -181,7 +181,9 @@ class PolicyNode(LifecycleNode):
         if self._runner is None:
             return
         self._runner.continuity.joins_by(arm, status.joining)
-        if status.episode_id == self._runner.episode_id:
+        if status.chunk_id == 0:
+            self._runner.continuity.stopped()
+        elif status.episode_id == self._runner.episode_id:
             consumed = status.waypoints_consumed_at_acceptance
             self._runner.continuity.accepted(arm, status.chunk_id, consumed)
 

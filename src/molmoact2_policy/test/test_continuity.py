@@ -103,6 +103,13 @@ def test_what_controllers_say_of_chunks_of_another_process_counts_for_nothing(co
     assert continuity.prefix(100.1) is None
 
 
+def test_a_chunk_that_a_controller_has_let_go_of_is_not_continued(continuity):
+    continuity.delivered(1, 100.0, ramp(), 0.2)
+    continuity.accepted("arm", 1, 2)
+    continuity.stopped()
+    assert continuity.prefix(100.1) is None
+
+
 def test_a_new_episode_continues_nothing(continuity):
     continuity.delivered(1, 100.0, ramp(), 0.2)
     continuity.accepted("arm", 1, 2)

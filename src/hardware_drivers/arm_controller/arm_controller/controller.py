@@ -30,6 +30,7 @@ WHEN_LATE = ("hold", "slow")
 POLICY_SILENT = 1.5    # [s]; the policy states itself at least twice a second
 SLOW_MOVE = 0.2        # share of the velocity limits that home and park use
 SLOW_MOVE_STEP = 0.02  # [s]
+PAUSE = 0.1            # [s] without setpoints in which an arm at speed has stopped
 TIMER_LATE = 0.5       # [s]; a pause of the setpoints that is a fault; shorter ones are counted
 RATE_TOLERANCE = 0.02  # of the rate at which a new path is entered
 # After these nobody knows where the arm is, so nothing is sent until an operator arms it anew.
@@ -242,6 +243,9 @@ class ArmController:
         self.counters.ticks += 1
         if elapsed > 1.5 * self.period:
             self.counters.missed += 1
+        if elapsed > PAUSE:
+            # The arm has come to rest at its last setpoint meanwhile: it starts from rest.
+            self.rate = self._rate_change = 0.0
         waited, self._device_time = self._device_time, 0.0
         if elapsed - waited > TIMER_LATE and self.state.armed:
             self._fail(Fault.TIMER, f"the setpoint timer was {elapsed - self.period:.3f} s late; free the processor")

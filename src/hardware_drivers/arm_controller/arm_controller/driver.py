@@ -30,7 +30,8 @@ class ArmState:
 class ArmDriver(ABC):
     """One arm's device. ROS units at this edge: rad, grippers 0 closed .. 1 open; joints in the arm's order.
 
-    Every call returns within a few setpoint periods or raises DriverError. Only one thread calls.
+    A call returns within a setpoint period; one that cannot raises DriverError after a second at most. Only one thread
+    calls.
     """
 
     @abstractmethod

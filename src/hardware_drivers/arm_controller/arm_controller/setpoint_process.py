@@ -102,6 +102,12 @@ class Core:
         self._controller.hear_peer(arm, State(state) if known else State.FAULT, text, refused, time.monotonic())
         return ""
 
+    def failed(self, error: Exception) -> str:
+        """Latches a defect of ours as a fault; returns it in words."""
+        text = f"the controller failed in itself: {error!r}"
+        self._controller.state.fail(Fault.INTERNAL, text)
+        return text
+
     def operate(self, verb: str) -> str:
         """Returns the reason of the new state. Errors: Refused."""
         core = self._controller
@@ -169,7 +175,7 @@ def _tick(controller: ArmController) -> None:
     try:
         controller.tick(time.monotonic_ns(), time.time_ns())
     except Exception as error:    # a defect of ours must hold the arm, not end the loop
-        controller.state.fail(Fault.INTERNAL, f"the controller failed in itself: {error!r}")
+        Core(controller).failed(error)
 
 
 def _try_arm(controller: ArmController, node: socket.socket, told: str) -> tuple[bool, str]:
@@ -199,6 +205,8 @@ def _take(core: Core, node: socket.socket) -> bool:
             done, text = True, getattr(core, request.method)(*request.arguments)
         except Refused as refused:
             done, text = False, str(refused)
+        except Exception as error:    # a defect of ours: the arm ramps down, the loop goes on
+            done, text = False, core.failed(error)
         if request.number:
             send(node, Answer(request.number, done, text))
     return True

@@ -469,6 +469,18 @@ def test_a_stop_does_not_take_back_a_disarm(rig):
     assert rig.state == "DISARMED"
 
 
+def test_after_a_pause_of_the_setpoints_the_arm_starts_from_rest(rig):
+    rig.accept(rig.chunk(rig.sway()))
+    rig.tick(30)
+    assert rig.controller.rate > 0.5
+    rig.tick(1, dt_ns=300_000_000)
+    mark = len(rig.driver.sent)
+    rig.tick(5)
+    assert rig.state == "FOLLOWING"
+    speed = np.abs(np.diff(sent_since(rig, mark - 2)[:, 0])) * 100
+    assert speed[0] < 0.1 < speed[-1]
+
+
 def test_a_setpoint_too_far_from_the_last_one_is_never_sent(rig):
     rig.tick(5)
     mark = len(rig.driver.sent)

@@ -196,7 +196,7 @@ def _duplicate(policy: ScriptedPolicy) -> Row:
     assert policy.status is not None
     ok = took is not None and policy.status.last_refusal == ControllerStatus.REFUSAL_OLDER
     seen = policy.status.last_refusal_text if took is not None else "nothing"
-    return Row("the same chunk twice", "refused", seen, took or 0.0, "" if ok else "not refused as older")
+    return Row("the same chunk twice", "refused", seen, took or 0.0, policy.motion_error() if ok else "not refused")
 
 
 def _flood(policy: ScriptedPolicy) -> Row:
@@ -211,7 +211,8 @@ def _flood(policy: ScriptedPolicy) -> Row:
     missed = policy.status.missed_ticks - before.missed_ticks
     accepted = policy.status.accepted_chunks - before.accepted_chunks
     seen = f"{accepted} of {FLOOD} followed, {missed} ticks late"
-    return Row("a chunk every millisecond", "handled unharmed", seen, took or 0.0, policy.motion_error())
+    failed = policy.motion_error() if took is not None else "the arm does not follow any more"
+    return Row("a chunk every millisecond", "handled unharmed", seen, took or 0.0, failed)
 
 
 def _silence(policy: ScriptedPolicy) -> Row:
