@@ -50,6 +50,11 @@ class ArmDriver(ABC):
     def stop(self) -> None:
         """Holds where the arm is now."""
 
+    def guide(self) -> None:
+        """Puts the arm into a person's hand, until stop() or the next write: it yields, and carries its own weight where
+        the device can. Errors: DriverError, also from devices that cannot."""
+        raise DriverError("this driver offers no hand guiding; disarm, or park and switch the arm off")
+
     @abstractmethod
     def close(self) -> None:
         """Releases the device. What the arm does then is the device's nature, and stands in the driver's own docs."""
