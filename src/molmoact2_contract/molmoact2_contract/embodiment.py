@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .kinematics import Kinematics, Workspace, read_links, read_workspace
 from .reading import ContractError, Section, read_file
 from .resources import find_resource
 
@@ -45,11 +46,36 @@ class Joint:
 
 @dataclass(frozen=True)
 class Arm:
-    """One arm: the joints that one controller moves. The name is the namespace of its topics and services."""
+    """One arm: the joints that one controller moves. The name is the namespace of its topics and services.
+
+    kinematics, workspace: None where the contract gives none; a workspace needs kinematics.
+    """
 
     name: str
     base_frame: str
     joints: tuple[str, ...]
+    kinematics: Kinematics | None = None
+    workspace: Workspace | None = None
+
+    def depths(self, positions: np.ndarray) -> np.ndarray:
+        """How far each point of the workspace lies outside [m], 0 inside, float64 (..., P), for positions (..., J);
+        P is 0 where the arm has no workspace."""
+        if self.kinematics is None or self.workspace is None:
+            return np.zeros((*np.shape(positions)[:-1], 0))
+        return self.workspace.outside(self.kinematics.points(positions, list(self.workspace.radii)))
+
+    def outside(self, positions: np.ndarray, permitted: float | np.ndarray = 0.0) -> str:
+        """Which point lies outside the workspace by more than is permitted [m]; empty where none does.
+
+        positions (J,); permitted: scalar or (P,).
+        """
+        depths = self.depths(positions)
+        beyond = depths - permitted
+        if not (beyond > 0).any():
+            return ""
+        assert self.workspace is not None
+        point = int(np.argmax(beyond))
+        return f"{list(self.workspace.radii)[point]} would be {depths[point] * 1e3:.0f} mm outside the workspace"
 
 
 @dataclass(frozen=True)
@@ -184,10 +210,16 @@ def _joint(name: str, section: Section) -> Joint:
 
 def _arm(name: str, section: Section, joints: dict[str, Joint]) -> Arm:
     with section as s:
-        arm = Arm(name, s.text("base_frame"), s.names("joints"))
-        for joint in arm.joints:
+        base_frame, names = s.text("base_frame"), s.names("joints")
+        for joint in names:
             if joint not in joints:
                 raise s.error("joints", f"names {joint!r}, which is not under joints; there are: {', '.join(joints)}")
+        links = read_links(s, base_frame, [joint for joint in names if not joints[joint].is_gripper])
+        arm = Arm(name, base_frame, names, Kinematics(names, links) if links else None, read_workspace(s, links))
+        for pose in ("home", "rest"):
+            outside = arm.outside(np.array([getattr(joints[joint], pose) for joint in names]))
+            if outside:
+                raise s.error("workspace", f"leaves out the {pose} pose: {outside}")
         return arm
 
 

@@ -77,6 +77,11 @@ class Section:
         self._taken.add(key)
         return self._nodes.get(key)
 
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The keys there are, in the order of the file."""
+        return tuple(self._nodes)
+
     def __contains__(self, key: str) -> bool:
         return key in self._nodes
 
@@ -150,6 +155,16 @@ class Section:
         if not lower < upper:
             raise self.error(key, f"must have lower < upper, not [{lower:g}, {upper:g}]")
         return lower, upper
+
+    def vector(self, key: str, length: int, default: tuple[float, ...] | None = None) -> tuple[float, ...]:
+        """So many finite numbers; required where no default is given."""
+        if default is not None and key not in self:
+            self._taken.add(key)
+            return default
+        value = self._required(key, f"{length} numbers")
+        if not isinstance(value, list) or len(value) != length:
+            raise self.error(key, f"must be {length} numbers, not {value!r}")
+        return tuple(self._checked(key, v, None, None, None) for v in value)
 
     def names(self, key: str, *, empty: bool = False) -> tuple[str, ...]:
         """A list of distinct non-empty texts."""

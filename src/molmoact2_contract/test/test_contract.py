@@ -60,6 +60,21 @@ def test_the_released_so101_tag_speaks_degrees_of_the_old_calibration():
         ("cameras: [front, wrist]", "cameras: [front, back]", "names 'back'"),
         ("shoulder_lift: {unit: deg, sign: -1", "shoulder_lift: {unit: deg, sign: 2", "sign must be 1 or -1"),
         ("gripper: {closed: 0, open: 100}", "gripper: {closed: 1, open: 1}", "open must differ from closed"),
+        ("jerk: 600, soft_zone: 0.1", "jerk: 0, soft_zone: 0.1", "shoulder_pan.jerk must be greater than 0"),
+        ("jerk: 600, soft_zone: 0.1", "soft_zone: 0.1", "shoulder_pan.jerk is missing"),
+        ("soft_zone: 0.1", "soft_zone: 2.5", "shoulder_pan.soft_zone must be at most 1.91"),
+        ("blend_window: 0.25", "blend_window: 0", "control.blend_window must be greater than 0"),
+        ("parent: base_link, joint", "parent: basis, joint", "shoulder_link.parent must be one of base_link"),
+        ("joint: elbow_flex", "joint: elbow", "lower_arm_link.joint must be one of shoulder_pan"),
+        ("joint: elbow_flex", "joint: shoulder_lift", "turns another link already"),
+        ("joint: elbow_flex, ", "", "axis is not known here"),
+        ("joint: wrist_roll, xyz: [0, -0.0611, 0.0181]", "joint: wrist_roll, xyz: [0, -0.0611]", "must be 3 numbers"),
+        ("xyz: [0.0388353, 0, 0.0624]", "xyz: [0.0388353, .nan, 0.0624]", "must be a finite number"),
+        ("axis: [0, 0, 1]}", "axis: [0, 0, 0]}", "axis must not be zero"),
+        ("lower: [-0.20, -0.48, -0.05]", "lower: [0.60, -0.48, -0.05]", "upper must be greater than lower"),
+        ("table: -0.01", "table: 0.05", "leaves out the rest pose: gripper_frame_link would be 57 mm outside"),
+        ("points: {gripper_frame_link: 0,", "points: {finger: 0,", "points.finger is not a link of the arm"),
+        ("points: {gripper_frame_link: 0,", "points: {gripper_frame_link: -1,", "must be at least 0"),
         ("    model_frame:", "    frame_of_model:", "model_frame is missing"),
         ("format: molmoact2_contract.v1", "format: something_else", "must be molmoact2_contract.v1"),
         ("embodiment: so101", "embodiment: so101\nembodiment: so102", "given twice"),
@@ -126,3 +141,37 @@ def test_a_system_with_a_parameter_ros_cannot_hold_is_refused(tmp_path):
     path.write_text(text.replace("seed: 1", "contract: x").replace("contract: so101", f"contract: {SO101}", 1))
     with pytest.raises(ContractError, match="set for every process"):
         load_system(path)
+
+
+def test_frames_of_many_positions_at_once_are_those_of_each_alone():
+    arm = load_contract(SO101).arm("arm")
+    many = np.random.default_rng(0).uniform(-1.5, 1.5, (4, 5, 6))
+    frames = arm.kinematics.frames(many)
+    assert frames["gripper_frame_link"].shape == (4, 5, 4, 4)
+    alone = arm.kinematics.frames(many[2, 3])
+    for name, frame in frames.items():
+        np.testing.assert_allclose(frame[2, 3], alone[name], atol=1e-12)
+
+
+def test_an_arm_without_a_workspace_is_never_outside(tmp_path):
+    text = SO101.read_text()
+    path = tmp_path / "free.yaml"
+    path.write_text(text[: text.index("    # Set this to your table")] + text[text.index("cameras:\n") :])
+    arm = load_contract(path).arm("arm")
+    assert arm.workspace is None
+    assert arm.depths(np.zeros((3, 6))).shape == (3, 0)
+    assert arm.outside(np.full(6, 9.0)) == ""
+
+
+def test_a_workspace_without_links_is_refused_because_nothing_could_be_checked(tmp_path):
+    text = SO101.read_text()
+    path = tmp_path / "blind.yaml"
+    path.write_text(text[: text.index("    # The frames of the SO-101")] + text[text.index("    # Set this to your") :])
+    with pytest.raises(ContractError, match="workspace needs the arm's links"):
+        load_contract(path)
+
+
+def test_a_point_is_as_far_outside_as_its_nearest_way_back_in_is_long():
+    workspace = load_contract(SO101).arm("arm").workspace
+    points = np.array([[0.2, 0.0, 0.1], [0.52, 0.0, 0.1], [0.2, 0.0, 0.1], [0.2, 0.0, 0.0]])
+    np.testing.assert_allclose(workspace.outside(points), [0.0, 0.02, 0.0, 0.02], atol=1e-12)

@@ -27,6 +27,7 @@ class Refusal(IntEnum):
     STATE = 11
     STALE = 12
     RESUME = 13
+    WORKSPACE = 14
 
 
 class ChunkRefused(Exception):

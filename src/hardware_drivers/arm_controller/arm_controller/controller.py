@@ -7,10 +7,6 @@ Not thread-safe: the caller holds one lock around every call.
 
 from __future__ import annotations
 
-import math
-import time
-from dataclasses import dataclass
-
 import numpy as np
 
 from molmoact2_contract import Arm, Contract
@@ -20,52 +16,22 @@ from .chunk import Chunk, ChunkRefused, Refusal
 from .clock import ClockMap
 from .controller_state import ControllerState, Fault, Refused, State
 from .driver import ArmDriver, ArmState, DriverError
+from .feedback import Feedback
+from .moves import slow_move
 from .pace import Pace
 from .path import Path
 from .peers import Peers
+from .records import Announced, Counters, LastChunk
 from .safety_gate import SafetyGate, Step
 from .scheduler import ChunkScheduler
 
 WHEN_LATE = ("hold", "slow")
 POLICY_SILENT = 1.5    # [s]; the policy states itself at least twice a second
-SLOW_MOVE = 0.2        # share of the velocity limits that home and park use
-SLOW_MOVE_STEP = 0.02  # [s]
 PAUSE = 0.1            # [s] without setpoints in which an arm at speed has stopped
 TIMER_LATE = 0.5       # [s]; a pause of the setpoints that is a fault; shorter ones are counted
 RATE_TOLERANCE = 0.02  # of the rate at which a new path is entered
 # After these nobody knows where the arm is, so nothing is sent until an operator arms it anew.
 BLIND = (Fault.DRIVER, Fault.STATE_STALE, Fault.STATE_INVALID, Fault.STATE_FROZEN)
-
-
-@dataclass
-class Counters:
-    """Since the process began."""
-
-    accepted: int = 0
-    refused: int = 0
-    ticks: int = 0
-    missed: int = 0
-
-
-@dataclass
-class LastChunk:
-    """What is known of the chunk last accepted and of the one last refused."""
-
-    consumed: int = 0
-    seam_jump: float = 0.0
-    latency: float = 0.0
-    refusal: Refusal = Refusal.NONE
-    refused_id: int = 0
-    refusal_text: str = ""
-
-
-@dataclass
-class Announced:
-    """What the policy last said of itself; `steady` is when [s]."""
-
-    process_id: str = ""
-    episode_id: str = ""
-    steady: float = -math.inf
 
 
 class ArmController:
@@ -90,16 +56,18 @@ class ArmController:
         self.clock = ClockMap()
         self.counters, self.last, self.policy = Counters(), LastChunk(), Announced()
         self.peers = Peers(peers)
-        self.measured: ArmState | None = None
+        self._feedback = Feedback(contract, arm, driver)
         self.command: np.ndarray | None = None
         self._arrivals = Arrivals() if when_late == "slow" else None
         self.rate = self._rate_change = 0.0
         self._pace: Pace | None = None
         self._now = self._steady = 0.0
         self._last_tick: float | None = None
-        self._device_time = 0.0    # [s] that the last tick waited for the device, which its driver answers for
         self._dt = self.period
-        self._driver_failed = ""
+
+    @property
+    def measured(self) -> ArmState | None:
+        return self._feedback.measured
 
     # --- what comes in ------------------------------------------------------------------------------------------------
     def accept(self, chunk: Chunk, steady: float, now: float) -> str:
@@ -123,13 +91,13 @@ class ArmController:
                 Refusal.EPISODE, f"its episode {chunk.episode_id!r} is not the one the policy announces ({announced})"
             )
         waypoints = self.gate.waypoints(chunk, self.measured.positions, now)
-        if self.state.state == State.STOPPING or self.state.paused or self._moves_by_itself:
+        if self.state.state == State.STOPPING or self.state.paused or self.state.guided or self._moves_by_itself:
             doing = "paused" if self.state.paused else self.state.reason
             raise ChunkRefused(Refusal.STATE, f"the controller follows no chunks now ({doing})")
         why_not = self.state.why_not_follow(now, chunk.episode_id)
         if why_not:
             raise ChunkRefused(Refusal.RESUME, why_not)
-        joined = self.scheduler.join(chunk, waypoints, self.command, now, self._can_enter)
+        joined = self.scheduler.join(chunk, waypoints, self.command, now, self._can_enter, self._check_path)
         self._set_pace()
         if self._arrivals is not None:
             self._arrivals.add(now, joined.latency)
@@ -139,6 +107,12 @@ class ArmController:
     def _can_enter(self, path: Path) -> bool:
         """Whether a path may be run at its start as fast as the arm is going."""
         return self.gate.pace(path).ceiling(path.start) >= self.rate - RATE_TOLERANCE
+
+    def _check_path(self, path: Path) -> None:
+        """Errors: ChunkRefused."""
+        outside = self.gate.path_error(path)
+        if outside:
+            raise ChunkRefused(Refusal.WORKSPACE, outside)
 
     def _set_pace(self) -> None:
         assert self.scheduler.path is not None
@@ -164,26 +138,79 @@ class ArmController:
     # --- operator -----------------------------------------------------------------------------------------------------
     def arm(self) -> None:
         """Holds the measured position from now on. Errors: Refused."""
-        unwell = self._driver_failed or self._state_error() or self.peers.error(self._steady)
+        unwell = self._feedback.driver_failed or self._feedback.error(self._now) or self.peers.error(self._steady)
         if unwell and not self.state.armed and self.state.state != State.FAULT:
             raise Refused(unwell)
         self.state.arm()
+        try:
+            self._hold_here()
+        except Refused:
+            self.state.disarm()
+            raise
+
+    def _hold_here(self) -> None:
+        """Commands the measured position. Errors: Refused where that is outside the limits."""
         assert self.measured is not None
         try:
             start = self.gate.start(self.measured.positions)
         except ValueError as error:
-            self.state.disarm()
             raise Refused(str(error)) from None
         self._let_go()
         self.command = start
 
+    def stop(self, reason: str = "stopped by the operator") -> None:
+        """Comes to rest and holds. Errors: Refused."""
+        self._take_back()
+        self.state.stop(reason)
+
+    def pause(self) -> None:
+        """Errors: Refused."""
+        self._take_back()
+        self.state.pause()
+
+    def resume(self) -> None:
+        """Lets the policy move the arm; an arm in a person's hand is held where it is. Errors: Refused."""
+        self._take_back()
+        self.state.resume()
+
     def disarm(self) -> None:
-        """Comes to rest, then sends no more setpoints. Errors: Refused."""
-        self.state.stop("disarmed by the operator", State.DISARMED)
+        """Comes to rest, then sends no more setpoints; an arm in a person's hand is left to its device. Errors:
+        Refused."""
+        if not self.state.guided:
+            self.state.stop("disarmed by the operator", State.DISARMED)
+            return
+        try:
+            self._driver.stop()
+        except DriverError as error:
+            self.fail(Fault.DRIVER, str(error))
+            return
+        self._let_go()
+        self.state.disarm()
 
     def hand_guide(self) -> None:
-        """Errors: Refused; no driver offers it yet."""
-        raise Refused("this driver offers no hand guiding; disarm, or park and switch the arm off")
+        """Puts the arm into a person's hand, until resume, stop, pause or disarm. Errors: Refused."""
+        if self.shadow:
+            raise Refused("the arm is shadowed: it is not ours to put into a hand")
+        if self.state.state != State.HOLDING or not self.at_rest:
+            raise Refused(f"the arm is {self.state.words}; it must be holding")
+        try:
+            self._driver.guide()
+        except DriverError as error:
+            raise Refused(str(error)) from error
+        self.state.guide()
+
+    def _leave_the_hand(self) -> None:
+        """After a fault: held where it is, or left as it is where that cannot be."""
+        try:
+            self._take_back()
+        except Refused:
+            self._let_go()
+
+    def _take_back(self) -> None:
+        """An arm in a person's hand is held where it is. Errors: Refused where it is outside its limits."""
+        if self.state.guided:
+            self._hold_here()
+            self.state.guided = False
 
     def _let_go(self) -> None:
         """Forgets what was commanded; nothing is sent until the arm is armed anew."""
@@ -193,24 +220,20 @@ class ArmController:
 
     def move_to(self, pose: str) -> None:
         """A slow straight move in joint space to the contract's `home` or `rest`. Errors: Refused."""
-        if self.state.state != State.HOLDING or self.command is None:
+        if self.state.state != State.HOLDING or self.command is None or self.state.guided:
             raise Refused(f"the arm is {self.state.words}; it must be holding")
-        target = self.contract.values(pose, self.arm_spec.joints)
-        velocity = self.contract.values("velocity", self.arm_spec.joints) * SLOW_MOVE
-        # A cosine profile peaks at pi/2 times its mean speed.
-        duration = max(float((np.abs(target - self.command) / velocity).max()) * math.pi / 2, 4 * SLOW_MOVE_STEP)
-        times = np.linspace(0.0, duration, int(duration / SLOW_MOVE_STEP) + 2)
-        share = (1 - np.cos(np.pi * times / duration)) / 2
-        speed = np.pi / (2 * duration) * np.sin(np.pi * times / duration)
-        step = target - self.command
-        path = Path(self._now + times, self.command + share[:, None] * step, speed[:, None] * step)
+        target, velocity = (self.contract.values(field, self.arm_spec.joints) for field in (pose, "velocity"))
+        path = slow_move(self.command, target, velocity, self._now)
+        outside = self.gate.path_error(path)
+        if outside:
+            raise Refused(f"on the straight way to {pose} {outside}; guide the arm by hand, or move it nearer first")
         self.scheduler.follow(path, self._now)
         self._set_pace()
         self.state.follow(f"moving to {pose}")
 
     def clear_fault(self) -> None:
         """Clears a fault whose cause is gone. Errors: Refused."""
-        cause = self._driver_failed or self._state_error()
+        cause = self._feedback.driver_failed or self._feedback.error(self._now)
         if self.state.state == State.FAULT and cause:
             raise Refused(f"the cause is still there: {cause}")
         self.state.clear_fault()
@@ -228,11 +251,14 @@ class ArmController:
             if self.scheduler.path is not None:
                 self._set_pace()
             text = f"ROS time jumped by {jump:+.3f} s against the steady clock; check time synchronisation"
-            self._fail(Fault.CLOCK_JUMP, text)
+            self.fail(Fault.CLOCK_JUMP, text)
         self._read()
         if self.state.state == State.DISARMED or self.command is None:
             return
         self._check_feedback()
+        if self.state.guided and self.measured is not None:
+            self.command = self.gate.inside(self.measured.positions)
+            return
         self._advance(self._dt)
         self._send()
 
@@ -246,52 +272,35 @@ class ArmController:
         if elapsed > PAUSE:
             # The arm has come to rest at its last setpoint meanwhile: it starts from rest.
             self.rate = self._rate_change = 0.0
-        waited, self._device_time = self._device_time, 0.0
-        if elapsed - waited > TIMER_LATE and self.state.armed:
-            self._fail(Fault.TIMER, f"the setpoint timer was {elapsed - self.period:.3f} s late; free the processor")
+        # What the device took is its driver's to answer for.
+        if elapsed - self._feedback.take_device_time() > TIMER_LATE and self.state.armed:
+            self.fail(Fault.TIMER, f"the setpoint timer was {elapsed - self.period:.3f} s late; free the processor")
         return min(elapsed, 1.5 * self.period)
 
     def _read(self) -> None:
-        began = time.monotonic()
         try:
-            self.measured = self._driver.read()
-            self._driver_failed = ""
+            self._feedback.read()
         except DriverError as error:
-            self._driver_failed = str(error)
-            self._fail(Fault.DRIVER, str(error))
+            self.fail(Fault.DRIVER, str(error))
             return
-        finally:
-            self._device_time += time.monotonic() - began
-        error_text = self._state_error()
-        if error_text and self.state.armed:
-            finite = np.isfinite(self.measured.positions).all()
-            self._fail(Fault.STATE_STALE if finite else Fault.STATE_INVALID, error_text)
-
-    def _state_error(self) -> str:
-        if self.measured is None:
-            return "no joint state has been read"
-        bad = ~np.isfinite(self.measured.positions)
-        if bad.any():
-            return f"the measured position of {self.arm_spec.joints[int(np.argmax(bad))]!r} is not a number"
-        age = self._now - self.measured.stamp_ns / 1e9
-        if age > self.contract.joint_state_timeout:
-            return f"the newest joint state is {age:.3f} s old, more than {self.contract.joint_state_timeout:g} s"
-        return ""
+        fault, text = self._feedback.fault(self._now)
+        if fault and self.state.armed:
+            self.fail(fault, text)
 
     def _check_feedback(self) -> None:
         if self.state.armed:
             peer_error = self.peers.error(self._steady)
             if peer_error:
-                self._fail(Fault.PEER, peer_error)
-        if self.shadow or self.measured is None or self.command is None or not self.state.armed:
+                self.fail(Fault.PEER, peer_error)
+        if self.shadow or self.measured is None or self.command is None or not self.state.armed or self.state.guided:
             return
         frozen = self.gate.frozen(self.command, self.measured.positions)
         if frozen:
-            self._fail(Fault.STATE_FROZEN, frozen)
+            self.fail(Fault.STATE_FROZEN, frozen)
             return
         off = self.gate.off_track(self.command, self.measured.positions, self._steady)
         if off:
-            self._fail(Fault.TRACKING, off)
+            self.fail(Fault.TRACKING, off)
 
     def _advance(self, dt: float) -> None:
         """Moves the command along the path; at rest, leaves the states that wait for it."""
@@ -346,23 +355,21 @@ class ArmController:
             return
         error = self.gate.setpoint_error(self.command, self._dt)
         if error:
-            self._fail(Fault.SETPOINT_INVALID, error)
+            self.fail(Fault.SETPOINT_INVALID, error)
             return
         if self.shadow:
             return
-        began = time.monotonic()
         try:
-            self._driver.write(self.command)
+            self._feedback.write(self.command)
         except DriverError as failure:
-            self._driver_failed = str(failure)
-            self._fail(Fault.DRIVER, str(failure))
-        finally:
-            self._device_time += time.monotonic() - began
+            self.fail(Fault.DRIVER, str(failure))
 
-    def _fail(self, fault: Fault, text: str) -> None:
+    def fail(self, fault: Fault, text: str) -> None:
         """Latches a fault. What is sent then: a ramp to rest while the arm can be seen; nothing where it cannot; and
         where it does not follow, the place where it is, so that it does not spring when freed."""
         was_armed = self.state.armed
+        if self.state.guided:
+            self._leave_the_hand()
         self.state.fail(fault, text)
         if fault in BLIND or fault == Fault.SETPOINT_INVALID:
             self._let_go()

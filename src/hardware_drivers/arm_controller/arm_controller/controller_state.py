@@ -50,6 +50,7 @@ class ControllerState:
         self.after_stop = State.HOLDING
         self.reason = "not armed since the start"
         self.paused = False
+        self.guided = False    # holding, but in a person's hand: the device yields
         self.fault = Fault.NONE
         self.fault_text = ""
         self.needs_resume = ""
@@ -59,6 +60,8 @@ class ControllerState:
     @property
     def words(self) -> str:
         """The state in words, e.g. for "the arm is ..."."""
+        if self.guided:
+            return "in a person's hand"
         return {State.FAULT: "in fault", State.STOPPING: "coming to rest"}.get(self.state, self.state.name.lower())
 
     @property
@@ -101,8 +104,14 @@ class ControllerState:
         if self.state == State.HOLDING:
             self.reason = "resumed by the operator; waiting for a chunk"
 
+    def guide(self) -> None:
+        """The arm is in a person's hand; afterwards the policy goes on only when the operator says so."""
+        self.guided, self.needs_resume = True, "the arm was guided by hand; call resume to let the policy move it"
+        self._go(State.HOLDING, "in a person's hand; resume, stop or disarm takes it back")
+
     def disarm(self) -> None:
         """At once; for an arm that is at rest."""
+        self.guided = False
         self._go(State.DISARMED, "not armed")
 
     def clear_fault(self) -> None:
@@ -115,6 +124,7 @@ class ControllerState:
     # --- controller ---------------------------------------------------------------------------------------------------
     def fail(self, fault: Fault, text: str) -> None:
         """Latches a fault; a second one does not hide the first."""
+        self.guided = False
         if self.state != State.FAULT:
             self.fault, self.fault_text = fault, text
             self._go(State.FAULT, text)

@@ -8,6 +8,7 @@ import itertools
 import multiprocessing
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -43,6 +44,7 @@ class CoreClient:
         first = receive(self._socket, None)
         assert isinstance(first, Snapshot)
         self.snapshot: Snapshot = first
+        self._heard = time.monotonic()
         threading.Thread(target=self._read, name="setpoints", daemon=True).start()
 
     def _wait_until_ready(self) -> str:
@@ -58,6 +60,11 @@ class CoreClient:
             raise DriverError(message.text)
         assert isinstance(message, Ready)
         return message.privileges
+
+    @property
+    def silent(self) -> float:
+        """For how long nothing has come from the process [s]."""
+        return time.monotonic() - self._heard
 
     @property
     def exit_code(self) -> int | None:
@@ -90,7 +97,7 @@ class CoreClient:
                 self._on_news()
                 return
             if isinstance(message, Snapshot):
-                self.snapshot = message
+                self.snapshot, self._heard = message, time.monotonic()
                 self._on_news()
             elif isinstance(message, Answer) and message.number == 0:
                 self._on_text(message.text)

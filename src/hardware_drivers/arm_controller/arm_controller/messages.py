@@ -49,6 +49,7 @@ def status_message(snapshot: Snapshot, arm: Arm, joining: str, shadow: bool, sta
     message = ControllerStatus()
     message.header.stamp, message.header.frame_id = stamp, arm.name
     message.state, message.paused, message.shadow = int(snapshot.state), snapshot.paused, shadow
+    message.guided = snapshot.guided
     message.fault_code, message.fault_text, message.reason = int(snapshot.fault), snapshot.fault_text, snapshot.reason
     message.last_refusal, message.last_refused_chunk_id = snapshot.refusal, snapshot.refused_id
     message.last_refusal_text = snapshot.refusal_text
@@ -68,12 +69,16 @@ def status_message(snapshot: Snapshot, arm: Arm, joining: str, shadow: bool, sta
     return message
 
 
-def diagnostics_message(snapshot: Snapshot, arm: Arm, privileges: str, stamp: Time) -> DiagnosticArray:
-    level = DiagnosticStatus.ERROR if snapshot.state == State.FAULT else DiagnosticStatus.OK
+def diagnostics_message(
+    snapshot: Snapshot, arm: Arm, privileges: str, silent: float, stamp: Time
+) -> DiagnosticArray:
+    """silent: for how long the setpoint process has said nothing, where that is too long [s]; else 0."""
+    unwell = silent > 0 or snapshot.state == State.FAULT
+    text = f"{snapshot.state.name.lower()}: {snapshot.reason}"
     status = DiagnosticStatus(
-        level=level,
+        level=DiagnosticStatus.ERROR if unwell else DiagnosticStatus.OK,
         name=f"{arm.name}: arm controller",
-        message=f"{snapshot.state.name.lower()}: {snapshot.reason}",
+        message=f"the setpoint process has been silent for {silent:.1f} s; it said last: {text}" if silent else text,
         hardware_id=arm.name,
         values=[
             KeyValue(key="chunks accepted", value=str(snapshot.accepted)),

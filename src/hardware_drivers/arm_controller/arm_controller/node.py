@@ -34,6 +34,7 @@ from .messages import chunk_of, diagnostics_message, joint_state_message, status
 from .setpoint_process import Settings
 
 STATUS_PERIOD = 0.1
+SILENT = 0.5    # [s]; what the setpoint process said before that is not said again as if it held
 VERBS = ("arm", "disarm", "stop", "pause", "resume", "hand_guide", "home", "park", "clear_fault")
 
 
@@ -59,7 +60,7 @@ class ArmControllerNode(Node):
             self.create_subscription(ControllerStatus, f"{peer}/status", self._on_peer, STATUS)
         for verb in VERBS:
             self.create_service(Trigger, f"{arm.name}/{verb}", partial(self._operate, verb))
-        self.create_timer(STATUS_PERIOD, self._publish_status)
+        self.create_timer(STATUS_PERIOD, self._beat)
         self.create_timer(1.0, self._publish_diagnostics)
         rate = settings.contract.setpoint_hz
         self.get_logger().info(f"arm {arm.name!r}: {rate:g} setpoints a second, shadow {settings.shadow}")
@@ -118,7 +119,7 @@ class ArmControllerNode(Node):
         if now.refused != self._refused:
             self._refused = now.refused
             self.get_logger().warning(f"refused {now.refusal_text}", throttle_duration_sec=1.0)
-        shown = (now.state, now.paused, now.fault, now.accepted, now.refused)
+        shown = (now.state, now.paused, now.guided, now.fault, now.accepted, now.refused)
         if shown == self._shown:
             return
         if shown[:1] != self._shown[:1]:
@@ -147,13 +148,22 @@ class ArmControllerNode(Node):
         self.get_logger().info(f"{verb}: {response.message}")
         return response
 
+    def _beat(self) -> None:
+        self._core.tell("alive")
+        if self._core.silent > SILENT and not self._core.ended:
+            text = f"the setpoint process has been silent for {self._core.silent:.1f} s; no status is published"
+            self.get_logger().error(text, throttle_duration_sec=1.0)
+            return
+        self._publish_status()
+
     def _publish_status(self) -> None:
         now, stamp = self._core.snapshot, self.get_clock().now().to_msg()
         self._status.publish(status_message(now, self._arm, self._joining, self._shadow, stamp))
 
     def _publish_diagnostics(self) -> None:
         now, stamp = self._core.snapshot, self.get_clock().now().to_msg()
-        self._diagnostics.publish(diagnostics_message(now, self._arm, self._core.privileges, stamp))
+        silent = self._core.silent if self._core.silent > SILENT else 0.0
+        self._diagnostics.publish(diagnostics_message(now, self._arm, self._core.privileges, silent, stamp))
 
     def close(self) -> None:
         """Brings the arm to rest, then lets go of it."""

@@ -20,6 +20,7 @@ TIME_TOLERANCE = 1e-6      # [s], [waypoints]
 MAX_HORIZON = 10_000
 BISECTIONS = 16
 SPEED_TOLERANCE = 1e-3
+WORKSPACE_TOLERANCE = 0.002    # [m]; of a path. A setpoint may lie twice as far outside before it is a fault
 FROZEN_WHILE = 0.5         # of the tracking limit that the command moves; what is stuck but alive trembles
 
 
@@ -170,14 +171,26 @@ class SafetyGate:
         # Between sound waypoints the cubic may pass a limit by a rounding error, never by more.
         return Step(np.clip(path.sample(time), self.lower, self.upper), time, rate, (rate - last.rate) / dt)
 
+    def path_error(self, path: Path) -> str:
+        """Where a path leaves the workspace; empty where it does not. One that begins outside may only lead inwards."""
+        samples = path.sample(np.append(np.arange(path.start, path.end, self._period), path.end))
+        depths = self._arm.depths(samples)
+        permitted = depths[0] + WORKSPACE_TOLERANCE
+        worst = int(np.argmax((depths - permitted).max(axis=1))) if depths.size else 0
+        return self._arm.outside(samples[worst], permitted)
+
+    def inside(self, measured: np.ndarray) -> np.ndarray:
+        """The nearest position (J,) within the limits."""
+        return np.clip(measured, self.lower, self.upper)
+
     def start(self, measured: np.ndarray) -> np.ndarray:
         """The first setpoint for an arm that is at `measured` (J,): that, or the nearest within the limits.
 
-        Errors: ValueError where going there would be a step.
+        Errors: ValueError where going there would be a step, or where that is not a number.
         """
-        inside = np.clip(measured, self.lower, self.upper)
+        inside = self.inside(measured)
         off = np.abs(inside - measured)
-        if (off > self._limits.velocity * self._period).any():
+        if not (off <= self._limits.velocity * self._period).all():
             joint = int(np.argmax(off / self._limits.velocity))
             raise ValueError(
                 f"{self._arm.joints[joint]!r} is {off[joint]:.3f} outside its limits "
@@ -187,7 +200,7 @@ class SafetyGate:
 
     def yielded(self, measured: np.ndarray, command: np.ndarray | None) -> np.ndarray:
         """Where an arm that does not follow is left: where it is, but for grippers, which keep what they hold."""
-        where = np.clip(measured, self.lower, self.upper)
+        where = self.inside(measured)
         grippers = np.array([self._contract.joints[joint].is_gripper for joint in self._arm.joints])
         return where if command is None else np.where(grippers, command, where)
 
@@ -200,6 +213,10 @@ class SafetyGate:
         if outside.any():
             joint = int(np.argmax(outside))
             return f"setpoint of {self._arm.joints[joint]!r} is {setpoint[joint]:.4f}, outside its limits"
+        before = self._arm.depths(setpoint if self._sent is None else self._sent)
+        leaves = self._arm.outside(setpoint, np.maximum(before, 2 * WORKSPACE_TOLERANCE))
+        if leaves:
+            return f"setpoint leaves the workspace: {leaves}"
         if self._sent is not None:
             speed = np.abs(setpoint - self._sent) / dt
             if (speed > self._limits.velocity * (1 + SPEED_TOLERANCE)).any():

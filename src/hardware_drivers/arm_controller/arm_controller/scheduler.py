@@ -54,6 +54,7 @@ class ChunkScheduler:
         command: np.ndarray,
         now: float,
         fits: Callable[[Path], bool] = lambda path: True,
+        check: Callable[[Path], None] = lambda path: None,
     ) -> Joined:
         """Makes a checked chunk the running one.
 
@@ -61,7 +62,7 @@ class ChunkScheduler:
         path; now: clock time. The new path begins at the last setpoint and goes over to the chunk within the window,
         both taken at the same clock time; a path that lags ends its lag with it. fits: whether a path can be entered
         at the present speed within the limits; where it cannot, the window is made longer, up to the chunk's end.
-        Errors: ChunkRefused.
+        check: raises ChunkRefused for a path that must not be followed; the running one goes on. Errors: ChunkRefused.
         """
         times = self._times(chunk, now)
         chunks = [c for c in self._chunks if c.times[-1] > now][-MOST_CHUNKS:] + [Planned(times, waypoints)]
@@ -74,6 +75,7 @@ class ChunkScheduler:
         while not fits(path) and now + window < fresh.end:
             window = max(window * WIDER, 0.05)
             path = cross_fade(old, lag, fresh, now, window)
+        check(path)
         self.path, self.path_time, self._stamp, self.chunk_id = path, now, chunk.stamp, chunk.chunk_id
         self._chunks, self._waypoint_times, self.episode_id = chunks, times, chunk.episode_id
         return Joined(int((times <= now).sum()), seam_jump, now - chunk.stamp)

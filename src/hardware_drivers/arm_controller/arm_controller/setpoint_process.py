@@ -34,6 +34,7 @@ PRIORITY = 50               # of the real-time class FIFO, where it is permitted
 MCL_CURRENT_AND_FUTURE = 3  # mlockall(2)
 MOST_REQUESTS = 4           # a tick; checking and joining a chunk takes about a millisecond
 STOP_PATIENCE = 3.0         # [s] to come to rest at the end
+NODE_SILENT = 1.0           # [s]; the node says ten times a second that it is there
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,17 @@ class Core:
 
     def __init__(self, controller: ArmController):
         self._controller = controller
+        self.heard = time.monotonic()    # when the node last said anything
+
+    def alive(self) -> str:
+        """The node is there."""
+        return ""
+
+    def watch_node(self) -> None:
+        """Without its node nobody can stop the arm, so it does not go on moving."""
+        silent = time.monotonic() - self.heard
+        if silent > NODE_SILENT and self._controller.state.state == State.FOLLOWING:
+            self._controller.stop(f"the node has been silent for {silent:.1f} s, and nobody could stop the arm")
 
     def chunk(self, chunk: Chunk) -> str:
         self._controller.accept(chunk, time.monotonic(), time.time())
@@ -105,7 +117,7 @@ class Core:
     def failed(self, error: Exception) -> str:
         """Latches a defect of ours as a fault; returns it in words."""
         text = f"the controller failed in itself: {error!r}"
-        self._controller.state.fail(Fault.INTERNAL, text)
+        self._controller.fail(Fault.INTERNAL, text)
         return text
 
     def operate(self, verb: str) -> str:
@@ -114,9 +126,9 @@ class Core:
         verbs: dict[str, Callable[[], None]] = {
             "arm": core.arm,
             "disarm": core.disarm,
-            "stop": lambda: core.state.stop("stopped by the operator"),
-            "pause": core.state.pause,
-            "resume": core.state.resume,
+            "stop": core.stop,
+            "pause": core.pause,
+            "resume": core.resume,
             "hand_guide": core.hand_guide,
             "home": lambda: core.move_to("home"),
             "park": lambda: core.move_to("rest"),
@@ -164,6 +176,7 @@ def _loop(controller: ArmController, core: Core, auto_arm: bool, node: socket.so
         worst = max(worst, time.monotonic() - due)
         if not _take(core, node):
             return
+        core.watch_node()
         _tick(controller)
         if auto_arm:
             auto_arm, told = _try_arm(controller, node, told)
@@ -200,7 +213,7 @@ def _take(core: Core, node: socket.socket) -> bool:
             return False
         if not packet:
             return False
-        request = pickle.loads(packet)
+        request, core.heard = pickle.loads(packet), time.monotonic()
         try:
             done, text = True, getattr(core, request.method)(*request.arguments)
         except Refused as refused:

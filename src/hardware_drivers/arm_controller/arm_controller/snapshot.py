@@ -22,6 +22,7 @@ class Snapshot:
     state: State
     reason: str
     paused: bool
+    guided: bool
     fault: Fault
     fault_text: str
     refusal: int
@@ -60,6 +61,7 @@ def snapshot_of(controller: ArmController, worst_late: float) -> Snapshot:
         state=state.state,
         reason=controller.reason,
         paused=state.paused,
+        guided=state.guided,
         fault=state.fault,
         fault_text=state.fault_text,
         refusal=int(last.refusal),

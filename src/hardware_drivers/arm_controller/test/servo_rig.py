@@ -24,6 +24,7 @@ class ServoArm(ArmDriver):
         self.sent: list[np.ndarray] = []
         self.failure = ""
         self.stuck = self.frozen = False
+        self.push: np.ndarray | None = None    # by a hand, in each reading; None where no hand guides the arm
         self.stale_ns = 0
         self.connected = False
 
@@ -35,6 +36,8 @@ class ServoArm(ArmDriver):
             raise DriverError(self.failure)
         if self.stuck:    # against something: its encoders tremble
             self.positions = self.positions + 1e-6 * (-1) ** len(self.sent)
+        elif self.push is not None:
+            self.positions = self.positions + self.push
         elif not self.frozen:
             self.positions = self.positions + 0.3 * (self.goal - self.positions)
         return ArmState(self.positions.copy(), self.now_ns - self.stale_ns)
@@ -42,11 +45,16 @@ class ServoArm(ArmDriver):
     def write(self, positions: np.ndarray) -> None:
         if self.failure:
             raise DriverError(self.failure)
-        self.goal = positions.copy()
+        self.goal, self.push = positions.copy(), None
         self.sent.append(positions.copy())
 
     def stop(self) -> None:
-        self.goal = self.positions.copy()
+        self.goal, self.push = self.positions.copy(), None
+
+    def guide(self) -> None:
+        if self.failure:
+            raise DriverError(self.failure)
+        self.push = np.zeros_like(self.positions)
 
     def close(self) -> None:
         self.connected = False

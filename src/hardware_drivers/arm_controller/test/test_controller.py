@@ -444,7 +444,7 @@ def test_an_arm_outside_its_limits_is_not_armed_with_a_step(make_rig):
     rig = make_rig()
     rig.driver.positions[0] = rig.controller.gate.upper[0] + 0.2
     rig.driver.goal = rig.driver.positions.copy()
-    rig.tick()
+    rig.tick(2)
     with pytest.raises(Refused, match="'shoulder_pan' is 0.200 outside its limits"):
         rig.controller.arm()
     assert rig.state == "DISARMED" and rig.driver.sent == []

@@ -1,0 +1,31 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""The contract's forward kinematics against MuJoCo's, for the same arm."""
+
+from pathlib import Path
+
+import mujoco
+import numpy as np
+
+from molmoact2_contract import load_contract
+from mujoco_driver.scene import build
+
+CONTRACT = Path(__file__).resolve().parents[4] / "config/embodiments/so101.yaml"
+BODIES = {"gripper_link": "gripper", "wrist_link": "wrist", "lower_arm_link": "lower_arm", "shoulder_link": "shoulder"}
+
+
+def test_the_contract_places_every_link_where_the_simulated_arm_has_it():
+    scene, arm = build("so101_tabletop"), load_contract(CONTRACT).arm("arm")
+    data, random = mujoco.MjData(scene.model), np.random.default_rng(0)
+    contract = load_contract(CONTRACT)
+    for _ in range(20):
+        positions = random.uniform(contract.values("lower", arm.joints), contract.values("upper", arm.joints))
+        for joint, value in zip(arm.joints[:-1], positions, strict=False):
+            data.joint(joint).qpos[0] = value
+        mujoco.mj_kinematics(scene.model, data)
+        frames = arm.kinematics.frames(positions)
+        for link, body in BODIES.items():
+            assert np.abs(frames[link][:3, 3] - data.body(body).xpos).max() < 1e-4
+            assert np.abs(frames[link][:3, :3] - data.body(body).xmat.reshape(3, 3)).max() < 1e-3
+        tip = data.site("gripperframe").xpos
+        assert np.abs(frames["gripper_frame_link"][:3, 3] - tip).max() < 1e-4
