@@ -4,6 +4,8 @@
 
 import math
 import multiprocessing
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
@@ -21,7 +24,7 @@ from arm_controller.driver import DriverError
 from arm_controller.messages import seconds, time_message
 from arm_controller.node import ArmControllerNode
 from molmoact2_contract import ContractError
-from molmoact2_contract.qos import CHUNK, SENSOR_SUBSCRIBE, STATUS
+from molmoact2_contract.qos import CHUNK, DIAGNOSTICS, SENSOR_SUBSCRIBE, STATUS
 from molmoact2_msgs.msg import ActionChunk, ControllerStatus, PolicyStatus
 
 DOMAIN = 73
@@ -41,9 +44,13 @@ class Operator:
         self.node.create_subscription(
             JointState, "joint_states", lambda m: self._keep(self.joint_states, m), SENSOR_SUBSCRIBE
         )
+        self.diagnostics: list[DiagnosticStatus] = []
+        self.node.create_subscription(
+            DiagnosticArray, "/diagnostics", lambda m: self._keep(self.diagnostics, m.status[0]), DIAGNOSTICS
+        )
         self._chunks = self.node.create_publisher(ActionChunk, "policy/action_chunk", CHUNK)
         self._policy = self.node.create_publisher(PolicyStatus, "policy/status", STATUS)
-        self._sent = 0
+        self._sent = self.setpoint_process = 0
         self._announced = PolicyStatus(process_id="process", episode_id="episode")
         self.node.create_timer(0.1, lambda: self._policy.publish(self._announced))
 
@@ -160,6 +167,7 @@ def start(contract):
         thread.start()
         ends.extend([node.close, executor.shutdown, thread.join, node.destroy_node, operator.node.destroy_node])
         operator.until(lambda: node._core.snapshot.announced == "episode")
+        operator.setpoint_process = node._core._process.pid
         return operator, arm
 
     yield make
@@ -271,6 +279,36 @@ def test_stop_brings_the_arm_to_rest_and_only_resume_lets_it_follow_again(armed)
     assert operator.call("resume").success
     operator.send()
     operator.state(ControllerStatus.FOLLOWING)
+
+
+def test_an_arm_guided_by_hand_says_so_and_is_taken_back_by_resume(armed):
+    operator, arm = armed
+    assert operator.call("hand_guide").success
+    guided = operator.next(operator.statuses, lambda s: s.guided)
+    assert guided.state == ControllerStatus.HOLDING
+    sent = arm.sent_so_far
+    operator.send()
+    assert operator.next(operator.statuses, lambda s: s.refused_chunks).last_refusal == ControllerStatus.REFUSAL_STATE
+    assert arm.sent_so_far == sent
+    assert operator.call("resume").success
+    operator.next(operator.statuses, lambda s: not s.guided)
+    operator.send(turn=0.1)
+    operator.state(ControllerStatus.FOLLOWING)
+    assert arm.largest_step < 0.02
+
+
+def test_what_a_hung_setpoint_process_said_last_is_not_said_again_and_it_wakes_up_in_fault(armed):
+    operator, _ = armed
+    os.kill(operator.setpoint_process, signal.SIGSTOP)
+    try:
+        silent = operator.next(operator.diagnostics, lambda d: "has been silent" in d.message)
+        assert silent.level == DiagnosticStatus.ERROR
+        heard = len(operator.statuses)
+        operator.next(operator.diagnostics, lambda d: "has been silent" in d.message)
+        assert len(operator.statuses) == heard
+    finally:
+        os.kill(operator.setpoint_process, signal.SIGCONT)
+    assert operator.state(ControllerStatus.FAULT).fault_code == ControllerStatus.FAULT_TIMER
 
 
 def test_a_shadowed_arm_is_never_written_to(start):
