@@ -5,7 +5,7 @@
 No ROS is needed to import this package; `molmoact2_contract.qos` alone imports rclpy.
 """
 
-from .embodiment import Arm, Camera, Contract, Joint, JointFrame, NormTag, load_contract
+from .embodiment import Arm, Camera, Contract, Joint, JointFrame, Mount, NormTag, Urdf, load_contract
 from .reading import ContractError
 from .resources import find_resource
 from .system import Process, System, load_system
@@ -17,9 +17,11 @@ __all__ = [
     "ContractError",
     "Joint",
     "JointFrame",
+    "Mount",
     "NormTag",
     "Process",
     "System",
+    "Urdf",
     "find_resource",
     "load_contract",
     "load_system",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .kinematics import Kinematics, Workspace, read_links, read_workspace
+from .kinematics import Kinematics, Workspace, pose_of, read_links, read_workspace
 from .reading import ContractError, Section, read_file
 from .resources import find_resource
 
@@ -45,10 +45,18 @@ class Joint:
 
 
 @dataclass(frozen=True)
+class Urdf:
+    """A robot model for displays: a file in an installed package (of ROS or of Python). Looked for where it is used."""
+
+    package: str
+    path: str
+
+
+@dataclass(frozen=True)
 class Arm:
     """One arm: the joints that one controller moves. The name is the namespace of its topics and services.
 
-    kinematics, workspace: None where the contract gives none; a workspace needs kinematics.
+    kinematics, workspace, urdf: None where the contract gives none; a workspace needs kinematics.
     """
 
     name: str
@@ -56,6 +64,12 @@ class Arm:
     joints: tuple[str, ...]
     kinematics: Kinematics | None = None
     workspace: Workspace | None = None
+    urdf: Urdf | None = None
+
+    @property
+    def frames(self) -> tuple[str, ...]:
+        """The base frame and every link."""
+        return (self.base_frame, *(self.kinematics.links if self.kinematics else ()))
 
     def depths(self, positions: np.ndarray) -> np.ndarray:
         """How far each point of the workspace lies outside [m], 0 inside, float64 (..., P), for positions (..., J);
@@ -79,8 +93,26 @@ class Arm:
 
 
 @dataclass(frozen=True)
+class Mount:
+    """Where a camera is: the pose of its optical frame (z forward, x right, y down) in a frame of the robot.
+
+    xyz [m], rpy [rad] (about the parent's fixed x, y, z).
+    """
+
+    parent: str
+    xyz: np.ndarray
+    rpy: np.ndarray
+
+    @property
+    def pose(self) -> np.ndarray:
+        """In the parent's frame, float64 (4, 4)."""
+        return pose_of(self.xyz, self.rpy)
+
+
+@dataclass(frozen=True)
 class Camera:
-    """One camera. frozen_after: seconds of repeated bytes under new stamps that count as frozen; None: not checked."""
+    """One camera. frozen_after: seconds of repeated bytes under new stamps that count as frozen; None: not checked.
+    mount: None where the contract does not say where the camera is."""
 
     name: str
     topic: str
@@ -88,6 +120,7 @@ class Camera:
     transport: str           # "raw" or "compressed"
     frame_id: str
     frozen_after: float | None
+    mount: Mount | None = None
 
 
 @dataclass(frozen=True)
@@ -179,7 +212,9 @@ def load_contract(name_or_path: str | Path) -> Contract:
         joints = {name: _joint(name, section) for name, section in top.sections("joints")}
         arms = {name: _arm(name, section, joints) for name, section in top.sections("arms")}
         _check_each_joint_has_one_arm(top, joints, arms)
-        cameras = {name: _camera(name, section) for name, section in top.sections("cameras")}
+        _check_each_frame_is_named_once(top, arms)
+        frames = tuple(frame for arm in arms.values() for frame in arm.frames)
+        cameras = {name: _camera(name, section, frames) for name, section in top.sections("cameras")}
         tags = {name: _norm_tag(name, section, joints, cameras) for name, section in top.sections("norm_tags")}
     return Contract(path, embodiment, **numbers, joints=joints, arms=arms, cameras=cameras, norm_tags=tags)
 
@@ -215,12 +250,31 @@ def _arm(name: str, section: Section, joints: dict[str, Joint]) -> Arm:
             if joint not in joints:
                 raise s.error("joints", f"names {joint!r}, which is not under joints; there are: {', '.join(joints)}")
         links = read_links(s, base_frame, [joint for joint in names if not joints[joint].is_gripper])
-        arm = Arm(name, base_frame, names, Kinematics(names, links) if links else None, read_workspace(s, links))
+        kinematics = Kinematics(names, links) if links else None
+        arm = Arm(name, base_frame, names, kinematics, read_workspace(s, links), _urdf(s))
         for pose in ("home", "rest"):
             outside = arm.outside(np.array([getattr(joints[joint], pose) for joint in names]))
             if outside:
                 raise s.error("workspace", f"leaves out the {pose} pose: {outside}")
         return arm
+
+
+def _urdf(arm: Section) -> Urdf | None:
+    if "urdf" not in arm:
+        return None
+    with arm.section("urdf") as s:
+        urdf = Urdf(s.text("package"), s.text("path"))
+        if Path(urdf.path).is_absolute() or ".." in Path(urdf.path).parts:
+            raise s.error("path", f"must lie within the package, not {urdf.path!r}")
+        return urdf
+
+
+def _check_each_frame_is_named_once(top: Section, arms: dict[str, Arm]) -> None:
+    """Arms may stand on one base, or one on a link of another; but a link that two of them name would have two poses."""
+    links = [link for arm in arms.values() for link in arm.frames[1:]]
+    for link in links:
+        if links.count(link) > 1:
+            raise top.error("arms", f"name link {link!r} twice; give each arm's links names of their own")
 
 
 def _check_each_joint_has_one_arm(top: Section, joints: dict[str, Joint], arms: dict[str, Arm]) -> None:
@@ -230,8 +284,10 @@ def _check_each_joint_has_one_arm(top: Section, joints: dict[str, Joint], arms: 
             raise top.error("arms", f"must give joint {joint!r} to exactly one arm, not to {owners or 'none'}")
 
 
-def _camera(name: str, section: Section) -> Camera:
+def _camera(name: str, section: Section, frames: tuple[str, ...]) -> Camera:
     with section as s:
+        if s.text("frame_id") in frames:
+            raise s.error("frame_id", "is a link of the robot; the optical frame needs a name of its own")
         return Camera(
             name,
             topic=s.text("topic"),
@@ -239,7 +295,15 @@ def _camera(name: str, section: Section) -> Camera:
             transport=s.choice("transport", ("raw", "compressed"), "raw"),
             frame_id=s.text("frame_id"),
             frozen_after=s.optional_number("frozen_after", above=0),
+            mount=_mount(s, frames),
         )
+
+
+def _mount(camera: Section, frames: tuple[str, ...]) -> Mount | None:
+    if "mount" not in camera:
+        return None
+    with camera.section("mount") as s:
+        return Mount(s.choice("parent", frames), np.array(s.vector("xyz", 3)), np.array(s.vector("rpy", 3)))
 
 
 def _norm_tag(name: str, section: Section, joints: dict[str, Joint], cameras: dict[str, Camera]) -> NormTag:

@@ -58,7 +58,7 @@ class Kinematics:
     def __init__(self, joints: Sequence[str], links: Sequence[Link]):
         self.links = {link.name: link for link in links}
         self._column = {joint: index for index, joint in enumerate(joints)}
-        self._origin = {link.name: _origin(link) for link in links}
+        self._origin = {link.name: pose_of(link.xyz, link.rpy) for link in links}
         self._cross = {link.name: _cross(link.axis) for link in links}
 
     def frames(self, positions: np.ndarray, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
@@ -94,10 +94,11 @@ class Kinematics:
         return np.stack([frames[name][..., :3, 3] for name in names], axis=-2)
 
 
-def _origin(link: Link) -> np.ndarray:
+def pose_of(xyz: np.ndarray, rpy: np.ndarray) -> np.ndarray:
+    """A pose in its parent's frame, float64 (4, 4): turned about the parent's fixed x, y, z by rpy [rad], at xyz [m]."""
     pose = np.eye(4)
-    roll, pitch, yaw = (_about(axis, angle) for axis, angle in zip(np.eye(3), link.rpy, strict=True))
-    pose[:3, :3], pose[:3, 3] = yaw @ pitch @ roll, link.xyz
+    roll, pitch, yaw = (rotation_about(axis, angle) for axis, angle in zip(np.eye(3), rpy, strict=True))
+    pose[:3, :3], pose[:3, 3] = yaw @ pitch @ roll, xyz
     return pose
 
 
@@ -106,7 +107,8 @@ def _cross(axis: np.ndarray) -> np.ndarray:
     return np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
 
 
-def _about(axis: np.ndarray, angle: float) -> np.ndarray:
+def rotation_about(axis: np.ndarray, angle: float) -> np.ndarray:
+    """Turns by an angle [rad] about a unit axis, float64 (3, 3)."""
     cross = _cross(axis)
     return np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * (cross @ cross)
 
