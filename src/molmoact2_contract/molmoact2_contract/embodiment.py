@@ -270,7 +270,7 @@ def _urdf(arm: Section) -> Urdf | None:
 
 
 def _check_each_frame_is_named_once(top: Section, arms: dict[str, Arm]) -> None:
-    """Arms may stand on one base, or one on a link of another; but a link that two of them name would have two poses."""
+    """Arms may stand on one base, or one on a link of another; a link that two of them name would have two poses."""
     links = [link for arm in arms.values() for link in arm.frames[1:]]
     for link in links:
         if links.count(link) > 1:

@@ -95,7 +95,7 @@ class Kinematics:
 
 
 def pose_of(xyz: np.ndarray, rpy: np.ndarray) -> np.ndarray:
-    """A pose in its parent's frame, float64 (4, 4): turned about the parent's fixed x, y, z by rpy [rad], at xyz [m]."""
+    """A pose in its parent's frame, float64 (4, 4): turned by rpy [rad] about the parent's x, y, z, at xyz [m]."""
     pose = np.eye(4)
     roll, pitch, yaw = (rotation_about(axis, angle) for axis, angle in zip(np.eye(3), rpy, strict=True))
     pose[:3, :3], pose[:3, 3] = yaw @ pitch @ roll, xyz

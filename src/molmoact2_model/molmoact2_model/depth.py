@@ -37,7 +37,7 @@ class DepthMap:
 
     values: float32 (h, w), finite. unit: "m" (along the optical axis), "relative" (an order without a scale), or "code"
     (an index: not even an order). larger: what a larger value means, "farther" or "nearer"; empty for "code".
-    span: least and greatest value there can be, where the source says so, else of this map. source: where it comes from.
+    span: least and greatest value there can be, where the source says so, else of this map. source: what decoded it.
     """
 
     values: np.ndarray
@@ -52,7 +52,7 @@ class DepthMap:
         return np.clip((self.values - low) / max(high - low, 1e-12), 0.0, 1.0).astype(np.float32)
 
     def farness(self) -> np.ndarray:
-        """0 (nearest of the span) .. 1 (farthest), float32 (h, w). Errors: ValueError for codes, which have no distance."""
+        """0 (nearest of the span) .. 1 (farthest), float32 (h, w). Errors: ValueError for codes."""
         if self.unit == CODE:
             raise ValueError("code indices say nothing of near and far")
         return self.shares() if self.larger == FARTHER else 1.0 - self.shares()
@@ -71,7 +71,7 @@ def check_codes(codes: np.ndarray, size: int) -> np.ndarray:
     """The codes as int64 (rows, cols). Errors: InputError unless they are integers 0 .. size - 1 in a grid."""
     codes = np.asarray(codes)
     if codes.ndim != 2 or not codes.size or not np.issubdtype(codes.dtype, np.integer):
-        raise InputError(f"depth codes have shape {codes.shape} of {codes.dtype}, expected a grid (rows, cols) of integers")
+        raise InputError(f"depth codes are {codes.dtype} {codes.shape}, expected a grid (rows, cols) of integers")
     if codes.min() < 0 or codes.max() >= size:
         wrong = int(codes.min() if codes.min() < 0 else codes.max())
         raise InputError(f"depth code {wrong} is not in the codebook, which has codes 0 .. {size - 1}")
@@ -110,7 +110,7 @@ def checkpoint_decoder(folder: Path) -> DepthDecoder:
     """
     size = read_json(folder / "config.json").get("num_depth_tokens")
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise CheckpointError(f"{folder / 'config.json'}: num_depth_tokens is {size!r}; this checkpoint has no depth codes")
+        raise CheckpointError(f"{folder / 'config.json'}: num_depth_tokens is {size!r}; there are no depth codes")
     path = folder / CODEBOOK_FILE
     if not path.exists():
         return CodeIndex(size)
@@ -130,11 +130,11 @@ def open_decoder(path: Path) -> DepthDecoder:
     if path.suffix == ".json":
         return read_codebook(path)
     if path.suffix in NETWORK_SUFFIXES:
-        from .depth_vqvae import VqVaeDecoder    # needs torch
+        from .depth_vqvae import VqVaeDecoder  # needs torch
 
         return VqVaeDecoder(path)
     raise CheckpointError(
-        f"{path}: a depth decoder is a codebook (.json) or a network ({', '.join(NETWORK_SUFFIXES)}), not {path.suffix!r}"
+        f"{path}: a depth decoder is a codebook (.json) or a network ({', '.join(NETWORK_SUFFIXES)}) by its suffix"
     )
 
 
@@ -150,7 +150,7 @@ def read_codebook(path: Path) -> Codebook:
     known = {"format", "unit", "values"} | ({"larger"} if unit == RELATIVE else set())
     for key in content:
         if key not in known:
-            raise CheckpointError(f"{path}: {key!r} is not known with unit {unit!r}; known are {', '.join(sorted(known))}")
+            raise CheckpointError(f"{path}: {key!r} is not known with unit {unit!r}; expected {', '.join(sorted(known))}")
     larger = content.get("larger") if unit == RELATIVE else FARTHER
     if larger not in (FARTHER, NEARER):
         raise CheckpointError(f"{path}: larger is {larger!r}; say what a larger value means: {FARTHER!r} or {NEARER!r}")

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decoder of a VQ-VAE whose codes are depth codes, in the layout of the published one. For pictures only.
 
-The published codes were made from depth images: the relative depth of DepthAnythingV2, brought to uint8 by its least and
-greatest value, so that neither scale nor offset is left. The encoder is described as: a stem convolution (kernel 4, stride
-2), four more that each double the channels, residual blocks, a 1x1 convolution to the codebook's vectors. The decoder is
-taken to mirror it. Read from the file, and refused by name where it does not fit:
+The published codes were made from depth images: the relative depth of DepthAnythingV2, brought to uint8 by its least
+and greatest value, so that neither scale nor offset is left. The encoder is described as: a stem convolution (kernel 4,
+stride 2), four more that each double the channels, residual blocks, a 1x1 convolution to the codebook's vectors. The
+decoder is taken to mirror it. Read from the file, and refused by name where it does not fit:
 
     codebook                          codes x D, or D x codes
     decoder.<n>...                    1x1 convolution D -> C
@@ -153,8 +153,8 @@ def _layout(
         if not fits or (layer.bias is not None and tuple(layer.bias.shape) != (leaving,)):
             wanted = f"{inputs or 'any number'} to {outputs or 'any number of'} channels"
             raise CheckpointError(
-                f"{path}: {layer.name} has shape {tuple(layer.weight.shape)}, expected {what} ({kernel}x{kernel}, {wanted}). "
-                f"{ASSUMED}"
+                f"{path}: {layer.name} has shape {tuple(layer.weight.shape)}, "
+                f"expected {what} ({kernel}x{kernel}, {wanted}). {ASSUMED}"
             )
         return layer
 
@@ -169,7 +169,7 @@ def _layout(
     leave = take("the convolution to the image", 1, channels)
     if rest or leave.weight.shape[0] not in (1, 3):
         surplus = rest[0].name if rest else f"{leave.name} with {leave.weight.shape[0]} channels"
-        raise CheckpointError(f"{path}: the decoder does not end with an image of 1 or 3 channels, but goes on: {surplus}")
+        raise CheckpointError(f"{path}: the decoder must end with an image of 1 or 3 channels, but goes on: {surplus}")
     return enter, blocks, grow, leave
 
 

@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
-import colorsys
 from typing import TYPE_CHECKING
 
+import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -19,12 +19,14 @@ _GAP = 12
 
 
 def code_colours(codebook_size: int) -> np.ndarray:
-    """uint8 (codebook_size, 3): from blue for code 0 to red for the last. An order, not a distance: a code
-    says how far only through the codebook it was trained with."""
-    hues = np.linspace(2 / 3, 0.0, codebook_size)
-    return np.asarray(
-        [[round(255 * c) for c in colorsys.hsv_to_rgb(hue, 0.85, 0.95)] for hue in hues], np.uint8
-    )
+    """uint8 (codebook_size, 3): a perceptual scale from dark for code 0 to bright for the last. An order, not a
+    distance: a code says how far only through the codebook it was trained with."""
+    return scale_colours(np.linspace(0.0, 1.0, codebook_size))
+
+
+def scale_colours(shares: np.ndarray) -> np.ndarray:
+    """Colours on the same scale, uint8 (..., 3), for shares 0 .. 1 (...)."""
+    return (matplotlib.colormaps["viridis"](shares)[..., :3] * 255).round().astype(np.uint8)
 
 
 def depth_picture(main_image: np.ndarray, trace: Trace, depth: DepthConfig, height: int = 480) -> Image.Image:

@@ -113,7 +113,8 @@ def test_codes_that_are_not_in_the_codebook_are_refused_by_name(tmp_path, codes,
 
 
 def test_a_map_of_one_value_has_shares_without_a_division_by_zero():
-    assert DepthMap(np.ones((2, 2), np.float32), METRES, "farther", (1.0, 1.0), "").shares().tolist() == [[0, 0], [0, 0]]
+    depth = DepthMap(np.ones((2, 2), np.float32), METRES, "farther", (1.0, 1.0), "")
+    assert depth.shares().tolist() == [[0, 0], [0, 0]]
 
 
 # --- the decoder network ----------------------------------------------------------------------------------------------
@@ -178,8 +179,9 @@ def test_a_codebook_stored_by_columns_and_nested_weights_are_understood(tmp_path
         tensors["quantize.embed"] = tensors.pop("codebook.weight").T.contiguous()
         return {"state_dict": {f"module.{name}": tensor for name, tensor in tensors.items()}}
 
-    first = open_decoder(saved(network, tmp_path / "a.pt")).decode(codes)
-    np.testing.assert_array_equal(open_decoder(saved(network, tmp_path / "b.pt", nest)).decode(codes).values, first.values)
+    plain, nested = saved(network, tmp_path / "a.pt"), saved(network, tmp_path / "b.pt", nest)
+    wanted, given = (open_decoder(path).decode(codes).values for path in (plain, nested))
+    np.testing.assert_array_equal(given, wanted)
 
 
 def without(*names):

@@ -18,9 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw
 
 from molmoact2_contract import Joint
-
-from .bag import Bag, stamp_ns
-from .draw import (
+from molmoact2_policy.view.draw import (
     BACKGROUND,
     CODES_TITLE,
     FAINT,
@@ -32,6 +30,8 @@ from .draw import (
     picture,
     refreshed_cells,
 )
+
+from .bag import Bag, stamp_ns
 from .run import Run, Timed, frames
 from .summary import acceptances, state_spans
 from .video import largest_code

@@ -15,8 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from .bag import Bag, stamp_ns
-from .draw import (
+from molmoact2_policy.view.draw import (
     BACKGROUND,
     CODES_TITLE,
     FAINT,
@@ -32,6 +31,8 @@ from .draw import (
     refreshed_cells,
     wrapped,
 )
+
+from .bag import Bag, stamp_ns
 from .run import Frame, Run, Timed, frames
 from .summary import acceptances, state_spans
 
@@ -145,7 +146,8 @@ class _Screen:
     def _draw_legend(self, base: Image.Image, draw: ImageDraw.ImageDraw) -> None:
         y = BOTTOM_ROW + PANEL_SIZE[1] - 46
         draw.rectangle((SIDE, y, SIDE + 26, y + 16), tuple(int(0.6 * c) for c in REFRESHED), REFRESHED)
-        draw.text((SIDE + 36, y + 8), "cell generated anew;  number: age in inferences", FAINT, font(14), anchor="lm")
+        said = "generated anew;  number: age in inferences;  bar: confidence"
+        draw.text((SIDE + 36, y + 8), said, FAINT, font(14), anchor="lm")
         base.paste(code_scale((220, 14), self._top), (SIDE + 36, y + 30))
         draw.text((SIDE + 26, y + 37), "0", FAINT, font(14), anchor="rm")
         draw.text((SIDE + 266, y + 37), f"{self._top}  code index", FAINT, font(14), anchor="lm")

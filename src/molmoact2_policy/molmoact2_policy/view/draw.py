@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,12 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from molmoact2_model.picture import code_colours
+
 BACKGROUND, PANEL, TEXT, FAINT = (18, 21, 27), (32, 37, 46), (235, 238, 242), (146, 155, 168)
 REFRESHED = (255, 140, 0)
+YOUNG, OLD, OLD_AGE = np.array((205, 235, 245)), np.array((150, 25, 110)), 50    # colours of a reused code by its age
+SURE, UNSURE, UNSURE_BELOW = (255, 255, 255), (255, 64, 64), 0.5
 STATE_COLOURS = {
     "disarmed": "#8a8f98",
     "holding": "#4c8dd6",
@@ -23,6 +28,7 @@ STATE_COLOURS = {
 }
 CODES_TITLE = "relative depth codes, colour by code index"
 Size = tuple[int, int]
+Box = tuple[int, int, int, int]    # left, upper, right, lower
 
 
 @cache
@@ -53,12 +59,6 @@ def wrapped(text: str, face: ImageFont.FreeTypeFont, width: float, lines: int) -
     return [*out, clipped(" ".join(words), face, width)] if words else out
 
 
-def colours(codes: np.ndarray, top: int) -> np.ndarray:
-    """RGB uint8 of each code, on a perceptual scale from 0 to `top`."""
-    scaled = np.asarray(codes, dtype=np.float64) / max(top, 1)
-    return (matplotlib.colormaps["viridis"](scaled)[..., :3] * 255).round().astype(np.uint8)
-
-
 def picture(image: np.ndarray | None, size: Size, note: str = "no image yet") -> Image.Image:
     """A camera image fitted into a panel with its aspect kept; the note on an empty panel where there is none."""
     panel = Image.new("RGB", size, PANEL)
@@ -85,52 +85,81 @@ def depth_codes(trace: Any, size: Size, top: int) -> Image.Image:
     if not rows * cols or len(trace.codes) != rows * cols:
         return picture(None, size, "no depth codes in this trace")
     codes = np.asarray(trace.codes).reshape(rows, cols)
-    shades = colours(codes, top)
+    shades = code_colours(top + 1)[codes]
     panel = Image.new("RGB", size, PANEL)
     draw = ImageDraw.Draw(panel)
     face = font(_cell_font(size, rows, cols))
     for (left, upper, right, lower), row, col in _cells((0, 0), size, rows, cols):
         shade = shades[row, col]
         draw.rectangle((left, upper, right - 1, lower - 1), tuple(int(v) for v in shade))
-        ink = (0, 0, 0) if shade @ (0.299, 0.587, 0.114) > 120 else (255, 255, 255)
-        draw.text(((left + right) / 2, (upper + lower) / 2), str(codes[row, col]), ink, face, anchor="mm")
+        draw.text(((left + right) / 2, (upper + lower) / 2), str(codes[row, col]), _ink(shade), face, anchor="mm")
     return panel
 
 
 def refreshed_cells(image: np.ndarray | None, trace: Any, size: Size) -> Image.Image:
-    """The image an inference saw under the grid: cells generated anew are tinted, the others show their age."""
+    """The image an inference saw under the grid: cells generated anew are tinted, the others show their age in
+    inferences on a chip that darkens with it. The bar below is the probability the model gave the code, red under a half.
+    """
     if image is None:
         return picture(None, size, "the image of this inference was not recorded")
     panel = picture(image, size)
     rows, cols = int(trace.grid_rows), int(trace.grid_cols)
     if not rows * cols or len(trace.refreshed) != rows * cols:
         return panel
-    refreshed = np.asarray(trace.refreshed, dtype=bool).reshape(rows, cols)
-    ages = np.asarray(trace.cell_ages).reshape(rows, cols) if len(trace.cell_ages) == rows * cols else None
     fitted, place = _fit(image, size)
     over = Image.new("RGBA", size, (0, 0, 0, 0))
     draw = ImageDraw.Draw(over)
-    face = font(_cell_font(size, rows, cols))
-    for box, row, col in _cells(place, fitted.size, rows, cols):
-        if refreshed[row, col]:
+    boxes = list(_cells(place, fitted.size, rows, cols))
+    for box, row, col in boxes:
+        if trace.refreshed[row * cols + col]:
             draw.rectangle(box, (*REFRESHED, 110), (*REFRESHED, 255))
         else:
             draw.rectangle(box, None, (255, 255, 255, 60))
-    for (left, upper, right, lower), row, col in _cells(place, fitted.size, rows, cols):
-        if ages is not None and not refreshed[row, col]:
-            middle = ((left + right) / 2, (upper + lower) / 2)
-            draw.text(
-                middle, str(ages[row, col]), (255, 255, 255, 255), face, anchor="mm",
-                stroke_width=2, stroke_fill=(0, 0, 0, 170),
-            )
+    face = font(_cell_font(size, rows, cols))
+    for box, row, col in boxes:
+        cell = row * cols + col
+        if len(trace.cell_ages) == rows * cols and not trace.refreshed[cell]:
+            _age_chip(draw, box, int(trace.cell_ages[cell]), face)
+        if len(trace.code_probs) == rows * cols:
+            confidence_bar(draw, box, float(trace.code_probs[cell]))
     return Image.alpha_composite(panel.convert("RGBA"), over).convert("RGB")
+
+
+def age_colour(age: int) -> tuple[int, int, int]:
+    """The colour of a code that was generated so many inferences ago: pale, then dark, by the logarithm."""
+    share = min(1.0, np.log(max(age, 1)) / np.log(OLD_AGE))
+    red, green, blue = (YOUNG + share * (OLD - YOUNG)).round().astype(int).tolist()
+    return red, green, blue
+
+
+def _age_chip(draw: ImageDraw.ImageDraw, box: Box, age: int, face: ImageFont.FreeTypeFont) -> None:
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    width, height, shade = max(face.getlength(str(age)), face.size) / 2 + 2, face.size * 0.62, age_colour(age)
+    draw.rounded_rectangle((x - width, y - height, x + width, y + height), height / 2, (*shade, 215))
+    draw.text((x, y), str(age), (*_ink(shade), 255), face, anchor="mm")
+
+
+def _ink(shade: Any) -> tuple[int, int, int]:
+    """Black or white, whichever can be read on the shade."""
+    return (0, 0, 0) if np.dot(shade, (0.299, 0.587, 0.114)) > 120 else (255, 255, 255)
+
+
+def confidence_bar(draw: ImageDraw.ImageDraw, box: Box, probability: float) -> None:
+    """A bar along the lower edge of a cell, its length the probability."""
+    left, upper, right, lower = box
+    height = max(2, (lower - upper) // 9)
+    left, right, lower = left + 3, right - 3, lower - 2
+    draw.rectangle((left, lower - height, right, lower), (0, 0, 0, 130))
+    colour = SURE if probability >= UNSURE_BELOW else UNSURE
+    end = left + (right - left) * min(max(probability, 0.0), 1.0)
+    draw.rectangle((left, lower - height, end, lower), (*colour, 235))
 
 
 def _cell_font(size: Size, rows: int, cols: int) -> int:
     return max(7, int(min(size[0] / cols / 2.6, size[1] / rows / 2.0)))
 
 
-def _cells(place: tuple[int, int], size: Size, rows: int, cols: int):
+def _cells(place: tuple[int, int], size: Size, rows: int, cols: int) -> Iterator[tuple[Box, int, int]]:
     for row in range(rows):
         for col in range(cols):
             left, right = (place[0] + round(size[0] * c / cols) for c in (col, col + 1))
@@ -140,4 +169,4 @@ def _cells(place: tuple[int, int], size: Size, rows: int, cols: int):
 
 def code_scale(size: Size, top: int) -> Image.Image:
     """The colour scale of the codes, from 0 to `top`, without labels."""
-    return Image.fromarray(colours(np.linspace(0, top, size[0])[None, :], top)).resize(size)
+    return Image.fromarray(code_colours(top + 1)[None]).resize(size, Image.Resampling.BILINEAR)
