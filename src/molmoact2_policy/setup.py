@@ -19,6 +19,9 @@ setup(
     description="ROS 2 nodes around the MolmoAct2 engine.",
     license="Apache-2.0",
     entry_points={
-        "console_scripts": ["policy = molmoact2_policy.node:main"],
+        "console_scripts": [
+            "policy = molmoact2_policy.node:main",
+            "visualizer = molmoact2_policy.view.node:main",
+        ],
     },
 )

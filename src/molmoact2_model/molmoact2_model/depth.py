@@ -71,7 +71,8 @@ def check_codes(codes: np.ndarray, size: int) -> np.ndarray:
     """The codes as int64 (rows, cols). Errors: InputError unless they are integers 0 .. size - 1 in a grid."""
     codes = np.asarray(codes)
     if codes.ndim != 2 or not codes.size or not np.issubdtype(codes.dtype, np.integer):
-        raise InputError(f"depth codes are {codes.dtype} {codes.shape}, expected a grid (rows, cols) of integers")
+        found = f"{codes.dtype} of shape {codes.shape}"
+        raise InputError(f"depth codes are {found}, expected a grid (rows, cols) of integers")
     if codes.min() < 0 or codes.max() >= size:
         wrong = int(codes.min() if codes.min() < 0 else codes.max())
         raise InputError(f"depth code {wrong} is not in the codebook, which has codes 0 .. {size - 1}")
@@ -150,7 +151,8 @@ def read_codebook(path: Path) -> Codebook:
     known = {"format", "unit", "values"} | ({"larger"} if unit == RELATIVE else set())
     for key in content:
         if key not in known:
-            raise CheckpointError(f"{path}: {key!r} is not known with unit {unit!r}; expected {', '.join(sorted(known))}")
+            there = ", ".join(sorted(known))
+            raise CheckpointError(f"{path}: {key!r} is not known with unit {unit!r}; expected {there}")
     larger = content.get("larger") if unit == RELATIVE else FARTHER
     if larger not in (FARTHER, NEARER):
         raise CheckpointError(f"{path}: larger is {larger!r}; say what a larger value means: {FARTHER!r} or {NEARER!r}")

@@ -15,6 +15,7 @@ from molmoact2_contract import Contract, NormTag
 
 from .model_frame import ModelFrame
 
+BRIDGE = CvBridge()
 IMAGE, JOINT_STATE = 0, 1    # InputStamp.IMAGE, InputStamp.JOINT_STATE
 
 
@@ -68,6 +69,19 @@ def stamp_ns(message: Any) -> int:
     return message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
 
 
+def read_image(topic: str, transport: str, message: Any) -> np.ndarray:
+    """Pixels of an Image or CompressedImage (transport "raw" or "compressed"), uint8 (H, W, 3) RGB.
+
+    Errors: ObservationError naming the topic.
+    """
+    try:
+        if transport == "compressed":
+            return BRIDGE.compressed_imgmsg_to_cv2(message, "rgb8")
+        return BRIDGE.imgmsg_to_cv2(message, "rgb8")
+    except Exception as error:    # a distribution's cv_bridge also lets TypeError and cv2.error through
+        raise ObservationError("image_encoding", f"{topic}: {error}") from error
+
+
 class Ingest:
     """Makes observations for one norm tag of one robot."""
 
@@ -75,7 +89,6 @@ class Ingest:
         self._contract, self._tag = contract, tag
         self._cameras = [contract.cameras[name] for name in tag.cameras]
         self._frame = ModelFrame(contract, tag)
-        self._bridge = CvBridge()
 
     def observation(self, images: Sequence[Any], joint_states: Sequence[Any], joint_topic: str) -> Observation:
         """An observation from messages.
@@ -95,7 +108,7 @@ class Ingest:
         state = self._state(joint_states)
         inputs += [Input(JOINT_STATE, joint_topic, m.header.frame_id, stamp_ns(m)) for m in joint_states]
         observation = Observation(
-            images=tuple(self._image(c.topic, c.transport, m) for c, m in zip(self._cameras, images, strict=True)),
+            images=tuple(read_image(c.topic, c.transport, m) for c, m in zip(self._cameras, images, strict=True)),
             state=state,
             model_state=self._frame.to_model(state),
             state_stamp_ns=min(stamp_ns(m) for m in joint_states),
@@ -108,14 +121,6 @@ class Ingest:
                 "check the cameras' rates and the clocks",
             )
         return observation
-
-    def _image(self, topic: str, transport: str, message: Any) -> np.ndarray:
-        try:
-            if transport == "compressed":
-                return self._bridge.compressed_imgmsg_to_cv2(message, "rgb8")
-            return self._bridge.imgmsg_to_cv2(message, "rgb8")
-        except Exception as error:    # a distribution's cv_bridge also lets TypeError and cv2.error through
-            raise ObservationError("image_encoding", f"{topic}: {error}") from error
 
     def _state(self, messages: Sequence[Any]) -> np.ndarray:
         """Positions by name, in the contract's order [ROS units]."""

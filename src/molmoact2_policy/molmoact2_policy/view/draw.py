@@ -27,8 +27,15 @@ STATE_COLOURS = {
     "fault": "#d64545",
 }
 CODES_TITLE = "relative depth codes, colour by code index"
+LEAST_WIDTH = 640
 Size = tuple[int, int]
 Box = tuple[int, int, int, int]    # left, upper, right, lower
+
+
+def readable(size: Size) -> Size:
+    """The size at which a picture of a size is drawn: small ones are enlarged, so that what is written can be read."""
+    scale = max(1.0, LEAST_WIDTH / size[0])
+    return round(size[0] * scale), round(size[1] * scale)
 
 
 @cache
@@ -88,17 +95,25 @@ def depth_codes(trace: Any, size: Size, top: int) -> Image.Image:
     shades = code_colours(top + 1)[codes]
     panel = Image.new("RGB", size, PANEL)
     draw = ImageDraw.Draw(panel)
-    face = font(_cell_font(size, rows, cols))
     for (left, upper, right, lower), row, col in _cells((0, 0), size, rows, cols):
-        shade = shades[row, col]
-        draw.rectangle((left, upper, right - 1, lower - 1), tuple(int(v) for v in shade))
-        draw.text(((left + right) / 2, (upper + lower) / 2), str(codes[row, col]), _ink(shade), face, anchor="mm")
+        draw.rectangle((left, upper, right - 1, lower - 1), tuple(int(v) for v in shades[row, col]))
+    write_in_cells(panel, size, codes, "{}", shades)
     return panel
+
+
+def write_in_cells(panel: Image.Image, size: Size, values: np.ndarray, form: str, shades: np.ndarray) -> None:
+    """Writes values (rows, cols) into the cells of a grid over the upper left `size` of the panel.
+
+    shades: the cells' colours (rows, cols, 3)."""
+    draw, face = ImageDraw.Draw(panel), font(_cell_font(size, *values.shape))
+    for (left, upper, right, lower), row, col in _cells((0, 0), size, *values.shape):
+        text, place = form.format(values[row, col]), ((left + right) / 2, (upper + lower) / 2)
+        draw.text(place, text, _ink(shades[row, col]), face, anchor="mm")
 
 
 def refreshed_cells(image: np.ndarray | None, trace: Any, size: Size) -> Image.Image:
     """The image an inference saw under the grid: cells generated anew are tinted, the others show their age in
-    inferences on a chip that darkens with it. The bar below is the probability the model gave the code, red under a half.
+    inferences on a chip that darkens with it. The bar below is the probability the model gave the code, red under 0.5.
     """
     if image is None:
         return picture(None, size, "the image of this inference was not recorded")

@@ -1,0 +1,305 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""The node `visualizer`: traces and chunks as pictures, points, paths and frames. It only listens and shows.
+
+Nobody waits for it: it works on the newest message of each topic, makes nothing that nobody subscribes to, does not
+even receive images unless someone looks at them, and what it cannot show it logs and leaves out.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import rclpy
+from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
+from rclpy.exceptions import ParameterException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.serialization import deserialize_message
+from rclpy.signals import SignalHandlerOptions
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState, PointCloud2
+from std_msgs.msg import Header, String
+from visualization_msgs.msg import MarkerArray
+
+from molmoact2_contract import Camera, ContractError, load_contract
+from molmoact2_contract.qos import CHUNK, LATCHED, SENSOR_SUBSCRIBE, STATUS, VIEW
+from molmoact2_model import ModelError
+from molmoact2_model.depth import METRES, DepthMap
+from molmoact2_msgs.msg import ActionChunk, ControllerStatus, PolicyStatus, ReasoningTrace
+
+from ..ingest import read_image, stamp_ns
+from . import depth_views
+from .broadcast import FrameBroadcaster
+from .captions import captions
+from .decoders import Decoders
+from .depth_views import Intrinsics
+from .draw import readable
+from .frames import RobotFrames
+from .images import ImageStore
+from .markers import plan_markers, text_marker
+from .messages import COLOUR, GREY, cloud_message, image_message
+from .messages import METRES as FLOATS
+from .overlay import overlay
+from .plans import ArmPlans
+from .robot_model import RobotModel, find_urdf, load_robot_model
+
+CELL = 32            # pixels of a cell where the camera's size is not known
+WATCH_PERIOD = 0.5   # between looks at who subscribes and who publishes frames [s]
+
+
+class VisualizerNode(Node):
+    """Errors on construction: ContractError, molmoact2_model.CheckpointError, for parameters that cannot be used."""
+
+    def __init__(self, **options: Any):
+        super().__init__("visualizer", **options)
+
+        def text(name: str, default: str, description: str) -> str:
+            described = ParameterDescriptor(description=description, read_only=True)
+            return self.declare_parameter(name, default, described).value
+
+        def number(name: str, default: float, least: float, most: float, description: str) -> float:
+            span = [FloatingPointRange(from_value=least, to_value=most)]
+            described = ParameterDescriptor(description=description, read_only=True, floating_point_range=span)
+            return self.declare_parameter(name, default, described).value
+
+        self.contract = load_contract(text("contract", "", "path or name of the embodiment contract"))
+        self.declare_parameter("simulation", False, ParameterDescriptor(description="whether the robot is simulated"))
+        decoder = text("depth_decoder", "", "codebook or decoder network for depth codes; empty: the checkpoint's")
+        joint_topic = text("joint_state_topic", "joint_states", "topic of the joint states")
+        publish_tf = text("publish_tf", "auto", "true, false, or auto: unless another node publishes the frames")
+        rate = number("rate", 20.0, 0.1, 100.0, "of frames and paths [1/s]")
+        near = number("display_near", 0.3, 0.01, 100.0, "where relative depth is nearest in points_relative [m]")
+        far = number("display_far", 1.0, 0.01, 100.0, "where it is farthest [m]")
+        if publish_tf not in ("auto", "true", "false"):
+            raise ContractError(f"parameter publish_tf is {publish_tf!r}; it must be true, false or auto")
+        if near >= far:
+            raise ContractError(f"parameter display_near ({near:g}) must be less than display_far ({far:g})")
+        self._display = near, far
+        self._decoders = Decoders(decoder)
+        self._models = self._load_models()
+        self._broadcaster = FrameBroadcaster(self, RobotFrames(self.contract, self._models), publish_tf)
+        blend = self.contract.blend_window
+        self._plans = {name: ArmPlans(arm, blend) for name, arm in self.contract.arms.items() if arm.kinematics}
+        self._base = next(iter(self.contract.arms.values())).base_frame
+        self._images = ImageStore()
+        self._camera: Camera | None = None
+        self._camera_parts: list[Subscription] = []
+        self._image_part: Subscription | None = None
+        self._info: CameraInfo | None = None
+        self._trace: ReasoningTrace | None = None
+        self._overlaid = True                      # nothing waits for its image
+        self._statuses: dict[str, ControllerStatus] = {}
+        self._positions: dict[str, float] = {}
+        self._joint_stamp: Any = None
+        self._create_publishers()
+        self._subscribe(joint_topic)
+        self.create_timer(1.0 / rate, self._safely(self._tick))
+        self.create_timer(WATCH_PERIOD, self._safely(self._look_around))
+
+    def _load_models(self) -> dict[str, RobotModel]:
+        """A model that cannot be had is named and left out: it is only for display."""
+        models = {}
+        for name, arm in self.contract.arms.items():
+            if arm.urdf is None:
+                continue
+            try:
+                models[name] = load_robot_model(find_urdf(arm.urdf))
+            except ContractError as error:
+                self.get_logger().warning(f"arm {name} is shown without its model: {error}")
+        return models
+
+    def _create_publishers(self) -> None:
+        publisher = self.create_publisher
+        self._depth_image = publisher(Image, "policy/depth/image", VIEW)
+        self._depth_grey = publisher(Image, "policy/depth/image_mono", VIEW)
+        self._depth_metres = publisher(Image, "policy/depth/image_metres", VIEW)
+        self._refreshed = publisher(Image, "policy/depth/refreshed", VIEW)
+        self._points = publisher(PointCloud2, "policy/depth/points", VIEW)
+        self._relative_points = publisher(PointCloud2, "policy/depth/points_relative", VIEW)
+        self._path = publisher(MarkerArray, "policy/path", VIEW)
+        self._descriptions = {}
+        for name, model in self._models.items():
+            topic = "robot_description" if len(self._models) == 1 else f"{name}/robot_description"
+            self._descriptions[name] = publisher(String, topic, LATCHED)
+            self._descriptions[name].publish(String(data=model.description))
+
+    def _subscribe(self, joint_topic: str) -> None:
+        subscribe, safely = self.create_subscription, self._safely
+        subscribe(PolicyStatus, "policy/status", safely(self._on_policy), STATUS)
+        subscribe(ReasoningTrace, "policy/reasoning_trace", safely(self._on_trace), CHUNK)
+        subscribe(ActionChunk, "policy/action_chunk", safely(self._on_chunk), CHUNK)
+        subscribe(JointState, joint_topic, safely(self._on_joints), SENSOR_SUBSCRIBE)
+        for arm in self.contract.arms:
+            subscribe(ControllerStatus, f"{arm}/status", safely(partial(self._on_status, arm)), STATUS)
+
+    def _safely(self, function: Callable[..., None]) -> Callable[..., None]:
+        """A display that fails is logged and goes on with the next message."""
+
+        def call(*arguments: Any) -> None:
+            try:
+                function(*arguments)
+            except (ModelError, ValueError) as error:
+                self.get_logger().warning(f"not shown: {error}", throttle_duration_sec=5.0)
+            except Exception as error:
+                self.get_logger().error(f"not shown, an error of the visualizer: {error!r}", throttle_duration_sec=5.0)
+
+        return call
+
+    # --- what comes ---------------------------------------------------------------------------------------------------
+    def _on_policy(self, status: PolicyStatus) -> None:
+        problem = self._decoders.use(status.checkpoint)
+        if problem:
+            self.get_logger().error(f"depth is shown by code index: {problem}")
+        tag = self.contract.norm_tags.get(status.norm_tag)
+        if tag is not None and (self._camera is None or self._camera.name != tag.cameras[0]):
+            self._look_through(self.contract.cameras[tag.cameras[0]])
+
+    def _look_through(self, camera: Camera) -> None:
+        """The main camera is known, or is another one now."""
+        for part in self._camera_parts:
+            self.destroy_subscription(part)
+        self._leave_images()
+        self._camera, self._info = camera, None
+        on_info = self._safely(self._on_info)
+        self._camera_parts = [self.create_subscription(CameraInfo, camera.info_topic, on_info, SENSOR_SUBSCRIBE)]
+        self._follow_viewers()
+
+    def _on_info(self, info: CameraInfo) -> None:
+        self._info = info
+
+    def _on_trace(self, trace: ReasoningTrace) -> None:
+        self._trace, self._overlaid = trace, False
+        self._show_refreshed()
+        self._show_depth(trace)
+
+    def _on_image(self, data: bytes) -> None:
+        stamp = self._images.put(data)
+        if not self._overlaid and self._trace is not None and stamp == stamp_ns(self._trace):
+            self._show_refreshed()
+
+    def _on_chunk(self, chunk: ActionChunk) -> None:
+        for plans in self._plans.values():
+            plans.take_chunk(chunk)
+
+    def _on_status(self, arm: str, status: ControllerStatus) -> None:
+        self._statuses[arm] = status
+        if arm in self._plans:
+            self._plans[arm].take_status(status)
+
+    def _on_joints(self, message: JointState) -> None:
+        self._positions.update(zip(message.name, message.position, strict=False))
+        self._joint_stamp = message.header.stamp
+
+    # --- what is shown ------------------------------------------------------------------------------------------------
+    def _show_refreshed(self) -> None:
+        """The overlay of the newest trace, once, when the image of exactly its stamp is there."""
+        trace, camera = self._trace, self._camera
+        if trace is None or camera is None or not watched(self._refreshed):
+            return
+        if trace.inputs and trace.inputs[0].topic != self.resolve_topic_name(camera.topic):
+            return
+        data = self._images.get(stamp_ns(trace))
+        if data is None:
+            return
+        message = deserialize_message(data, CompressedImage if camera.transport == "compressed" else Image)
+        pixels = overlay(read_image(camera.topic, camera.transport, message), trace)
+        self._refreshed.publish(image_message(pixels, COLOUR, trace.header))
+        self._overlaid = True
+
+    def _show_depth(self, trace: ReasoningTrace) -> None:
+        publishers = (self._depth_image, self._depth_grey, self._depth_metres, self._points, self._relative_points)
+        if not any(watched(publisher) for publisher in publishers):
+            return
+        depth = self._decoders.decode(trace)
+        if depth is None:
+            return
+        info = self._info
+        size = (trace.grid_cols * CELL, trace.grid_rows * CELL)
+        if info is not None and info.width and info.height:
+            size = info.width, info.height
+        if watched(self._depth_image):
+            pixels = depth_views.colour(depth, readable(size))
+            self._depth_image.publish(image_message(pixels, COLOUR, trace.header))
+        if watched(self._depth_grey):
+            self._depth_grey.publish(image_message(depth_views.grey(depth, size), GREY, trace.header))
+        if depth.unit == METRES and watched(self._depth_metres):
+            self._depth_metres.publish(image_message(depth_views.resized(depth.values, size), FLOATS, trace.header))
+        self._show_points(depth, trace.header)
+
+    def _show_points(self, depth: DepthMap, header: Header) -> None:
+        """Only metres are published as such; everything else goes to the topic that says it is relative."""
+        publisher = self._points if depth.unit == METRES else self._relative_points
+        info = self._info
+        if info is None or not watched(publisher):
+            return
+        camera = Intrinsics.of(info.width, info.height, info.k, info.d, info.distortion_model)
+        publisher.publish(cloud_message(*depth_views.points(depth, camera, self._display), header))
+
+    def _tick(self) -> None:
+        if self._joint_stamp is not None:
+            self._broadcaster.publish(self._positions, self._joint_stamp)
+            self._joint_stamp = None
+        if watched(self._path):
+            now = self.get_clock().now().nanoseconds
+            markers = [marker for plans in self._plans.values() for marker in plan_markers(plans, now)]
+            lines = captions(self._trace, self._statuses, self._plans, self._decoders.source)
+            self._path.publish(MarkerArray(markers=[*markers, text_marker(self._base, lines, now)]))
+
+    # --- who looks, and who else publishes frames ---------------------------------------------------------------------
+    def _look_around(self) -> None:
+        self._follow_viewers()
+        self._broadcaster.look()
+
+    def _follow_viewers(self) -> None:
+        """Images are received only while someone looks at them."""
+        camera, wanted = self._camera, watched(self._refreshed)
+        if wanted and self._image_part is None and camera is not None:
+            kind = CompressedImage if camera.transport == "compressed" else Image
+            on_image = self._safely(self._on_image)
+            self._image_part = self.create_subscription(kind, camera.topic, on_image, SENSOR_SUBSCRIBE, raw=True)
+        elif not wanted:
+            self._leave_images()
+
+    def _leave_images(self) -> None:
+        if self._image_part is not None:
+            self.destroy_subscription(self._image_part)
+            self._image_part = None
+        self._images.clear()
+
+
+def watched(publisher: Publisher) -> bool:
+    return publisher.get_subscription_count() > 0
+
+
+def main() -> int:
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        node = VisualizerNode()
+    except (ContractError, ModelError, ParameterException) as error:
+        print(f"error: visualizer: {error}", file=sys.stderr)
+        rclpy.try_shutdown()
+        return 1
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        while not stop.is_set():
+            executor.spin_once(timeout_sec=0.2)
+    except ExternalShutdownException:
+        pass
+    node.destroy_node()
+    rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
