@@ -82,7 +82,7 @@ def check_codes(codes: np.ndarray, size: int) -> np.ndarray:
 class CodeIndex:
     """Shows the codes as they are. size: number of codes."""
 
-    unit, source = CODE, "code index; the checkpoint has no depth codebook"
+    unit, source = CODE, "code index (no codebook)"
 
     def __init__(self, size: int):
         self.size = size

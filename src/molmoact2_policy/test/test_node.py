@@ -14,9 +14,9 @@ from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.srv import GetParameters, SetParameters
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image, JointState
+from sides import Side
 from std_msgs.msg import String
 from tiny_robot import CHECKPOINT, CONTRACT, JOINTS, LOWER, SECOND, TAG, UPPER, compressed, image, joint_state, picture
 
@@ -42,33 +42,6 @@ PARAMETERS = {
 DOMAINS = (30 + (os.getpid() + count) % 70 for count in itertools.count())
 CONFIGURE, ACTIVATE = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE
 DEACTIVATE, CLEANUP = Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP
-
-
-class Side:
-    """A node in a context of its own, spun by a thread of its own."""
-
-    def __init__(self, domain: int, make: Callable):
-        self.context = rclpy.Context()
-        rclpy.init(context=self.context, domain_id=domain)
-        self.node = make(self.context)
-        self._executor = SingleThreadedExecutor(context=self.context)
-        self._executor.add_node(self.node)
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._spin, daemon=True)
-        self._thread.start()
-
-    def _spin(self) -> None:
-        while not self._end.is_set():
-            self._executor.spin_once(timeout_sec=0.1)
-
-    def close(self) -> None:
-        self._end.set()
-        self._thread.join()
-        if isinstance(self.node, PolicyNode):
-            self.node.close()
-        self._executor.shutdown()
-        self.node.destroy_node()
-        self.context.shutdown()
 
 
 class Robot:

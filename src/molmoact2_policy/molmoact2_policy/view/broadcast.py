@@ -70,12 +70,15 @@ class FrameBroadcaster:
 
     def __init__(self, node: Node, frames: RobotFrames, mode: str):
         self._node, self._frames, self._watch = node, frames, FrameWatch(mode, frames.children)
-        self._role, self._moving = "", None
+        self._role = ""
+        self._moving: Publisher | None = None
         self._parts: list[Any] = []    # publishers while frames are ours, listeners before that is known
 
     def publish(self, positions: Mapping[str, float], stamp: Time) -> None:
         """Publishes what joints move, where frames are ours. positions by joint name; stamp: of the joint state."""
-        frames = self._frames.moving(positions) if self._moving is not None else []
+        if self._moving is None:
+            return
+        frames = self._frames.moving(positions)
         if frames:
             self._moving.publish(TFMessage(transforms=[transform(frame, stamp) for frame in frames]))
 
@@ -99,13 +102,14 @@ class FrameBroadcaster:
                 self._node.destroy_subscription(part)
         self._parts = []
         if role == PUBLISH:
-            self._parts = [self._node.create_publisher(TFMessage, topic, profile) for topic, profile in PROFILES.items()]
+            create = self._node.create_publisher
+            self._parts = [create(TFMessage, topic, profile) for topic, profile in PROFILES.items()]
             self._moving, fixed = self._parts
             stamp = self._node.get_clock().now().to_msg()
             fixed.publish(TFMessage(transforms=[transform(frame, stamp) for frame in self._frames.fixed]))
         elif role == LISTEN:
-            create = self._node.create_subscription
-            self._parts = [create(TFMessage, topic, self._hear, profile) for topic, profile in PROFILES.items()]
+            hear = self._node.create_subscription
+            self._parts = [hear(TFMessage, topic, self._hear, profile) for topic, profile in PROFILES.items()]
 
     def _hear(self, message: TFMessage) -> None:
         self._watch.hear(transform.child_frame_id for transform in message.transforms)

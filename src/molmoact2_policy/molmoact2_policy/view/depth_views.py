@@ -84,7 +84,7 @@ def words(depth: DepthMap) -> tuple[str, str, str]:
     """Labels: of the dark end of the scale, of the bright end, and what the values are."""
     low, high = depth.span
     if depth.unit == CODE:
-        return f"{low:.0f}", f"{high:.0f}", f"not depth: {depth.source}"
+        return f"{low:.0f}", f"{high:.0f}", f"not depth, but the {depth.source}"
     if depth.unit == METRES:
         return f"{high:.2f} m", f"{low:.2f} m", f"depth in metres ({depth.source})"
     return "far", "near", f"relative depth, no unit ({depth.source})"

@@ -130,7 +130,7 @@ def refreshed_cells(image: np.ndarray | None, trace: Any, size: Size) -> Image.I
             draw.rectangle(box, (*REFRESHED, 110), (*REFRESHED, 255))
         else:
             draw.rectangle(box, None, (255, 255, 255, 60))
-    face = font(_cell_font(size, rows, cols))
+    face = font(max(9, _cell_font(size, rows, cols) * 3 // 5))
     for box, row, col in boxes:
         cell = row * cols + col
         if len(trace.cell_ages) == rows * cols and not trace.refreshed[cell]:
@@ -148,10 +148,11 @@ def age_colour(age: int) -> tuple[int, int, int]:
 
 
 def _age_chip(draw: ImageDraw.ImageDraw, box: Box, age: int, face: ImageFont.FreeTypeFont) -> None:
-    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-    width, height, shade = max(face.getlength(str(age)), face.size) / 2 + 2, face.size * 0.62, age_colour(age)
-    draw.rounded_rectangle((x - width, y - height, x + width, y + height), height / 2, (*shade, 215))
-    draw.text((x, y), str(age), (*_ink(shade), 255), face, anchor="mm")
+    """In the upper right corner, so that the cell itself can be seen."""
+    width, height, shade = max(face.getlength(str(age)), face.size) + 4, face.size * 1.2, age_colour(age)
+    right, upper = box[2] - 2, box[1] + 2
+    draw.rounded_rectangle((right - width, upper, right, upper + height), height / 3, (*shade, 215))
+    draw.text((right - width / 2, upper + height / 2), str(age), (*_ink(shade), 255), face, anchor="mm")
 
 
 def _ink(shade: Any) -> tuple[int, int, int]:
@@ -160,14 +161,14 @@ def _ink(shade: Any) -> tuple[int, int, int]:
 
 
 def confidence_bar(draw: ImageDraw.ImageDraw, box: Box, probability: float) -> None:
-    """A bar along the lower edge of a cell, its length the probability."""
+    """A bar along the lower edge of a cell, its length the probability; plainer where the model was less sure."""
     left, upper, right, lower = box
-    height = max(2, (lower - upper) // 9)
+    height = max(1, (lower - upper) // 16)
     left, right, lower = left + 3, right - 3, lower - 2
-    draw.rectangle((left, lower - height, right, lower), (0, 0, 0, 130))
-    colour = SURE if probability >= UNSURE_BELOW else UNSURE
+    colour, opacity = (SURE, 150) if probability >= UNSURE_BELOW else (UNSURE, 255)
+    draw.rectangle((left, lower - height, right, lower), (0, 0, 0, opacity - 60))
     end = left + (right - left) * min(max(probability, 0.0), 1.0)
-    draw.rectangle((left, lower - height, end, lower), (*colour, 235))
+    draw.rectangle((left, lower - height, end, lower), (*colour, opacity))
 
 
 def _cell_font(size: Size, rows: int, cols: int) -> int:

@@ -1,6 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""The frames of a robot (REP-103, REP-105): the contract's links and camera mounts, and links that only its URDF has."""
+"""The frames of a robot (REP-103, REP-105): the contract's links, camera mounts, and links that only its URDF has."""
 
 from __future__ import annotations
 

@@ -38,6 +38,11 @@ class ImageStore:
         """The image captured at exactly that time; None where it is not there."""
         return self._images.get(stamp_ns)
 
+    def drop_before(self, stamp_ns: int) -> None:
+        """Drops images older than that."""
+        for stamp in [stamp for stamp in self._images if stamp < stamp_ns]:
+            self._bytes -= len(self._images.pop(stamp))
+
     def clear(self) -> None:
         self._images.clear()
         self._bytes = 0

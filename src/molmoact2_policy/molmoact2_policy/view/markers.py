@@ -21,7 +21,7 @@ FADE = 2.0            # a plan that ended or was replaced is gone after this [s]
 PASSED = 0.15         # opacity of what lies in the past
 FARTHEST = 0.30       # and of a plan's end
 STALE = Duration(sec=1)    # displays drop markers that are not repeated
-THIN, THICK, BALL = 0.003, 0.006, 0.014    # [m]
+THIN, THICK, BALL = 0.002, 0.004, 0.009    # [m]
 TEXT_HEIGHT, TEXT_ABOVE = 0.022, 0.50      # of the text: its letters, its place above the base [m]
 
 

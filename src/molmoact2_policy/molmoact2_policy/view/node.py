@@ -8,6 +8,7 @@ even receive images unless someone looks at them, and what it cannot show it log
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import threading
@@ -16,7 +17,6 @@ from functools import partial
 from typing import Any
 
 import rclpy
-from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
@@ -28,7 +28,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState, Poin
 from std_msgs.msg import Header, String
 from visualization_msgs.msg import MarkerArray
 
-from molmoact2_contract import Camera, ContractError, load_contract
+from molmoact2_contract import Camera, ContractError
 from molmoact2_contract.qos import CHUNK, LATCHED, SENSOR_SUBSCRIBE, STATUS, VIEW
 from molmoact2_model import ModelError
 from molmoact2_model.depth import METRES, DepthMap
@@ -46,11 +46,13 @@ from .images import ImageStore
 from .markers import plan_markers, text_marker
 from .messages import COLOUR, GREY, cloud_message, image_message
 from .messages import METRES as FLOATS
+from .options import options_of
 from .overlay import overlay
 from .plans import ArmPlans
-from .robot_model import RobotModel, find_urdf, load_robot_model
+from .robot_model import load_models
 
 CELL = 32            # pixels of a cell where the camera's size is not known
+PATH_PERIOD = 0.1    # between pictures of the path [s]
 WATCH_PERIOD = 0.5   # between looks at who subscribes and who publishes frames [s]
 
 
@@ -60,31 +62,11 @@ class VisualizerNode(Node):
     def __init__(self, **options: Any):
         super().__init__("visualizer", **options)
 
-        def text(name: str, default: str, description: str) -> str:
-            described = ParameterDescriptor(description=description, read_only=True)
-            return self.declare_parameter(name, default, described).value
-
-        def number(name: str, default: float, least: float, most: float, description: str) -> float:
-            span = [FloatingPointRange(from_value=least, to_value=most)]
-            described = ParameterDescriptor(description=description, read_only=True, floating_point_range=span)
-            return self.declare_parameter(name, default, described).value
-
-        self.contract = load_contract(text("contract", "", "path or name of the embodiment contract"))
-        self.declare_parameter("simulation", False, ParameterDescriptor(description="whether the robot is simulated"))
-        decoder = text("depth_decoder", "", "codebook or decoder network for depth codes; empty: the checkpoint's")
-        joint_topic = text("joint_state_topic", "joint_states", "topic of the joint states")
-        publish_tf = text("publish_tf", "auto", "true, false, or auto: unless another node publishes the frames")
-        rate = number("rate", 20.0, 0.1, 100.0, "of frames and paths [1/s]")
-        near = number("display_near", 0.3, 0.01, 100.0, "where relative depth is nearest in points_relative [m]")
-        far = number("display_far", 1.0, 0.01, 100.0, "where it is farthest [m]")
-        if publish_tf not in ("auto", "true", "false"):
-            raise ContractError(f"parameter publish_tf is {publish_tf!r}; it must be true, false or auto")
-        if near >= far:
-            raise ContractError(f"parameter display_near ({near:g}) must be less than display_far ({far:g})")
-        self._display = near, far
-        self._decoders = Decoders(decoder)
-        self._models = self._load_models()
-        self._broadcaster = FrameBroadcaster(self, RobotFrames(self.contract, self._models), publish_tf)
+        wanted = options_of(self)
+        self.contract, self._display = wanted.contract, wanted.display
+        self._decoders = Decoders(wanted.depth_decoder)
+        self._models = load_models(self.contract, wanted.urdf, self.get_logger().warning)
+        self._broadcaster = FrameBroadcaster(self, RobotFrames(self.contract, self._models), wanted.publish_tf)
         blend = self.contract.blend_window
         self._plans = {name: ArmPlans(arm, blend) for name, arm in self.contract.arms.items() if arm.kinematics}
         self._base = next(iter(self.contract.arms.values())).base_frame
@@ -99,21 +81,10 @@ class VisualizerNode(Node):
         self._positions: dict[str, float] = {}
         self._joint_stamp: Any = None
         self._create_publishers()
-        self._subscribe(joint_topic)
-        self.create_timer(1.0 / rate, self._safely(self._tick))
+        self._subscribe(wanted.joint_topic)
+        self.create_timer(1.0 / wanted.rate, self._safely(self._show_frames))
+        self.create_timer(PATH_PERIOD, self._safely(self._show_path))
         self.create_timer(WATCH_PERIOD, self._safely(self._look_around))
-
-    def _load_models(self) -> dict[str, RobotModel]:
-        """A model that cannot be had is named and left out: it is only for display."""
-        models = {}
-        for name, arm in self.contract.arms.items():
-            if arm.urdf is None:
-                continue
-            try:
-                models[name] = load_robot_model(find_urdf(arm.urdf))
-            except ContractError as error:
-                self.get_logger().warning(f"arm {name} is shown without its model: {error}")
-        return models
 
     def _create_publishers(self) -> None:
         publisher = self.create_publisher
@@ -157,9 +128,11 @@ class VisualizerNode(Node):
         problem = self._decoders.use(status.checkpoint)
         if problem:
             self.get_logger().error(f"depth is shown by code index: {problem}")
-        tag = self.contract.norm_tags.get(status.norm_tag)
-        if tag is not None and (self._camera is None or self._camera.name != tag.cameras[0]):
-            self._look_through(self.contract.cameras[tag.cameras[0]])
+        if not status.norm_tag:
+            return    # the policy is not configured yet
+        main = self.contract.norm_tag(status.norm_tag).cameras[0]
+        if self._camera is None or self._camera.name != main:
+            self._look_through(self.contract.cameras[main])
 
     def _look_through(self, camera: Camera) -> None:
         """The main camera is known, or is another one now."""
@@ -176,8 +149,9 @@ class VisualizerNode(Node):
 
     def _on_trace(self, trace: ReasoningTrace) -> None:
         self._trace, self._overlaid = trace, False
-        self._show_refreshed()
-        self._show_depth(trace)
+        self._images.drop_before(stamp_ns(trace))    # traces come in the order of their stamps
+        self._safely(self._show_refreshed)()
+        self._safely(self._show_depth)(trace)
 
     def _on_image(self, data: bytes) -> None:
         stamp = self._images.put(data)
@@ -186,7 +160,7 @@ class VisualizerNode(Node):
 
     def _on_chunk(self, chunk: ActionChunk) -> None:
         for plans in self._plans.values():
-            plans.take_chunk(chunk)
+            self._safely(plans.take_chunk)(chunk)
 
     def _on_status(self, arm: str, status: ControllerStatus) -> None:
         self._statuses[arm] = status
@@ -194,7 +168,9 @@ class VisualizerNode(Node):
             self._plans[arm].take_status(status)
 
     def _on_joints(self, message: JointState) -> None:
-        self._positions.update(zip(message.name, message.position, strict=False))
+        for name, position in zip(message.name, message.position, strict=True):
+            if name in self.contract.joints and math.isfinite(position):
+                self._positions[name] = position
         self._joint_stamp = message.header.stamp
 
     # --- what is shown ------------------------------------------------------------------------------------------------
@@ -242,15 +218,18 @@ class VisualizerNode(Node):
         camera = Intrinsics.of(info.width, info.height, info.k, info.d, info.distortion_model)
         publisher.publish(cloud_message(*depth_views.points(depth, camera, self._display), header))
 
-    def _tick(self) -> None:
+    def _show_frames(self) -> None:
         if self._joint_stamp is not None:
             self._broadcaster.publish(self._positions, self._joint_stamp)
             self._joint_stamp = None
-        if watched(self._path):
-            now = self.get_clock().now().nanoseconds
-            markers = [marker for plans in self._plans.values() for marker in plan_markers(plans, now)]
-            lines = captions(self._trace, self._statuses, self._plans, self._decoders.source)
-            self._path.publish(MarkerArray(markers=[*markers, text_marker(self._base, lines, now)]))
+
+    def _show_path(self) -> None:
+        if not watched(self._path):
+            return
+        now = self.get_clock().now().nanoseconds
+        markers = [marker for plans in self._plans.values() for marker in plan_markers(plans, now)]
+        lines = captions(self._trace, self._statuses, self._plans, self._decoders.source)
+        self._path.publish(MarkerArray(markers=[*markers, text_marker(self._base, lines, now)]))
 
     # --- who looks, and who else publishes frames ---------------------------------------------------------------------
     def _look_around(self) -> None:

@@ -16,8 +16,8 @@ from ..ingest import stamp_ns
 
 @dataclass(frozen=True)
 class Plan:
-    """The path of an arm's last link in one chunk. times_ns: int64 (H,) ROS time; points: float64 (H, 3) [m] in its base
-    frame."""
+    """The path of an arm's last link in one chunk. times_ns: int64 (H,) ROS time; points: float64 (H, 3) [m] in the
+    arm's base frame."""
 
     chunk_id: int
     episode_id: str

@@ -6,6 +6,7 @@ contract does not name (fingers, covers). Nothing moves by it."""
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -13,7 +14,7 @@ from xml.etree import ElementTree
 import numpy as np
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 
-from molmoact2_contract import ContractError, Urdf
+from molmoact2_contract import Contract, ContractError, Urdf
 from molmoact2_contract.kinematics import pose_of, rotation_about
 
 TURNING, SLIDING = ("revolute", "continuous"), ("prismatic",)
@@ -56,6 +57,26 @@ class RobotModel:
     description: str
     links: tuple[str, ...]
     joints: tuple[UrdfJoint, ...]
+
+
+def load_models(contract: Contract, file: str, warn: Callable[[str], object]) -> dict[str, RobotModel]:
+    """The model of each arm that has one. file: of the only arm; empty: the contract's; "none": no models.
+
+    A model of the contract that cannot be had is left out with a warning. Errors: ContractError for a file named here.
+    """
+    models: dict[str, RobotModel] = {}
+    if file and file != "none":
+        if len(contract.arms) > 1:
+            raise ContractError(f"urdf {file!r}: the robot has several arms; name their models in its contract")
+        return {next(iter(contract.arms)): load_robot_model(Path(file).expanduser())}
+    for name, arm in contract.arms.items() if not file else ():
+        if arm.urdf is None:
+            continue
+        try:
+            models[name] = load_robot_model(find_urdf(arm.urdf))
+        except ContractError as error:
+            warn(f"arm {name} is shown without its model: {error}")
+    return models
 
 
 def find_urdf(urdf: Urdf) -> Path:
