@@ -111,7 +111,7 @@ def operator():
 def test_the_arm_follows_chunks_and_ctrl_c_ends_everything_cleanly(up):
     system = up(81, "so101_sim")
     system.wait_for(r"\[arm_controller\].*following: following chunk")
-    children = [system.child(name) for name in ("world", "arm_controller", "policy")]
+    children = [system.child(name) for name in ("world", "arm_controller", "policy", "visualizer")]
     system.process.send_signal(signal.SIGINT)
     assert system.end() == 0, "\n".join(system.lines)
     assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []

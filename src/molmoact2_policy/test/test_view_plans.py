@@ -2,36 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Planned paths, their markers and captions, without a graph."""
 
-import xml.etree.ElementTree as ElementTree
-from pathlib import Path
-
 import numpy as np
 import pytest
-from builtin_interfaces.msg import Time
-from rclpy.serialization import serialize_message
-from scipy.spatial.transform import Rotation
-from sensor_msgs.msg import Image
 from tiny_robot import time_of
+from view_samples import ARM, START, chunk, status, trace
 from visualization_msgs.msg import Marker
 
-from molmoact2_contract import ContractError, Urdf, load_contract
-from molmoact2_model.depth import CODE, METRES, RELATIVE, DepthMap
-from molmoact2_msgs.msg import ActionChunk, ControllerStatus, ReasoningTrace
-from molmoact2_policy.view import depth_views
-from molmoact2_policy.view.broadcast import LISTEN_FOR, FrameWatch
+from molmoact2_msgs.msg import ControllerStatus, ReasoningTrace
 from molmoact2_policy.view.captions import captions
-from molmoact2_policy.view.depth_views import Intrinsics
-from molmoact2_policy.view.draw import REFRESHED
-from molmoact2_policy.view.frames import RobotFrames, transform
-from molmoact2_policy.view.images import ImageStore
 from molmoact2_policy.view.markers import FARTHEST, PASSED, fading, plan_markers, text_marker
-from molmoact2_policy.view.messages import cloud_message
-from molmoact2_policy.view.overlay import HEAD, overlay
 from molmoact2_policy.view.plans import ArmPlans, plan_of
-from molmoact2_policy.view.robot_model import find_urdf, load_models, load_robot_model
-
-from view_samples import ARM, CONTRACT, DT, HOME, START, chunk, status, trace
-
 
 
 def test_a_plan_has_the_chunks_times_and_the_grippers_points():

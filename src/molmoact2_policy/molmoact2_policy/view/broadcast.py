@@ -74,6 +74,11 @@ class FrameBroadcaster:
         self._moving: Publisher | None = None
         self._parts: list[Any] = []    # publishers while frames are ours, listeners before that is known
 
+    @property
+    def why(self) -> str:
+        """Why frames are published or not, in words."""
+        return self._watch.why
+
     def publish(self, positions: Mapping[str, float], stamp: Time) -> None:
         """Publishes what joints move, where frames are ours. positions by joint name; stamp: of the joint state."""
         if self._moving is None:

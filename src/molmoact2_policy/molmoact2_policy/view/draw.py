@@ -105,7 +105,9 @@ def write_in_cells(panel: Image.Image, size: Size, values: np.ndarray, form: str
     """Writes values (rows, cols) into the cells of a grid over the upper left `size` of the panel.
 
     shades: the cells' colours (rows, cols, 3)."""
-    draw, face = ImageDraw.Draw(panel), font(_cell_font(size, *values.shape))
+    draw, height = ImageDraw.Draw(panel), _cell_font(size, *values.shape)
+    widest = max(font(height).getlength(form.format(value)) for value in values.flat)
+    face = font(max(7, int(height * min(1.0, 0.8 * size[0] / values.shape[1] / widest))))
     for (left, upper, right, lower), row, col in _cells((0, 0), size, *values.shape):
         text, place = form.format(values[row, col]), ((left + right) / 2, (upper + lower) / 2)
         draw.text(place, text, _ink(shades[row, col]), face, anchor="mm")

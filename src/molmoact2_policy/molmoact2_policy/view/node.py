@@ -66,7 +66,7 @@ class VisualizerNode(Node):
         self.contract, self._display = wanted.contract, wanted.display
         self._decoders = Decoders(wanted.depth_decoder)
         self._models = load_models(self.contract, wanted.urdf, self.get_logger().warning)
-        self._broadcaster = FrameBroadcaster(self, RobotFrames(self.contract, self._models), wanted.publish_tf)
+        self.broadcaster = FrameBroadcaster(self, RobotFrames(self.contract, self._models), wanted.publish_tf)
         blend = self.contract.blend_window
         self._plans = {name: ArmPlans(arm, blend) for name, arm in self.contract.arms.items() if arm.kinematics}
         self._base = next(iter(self.contract.arms.values())).base_frame
@@ -220,7 +220,7 @@ class VisualizerNode(Node):
 
     def _show_frames(self) -> None:
         if self._joint_stamp is not None:
-            self._broadcaster.publish(self._positions, self._joint_stamp)
+            self.broadcaster.publish(self._positions, self._joint_stamp)
             self._joint_stamp = None
 
     def _show_path(self) -> None:
@@ -234,7 +234,7 @@ class VisualizerNode(Node):
     # --- who looks, and who else publishes frames ---------------------------------------------------------------------
     def _look_around(self) -> None:
         self._follow_viewers()
-        self._broadcaster.look()
+        self.broadcaster.look()
 
     def _follow_viewers(self) -> None:
         """Images are received only while someone looks at them."""
