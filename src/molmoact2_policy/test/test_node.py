@@ -425,6 +425,6 @@ def test_services_answer_while_the_engine_works(robot, monkeypatch):
 
 def test_no_file_of_this_package_imports_torch():
     package = CONTRACT.path.parents[1] / "molmoact2_policy"
-    sources = list(package.glob("*.py"))
+    sources = list(package.rglob("*.py"))
     assert len(sources) > 5
     assert not [p.name for p in sources if "import torch" in p.read_text() or "from torch" in p.read_text()]

@@ -43,6 +43,17 @@ def test_frames_form_one_tree_that_agrees_with_forward_kinematics(models):
     assert {"front_optical_frame", "wrist_optical_frame", "moving_jaw_so101_v1_link"} <= set(poses)
 
 
+@pytest.mark.parametrize("path", sorted(CONTRACT.path.parent.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_contract_of_the_suite_gives_each_of_its_frames_once(path):
+    contract = load_contract(path)
+    frames = RobotFrames(contract, {})
+    at_home = dict(zip(contract.joint_names, contract.values("home"), strict=True))
+    given = [frame.child for frame in (*frames.fixed, *frames.moving(at_home))]
+    links = {link for arm in contract.arms.values() for link in arm.frames[1:]}
+    mounted = {camera.frame_id for camera in contract.cameras.values() if camera.mount}
+    assert len(given) == len(set(given)) and set(given) == links | mounted == frames.children
+
+
 def test_every_link_of_the_robots_urdf_has_a_frame_and_they_agree_with_the_urdf(models):
     """Its joints, chained by themselves, against the contract's kinematics."""
     model, poses = models["arm"], {"base_link": np.eye(4)}

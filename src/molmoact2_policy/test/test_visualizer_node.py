@@ -303,16 +303,22 @@ def test_a_camera_without_calibration_gives_no_points_but_pictures(robot):
 
 
 # --- never in the way -------------------------------------------------------------------------------------------------
-def test_images_are_received_only_while_somebody_looks(robot):
-    robot.listen("policy/depth/image")
+@pytest.mark.parametrize(
+    ("publisher", "topic"),
+    [("_images", "policy/depth/refreshed"), ("_infos", "policy/depth/points_relative"), ("_joints", "/tf")],
+)
+def test_what_comes_often_is_received_only_while_somebody_looks(robot, publisher, topic):
+    robot.listen("policy/path")
     robot.start()
-    robot.next("policy/depth/image", count=5)
-    assert robot._images.get_subscription_count() == 0
-    robot.listen("policy/depth/refreshed")
-    robot.next("policy/depth/refreshed")
-    assert robot._images.get_subscription_count() == 1
-    robot.stop_listening("policy/depth/refreshed")
-    robot.until(lambda: robot._images.get_subscription_count() == 0)
+    robot.next("policy/path", lambda m: "wave" in caption(m).text)
+    robot.until(lambda: robot.publishers("/tf") == {"visualizer"})
+    received = getattr(robot, publisher).get_subscription_count
+    assert received() == 0
+    robot.listen(topic)
+    robot.next(topic)
+    assert received() == 1
+    robot.stop_listening(topic)
+    robot.until(lambda: received() == 0)
 
 
 def test_bad_messages_are_left_out_and_the_next_good_ones_are_shown(robot):

@@ -79,6 +79,11 @@ class FrameBroadcaster:
         """Why frames are published or not, in words."""
         return self._watch.why
 
+    @property
+    def watched(self) -> bool:
+        """Whether frames are ours, and somebody wants those that joints move."""
+        return self._moving is not None and self._moving.get_subscription_count() > 0
+
     def publish(self, positions: Mapping[str, float], stamp: Time) -> None:
         """Publishes what joints move, where frames are ours. positions by joint name; stamp: of the joint state."""
         if self._moving is None:

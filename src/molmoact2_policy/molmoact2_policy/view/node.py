@@ -3,7 +3,7 @@
 """The node `visualizer`: traces and chunks as pictures, points, paths and frames. It only listens and shows.
 
 Nobody waits for it: it works on the newest message of each topic, makes nothing that nobody subscribes to, does not
-even receive images unless someone looks at them, and what it cannot show it logs and leaves out.
+even receive images and joint states unless someone looks, and what it cannot show it logs and leaves out.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class VisualizerNode(Node):
         super().__init__("visualizer", **options)
 
         wanted = options_of(self)
-        self.contract, self._display = wanted.contract, wanted.display
+        self.contract, self._display, self._joint_topic = wanted.contract, wanted.display, wanted.joint_topic
         self._decoders = Decoders(wanted.depth_decoder)
         self._models = load_models(self.contract, wanted.urdf, self.get_logger().warning)
         self.broadcaster = FrameBroadcaster(self, RobotFrames(self.contract, self._models), wanted.publish_tf)
@@ -72,8 +72,7 @@ class VisualizerNode(Node):
         self._base = next(iter(self.contract.arms.values())).base_frame
         self._images = ImageStore()
         self._camera: Camera | None = None
-        self._camera_parts: list[Subscription] = []
-        self._image_part: Subscription | None = None
+        self._parts: dict[str, Subscription] = {}    # to what comes often
         self._info: CameraInfo | None = None
         self._trace: ReasoningTrace | None = None
         self._overlaid = True                      # nothing waits for its image
@@ -81,7 +80,7 @@ class VisualizerNode(Node):
         self._positions: dict[str, float] = {}
         self._joint_stamp: Any = None
         self._create_publishers()
-        self._subscribe(wanted.joint_topic)
+        self._subscribe()
         self.create_timer(1.0 / wanted.rate, self._safely(self._show_frames))
         self.create_timer(PATH_PERIOD, self._safely(self._show_path))
         self.create_timer(WATCH_PERIOD, self._safely(self._look_around))
@@ -94,6 +93,9 @@ class VisualizerNode(Node):
         self._refreshed = publisher(Image, "policy/depth/refreshed", VIEW)
         self._points = publisher(PointCloud2, "policy/depth/points", VIEW)
         self._relative_points = publisher(PointCloud2, "policy/depth/points_relative", VIEW)
+        self._of_depth = (
+            self._depth_image, self._depth_grey, self._depth_metres, self._points, self._relative_points
+        )
         self._path = publisher(MarkerArray, "policy/path", VIEW)
         self._descriptions = {}
         for name, model in self._models.items():
@@ -101,12 +103,11 @@ class VisualizerNode(Node):
             self._descriptions[name] = publisher(String, topic, LATCHED)
             self._descriptions[name].publish(String(data=model.description))
 
-    def _subscribe(self, joint_topic: str) -> None:
+    def _subscribe(self) -> None:
         subscribe, safely = self.create_subscription, self._safely
         subscribe(PolicyStatus, "policy/status", safely(self._on_policy), STATUS)
         subscribe(ReasoningTrace, "policy/reasoning_trace", safely(self._on_trace), CHUNK)
         subscribe(ActionChunk, "policy/action_chunk", safely(self._on_chunk), CHUNK)
-        subscribe(JointState, joint_topic, safely(self._on_joints), SENSOR_SUBSCRIBE)
         for arm in self.contract.arms:
             subscribe(ControllerStatus, f"{arm}/status", safely(partial(self._on_status, arm)), STATUS)
 
@@ -136,12 +137,9 @@ class VisualizerNode(Node):
 
     def _look_through(self, camera: Camera) -> None:
         """The main camera is known, or is another one now."""
-        for part in self._camera_parts:
-            self.destroy_subscription(part)
-        self._leave_images()
         self._camera, self._info = camera, None
-        on_info = self._safely(self._on_info)
-        self._camera_parts = [self.create_subscription(CameraInfo, camera.info_topic, on_info, SENSOR_SUBSCRIBE)]
+        for name in ("image", "info"):
+            self._receive(name, False)
         self._follow_viewers()
 
     def _on_info(self, info: CameraInfo) -> None:
@@ -190,8 +188,7 @@ class VisualizerNode(Node):
         self._overlaid = True
 
     def _show_depth(self, trace: ReasoningTrace) -> None:
-        publishers = (self._depth_image, self._depth_grey, self._depth_metres, self._points, self._relative_points)
-        if not any(watched(publisher) for publisher in publishers):
+        if not any(watched(publisher) for publisher in self._of_depth):
             return
         depth = self._decoders.decode(trace)
         if depth is None:
@@ -237,20 +234,32 @@ class VisualizerNode(Node):
         self.broadcaster.look()
 
     def _follow_viewers(self) -> None:
-        """Images are received only while someone looks at them."""
-        camera, wanted = self._camera, watched(self._refreshed)
-        if wanted and self._image_part is None and camera is not None:
-            kind = CompressedImage if camera.transport == "compressed" else Image
-            on_image = self._safely(self._on_image)
-            self._image_part = self.create_subscription(kind, camera.topic, on_image, SENSOR_SUBSCRIBE, raw=True)
-        elif not wanted:
-            self._leave_images()
+        """What comes often is received only while someone looks at what is made of it."""
+        self._receive("joints", self.broadcaster.watched)
+        if self._camera is not None:
+            self._receive("image", watched(self._refreshed))
+            self._receive("info", any(watched(publisher) for publisher in self._of_depth))
 
-    def _leave_images(self) -> None:
-        if self._image_part is not None:
-            self.destroy_subscription(self._image_part)
-            self._image_part = None
-        self._images.clear()
+    def _receive(self, name: str, wanted: bool) -> None:
+        part = self._parts.get(name)
+        if wanted and part is None:
+            self._parts[name] = self._subscription(name)
+        elif not wanted and part is not None:
+            self.destroy_subscription(self._parts.pop(name))
+            if name == "image":
+                self._images.clear()
+            elif name == "joints":
+                self._positions.clear()    # what is old then must not be shown as new
+
+    def _subscription(self, name: str) -> Subscription:
+        subscribe, camera = self.create_subscription, self._camera
+        if name == "joints":
+            return subscribe(JointState, self._joint_topic, self._safely(self._on_joints), SENSOR_SUBSCRIBE)
+        assert camera is not None
+        if name == "info":
+            return subscribe(CameraInfo, camera.info_topic, self._safely(self._on_info), SENSOR_SUBSCRIBE)
+        kind = CompressedImage if camera.transport == "compressed" else Image
+        return subscribe(kind, camera.topic, self._safely(self._on_image), SENSOR_SUBSCRIBE, raw=True)
 
 
 def watched(publisher: Publisher) -> bool:
