@@ -11,7 +11,7 @@ from builtin_interfaces.msg import Time
 from scipy.spatial.transform import Rotation
 from view_samples import ARM, CONTRACT, HOME
 
-from molmoact2_contract import ContractError, Urdf
+from molmoact2_contract import ContractError, Urdf, load_contract
 from molmoact2_policy.view.broadcast import LISTEN_FOR, FrameWatch
 from molmoact2_policy.view.frames import RobotFrames, transform
 from molmoact2_policy.view.robot_model import find_urdf, load_models, load_robot_model

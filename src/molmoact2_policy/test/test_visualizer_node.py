@@ -206,6 +206,7 @@ def test_an_image_of_another_moment_is_never_used(robot):
     robot.image_late_ns = 1
     robot.listen()
     robot.start()
+    robot.until(lambda: robot._images.get_subscription_count() == 1)
     robot.next("policy/depth/image", count=10)
     assert robot.heard["policy/depth/refreshed"] == []
     robot.image_late_ns = 0
