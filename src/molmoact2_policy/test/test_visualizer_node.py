@@ -106,16 +106,21 @@ class Robot:
     def _publish(self) -> None:
         self._frame += 1
         now = self.node.get_clock().now().nanoseconds
-        self._policy.publish(PolicyStatus(norm_tag="so101_sim_molmoact2_tiny", checkpoint=self.checkpoint))
+        said = {"norm_tag": "so101_sim_molmoact2_tiny", "checkpoint": self.checkpoint}
+        self._policy.publish(PolicyStatus(depth_mode=ReasoningTrace.DEPTH_ADAPTIVE, **said))
         self._joints.publish(joint_state_at_home(now))
         self._info(now)
         self._chunks.publish(chunk(1 + self._frame % 5, now, chunk_id=self._frame))
         self._status.publish(status(self._frame, acceptance_latency=0.1))
         rgb = np.full((48, 64, 3), self._frame * 7 % 200, np.uint8)
-        steps = [lambda: self._image(rgb, now), lambda: self._trace(now)]
         self.sent[now] = rgb
-        for step in steps if self.order == "image first" else steps[::-1]:
-            step()
+        if self.order == "trace late":
+            self._trace(sorted(self.sent)[-2:][0])    # that of the period before
+        elif self.order == "trace first":
+            self._trace(now)
+        self._image(rgb, now)
+        if self.order == "image first":
+            self._trace(now)
         for publisher, message in self.bad:
             getattr(self, publisher).publish(message)
 
@@ -202,8 +207,10 @@ def test_every_picture_of_a_trace_carries_its_stamp_and_the_camera_s_frame(robot
         assert np.abs(middle - robot.sent[stamp_ns(shown)][0, 0]).max() <= 2, "the picture is that of its stamp"
 
 
-def test_an_image_of_another_moment_is_never_used(robot):
-    robot.image_late_ns = 1
+@pytest.mark.parametrize("order", ["trace late", "image first", "trace first"])
+@pytest.mark.parametrize("late_ns", [1, -1])
+def test_an_image_of_another_moment_is_never_used(robot, order, late_ns):
+    robot.order, robot.image_late_ns = order, late_ns
     robot.listen()
     robot.start()
     robot.until(lambda: robot._images.get_subscription_count() == 1)
@@ -213,8 +220,9 @@ def test_an_image_of_another_moment_is_never_used(robot):
     robot.next("policy/depth/refreshed")
 
 
-def test_an_image_that_comes_after_its_trace_is_used(robot):
-    robot.order = "trace first"
+@pytest.mark.parametrize("order", ["trace late", "trace first"])
+def test_the_image_is_found_whether_it_comes_before_or_after_its_trace(robot, order):
+    robot.order = order
     robot.listen("policy/depth/refreshed")
     robot.start()
     assert stamp_ns(robot.next("policy/depth/refreshed")) in robot.sent

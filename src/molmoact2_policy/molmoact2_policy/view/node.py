@@ -126,7 +126,7 @@ class VisualizerNode(Node):
 
     # --- what comes ---------------------------------------------------------------------------------------------------
     def _on_policy(self, status: PolicyStatus) -> None:
-        problem = self._decoders.use(status.checkpoint)
+        problem = self._decoders.use(status.checkpoint) if status.depth_mode != ReasoningTrace.DEPTH_OFF else ""
         if problem:
             self.get_logger().error(f"depth is shown by code index: {problem}")
         if not status.norm_tag:
