@@ -51,8 +51,8 @@ class ArmDriver(ABC):
         """Holds where the arm is now."""
 
     def guide(self) -> None:
-        """Puts the arm into a person's hand, until stop() or the next write: it yields, and carries its own weight where
-        the device can. Errors: DriverError, also from devices that cannot."""
+        """Puts the arm into a person's hand, until stop() or the next write: it yields, and carries its own weight
+        where the device can. Errors: DriverError, also from devices that cannot."""
         raise DriverError("this driver offers no hand guiding; disarm, or park and switch the arm off")
 
     @abstractmethod
