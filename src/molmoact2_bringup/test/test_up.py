@@ -111,7 +111,7 @@ def operator():
 def test_the_arm_follows_chunks_and_ctrl_c_ends_everything_cleanly(up):
     system = up(81, "so101_sim")
     system.wait_for(r"\[arm_controller\].*following: following chunk")
-    children = [system.child(name) for name in ("world", "arm_controller", "policy")]
+    children = [system.child(name) for name in ("world", "cameras", "arm_controller", "policy")]
     system.process.send_signal(signal.SIGINT)
     assert system.end() == 0, "\n".join(system.lines)
     assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
@@ -150,7 +150,7 @@ def test_when_the_controller_is_killed_up_names_it_and_does_not_claim_to_know_th
 def test_a_stop_while_starting_is_no_error_and_leaves_nothing_running(up):
     system = up(87, "so101_sim")
     system.wait_for(r"configuring policy")
-    children = [system.child(name) for name in ("world", "arm_controller", "policy")]
+    children = [system.child(name) for name in ("world", "cameras", "arm_controller", "policy")]
     system.process.send_signal(signal.SIGINT)
     assert system.end() == 0, "\n".join(system.lines)
     assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
@@ -159,10 +159,10 @@ def test_a_stop_while_starting_is_no_error_and_leaves_nothing_running(up):
 def test_a_controller_that_stalls_faults_can_be_cleared_and_goes_on(up, operator):
     system = up(operator.domain, "so101_sim")
     system.wait_for(r"following: following chunk")
-    world = system.child("world")
-    os.kill(world, signal.SIGSTOP)
+    world = system.child("world")    # leads a group, with the process of physics and bus
+    os.killpg(world, signal.SIGSTOP)
     system.wait_for(r"\[arm_controller\].*fault: ")
-    os.kill(world, signal.SIGCONT)
+    os.killpg(world, signal.SIGCONT)
     assert operator.call_until("arm/clear_fault", lambda answer: answer.success)
     assert operator.call_until("arm/arm", lambda answer: answer.success)
     system.process.send_signal(signal.SIGINT)
@@ -170,10 +170,10 @@ def test_a_controller_that_stalls_faults_can_be_cleared_and_goes_on(up, operator
 
 
 def test_a_parameter_a_node_does_not_take_is_named_by_its_process(up):
-    system = up(88, "so101_sim", "--set", "world.image_width=5")
+    system = up(88, "so101_sim", "--set", "cameras.image_width=5")
     assert system.end() == 1
-    system.wait_for(r"\[world\].*error: world: .*image_width")
-    assert "process 'world' ended with exit code 1" in system.wait_for(r"^error: ")
+    system.wait_for(r"\[cameras\].*error: cameras: .*image_width")
+    assert "process 'cameras' ended with exit code 1" in system.wait_for(r"^error: ")
 
 
 def test_a_policy_that_cannot_be_configured_ends_the_system_with_its_reason(up):

@@ -257,10 +257,11 @@ def receive(other: socket.socket, timeout: float | None) -> Ready | Failed | Ans
     return pickle.loads(packet)
 
 
-def take_privileges() -> str:
+def take_privileges(priority: int = PRIORITY) -> str:
     """Makes the process as steady as it may be: garbage collection off the ticks, memory locked, real-time priority.
 
-    Returns what was not permitted, in words; empty where all was.
+    priority: of the calling thread, and of those it starts later. Returns what was not permitted, in words; empty where
+    all was.
     """
     # What is alive now stays alive, and a tick makes no cycles: there is nothing to collect.
     gc.collect()
@@ -270,7 +271,7 @@ def take_privileges() -> str:
     if ctypes.CDLL(None, use_errno=True).mlockall(MCL_CURRENT_AND_FUTURE) != 0:
         missing.append(f"memory is not locked ({os.strerror(ctypes.get_errno())})")
     try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
     except OSError as error:
         missing.append(f"no real-time priority ({error.strerror})")
     return "; ".join(missing)

@@ -13,9 +13,7 @@ from molmoact2_contract import Arm, Contract
 
 from .bus import BusClient, BusError, default_address
 
-# [s]; the bus answers within a millisecond, but its process also publishes images, and rclpy was seen to hold Python's
-# lock for 0.3 s while another process joined the graph. The servos hold meanwhile.
-TIMEOUT = 1.0
+TIMEOUT = 0.1    # [s]; the bus answers within a millisecond
 
 
 class MujocoArmDriver(ArmDriver):
@@ -32,11 +30,18 @@ class MujocoArmDriver(ArmDriver):
         self._bus: BusClient | None = None
 
     def connect(self) -> None:
-        """Opens the bus and finds the arm's servos; moves nothing. Errors: DriverError."""
-        try:
-            self._attach(self._open())
-        except BusError as error:
-            raise DriverError(str(error)) from error
+        """Opens the bus and finds the arm's servos; moves nothing. Errors: DriverError.
+
+        Waits for the world: it is started beside the controller, and first builds its scene.
+        """
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                return self._attach(BusClient(self._address, TIMEOUT))
+            except BusError as error:
+                if time.monotonic() > deadline:
+                    raise DriverError(str(error)) from error
+                time.sleep(0.05)
 
     def _attach(self, bus: BusClient) -> None:
         """Finds the arm's servos. Errors: BusError, DriverError."""
@@ -56,17 +61,6 @@ class MujocoArmDriver(ArmDriver):
         self._offset = np.where(self._gripper, lower, 0.0)
         self._lower, self._upper = lower, upper
         self._bus = bus
-
-    def _open(self) -> BusClient:
-        """Waits for the world: it is started beside the controller, and first builds its scene. Errors: BusError."""
-        deadline = time.monotonic() + self._patience
-        while True:
-            try:
-                return BusClient(self._address, TIMEOUT)
-            except BusError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
 
     def read(self) -> ArmState:
         """Positions in ROS units, and their capture time. Errors: DriverError."""
@@ -91,6 +85,13 @@ class MujocoArmDriver(ArmDriver):
     def stop(self) -> None:
         """Holds where the arm is. Errors: DriverError."""
         self.write(self.read().positions)
+
+    def guide(self) -> None:
+        """The servos yield and carry the weight of their links, until stop() or the next write. Errors: DriverError."""
+        try:
+            self._connected().guide(self._indices.tolist())
+        except BusError as error:
+            raise DriverError(str(error)) from error
 
     def close(self) -> None:
         """Leaves the bus; the servos keep their last goal."""

@@ -256,10 +256,10 @@ def _loaded(policy: ScriptedPolicy) -> Row:
 
 def _stalled_bus(policy: ScriptedPolicy) -> Row:
     """The world stands still: the servo bus does not answer, and its arm does not move either."""
-    world = policy.running.pid("world")
-    os.kill(world, signal.SIGSTOP)
+    group = policy.running.pid("world")    # each process leads a group, here with that of physics and bus
+    os.killpg(group, signal.SIGSTOP)
     took = policy.wait(lambda s: s.state == ControllerStatus.FAULT)
-    os.kill(world, signal.SIGCONT)
+    os.killpg(group, signal.SIGCONT)
     seen = policy.status.fault_text if took is not None and policy.status else "nothing"
     failed = "" if took is not None else "no fault was latched"
     time.sleep(STILL_LATCHED)
