@@ -30,6 +30,7 @@ from molmoact2_msgs.msg import ActionChunk, ControllerStatus, PolicyStatus, Reas
 from molmoact2_msgs.srv import ResetEpisode, SetInstruction
 
 from .backend import Backend, BackendError, InProcessBackend, Settings
+from .ingest import stamp_ns
 from .matcher import Matcher
 from .messages import chunk_message, diagnostics_message, status_message, trace_message
 from .parameters import Configuration, configuration, declare
@@ -89,7 +90,7 @@ class PolicyNode(LifecycleNode):
             wanted.contract,
             wanted.tag,
             backend,
-            simulation=wanted.simulation,
+            check_frozen=wanted.check_frozen,
             joint_topic=wanted.joint_topic,
             min_period=wanted.min_period,
             seed=wanted.seed,
@@ -181,6 +182,7 @@ class PolicyNode(LifecycleNode):
         if self._runner is None:
             return
         self._runner.continuity.joins_by(arm, status.joining)
+        self._runner.state_health.measured(arm, stamp_ns(status), status.joint_names, status.measured)
         if status.chunk_id == 0:
             self._runner.continuity.stopped()
         elif status.episode_id == self._runner.episode_id:

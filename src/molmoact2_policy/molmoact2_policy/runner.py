@@ -22,6 +22,7 @@ from .camera_health import CameraHealth
 from .continuity import Continuity
 from .ingest import Ingest, Observation, ObservationError
 from .model_frame import ModelFrame
+from .state_health import StateHealth
 
 LATENCY_WINDOW = 200
 MOST_UNANSWERED = 5    # inferences in a row without an action; then something is wrong with more than a frame
@@ -83,7 +84,7 @@ class Runner:
     deliver: called in the inference thread with each Outcome, while no reset can come between. failed: called when the
     backend failed, after which the loop has ended. min_period [s]: between the starts of two inferences, except where
     motion would pause for it. seed: None draws a new one for each inference. chunk_ids: the ids to give to chunks, in
-    order.
+    order. check_frozen: whether a camera that repeats one frame stops chunks.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class Runner:
         tag: NormTag,
         backend: Backend,
         *,
-        simulation: bool,
+        check_frozen: bool,
         joint_topic: str,
         min_period: float,
         seed: int | None,
@@ -105,7 +106,8 @@ class Runner:
         self._min_period, self._seed, self._ros_now = min_period, seed, ros_now
         self._chunk_ids, self._deliver, self._failed = chunk_ids, deliver, failed
         self._ingest, self._frame = Ingest(contract, tag), ModelFrame(contract, tag)
-        self._health = CameraHealth(contract, tag, check_frozen=not simulation)
+        self._cameras = CameraHealth(contract, tag, check_frozen)
+        self.state_health = StateHealth(contract)
         self.continuity = Continuity(tag.dt, tag.first_offset, MARGIN)
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -209,7 +211,9 @@ class Runner:
             self._reset_wanted = False
         if reset:
             self._backend.reset()
-        problem = self._health.problem(observation)
+            self._cameras.forget()
+        problems = (self._cameras.problem(observation), self.state_health.problem(observation))
+        problem = "; ".join(filter(None, problems))
         seed = secrets.randbelow(2**63) if self._seed is None else self._seed
         prefix = self.continuity.prefix(observation.stamp_ns / 1e9)
         inference = self._backend.infer(observation.images, observation.model_state, instruction, seed, prefix)
