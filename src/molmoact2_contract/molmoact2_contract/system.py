@@ -8,6 +8,7 @@ The format is described in docs/system_file.md.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,20 @@ from .resources import find_resource
 
 FORMAT = "molmoact2_system.v1"
 PARAMETER_TYPES = (bool, int, float, str)
+TOPIC = re.compile(r"(~/|/)?[A-Za-z_]\w*(/[A-Za-z_]\w*)*")
 
 
 @dataclass(frozen=True)
 class Process:
-    """One process: an executable of a package, its node name, and its ROS parameters."""
+    """One process: an executable of a package, its node name, its ROS parameters, and topics and services that have
+    other names for it."""
 
     name: str
     package: str
     executable: str
     lifecycle: bool = False
     parameters: dict[str, Any] = field(default_factory=dict)
+    remap: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,5 +90,16 @@ def _process(name: str, section: Section, shared: dict[str, Any]) -> Process:
                 what = "is set for every process" if key in shared else unfit
                 raise s.error("parameters", f"key {key!r} {what}")
         return Process(
-            name, s.text("package"), s.text("executable"), s.flag("lifecycle", False), {**shared, **parameters}
+            name, s.text("package"), s.text("executable"), s.flag("lifecycle", False), {**shared, **parameters}, _remap(s)
         )
+
+
+def _remap(process: Section) -> dict[str, str]:
+    if "remap" not in process:
+        return {}
+    with process.section("remap") as s:
+        names = {name: s.text(name) for name in s.given}
+        for old, new in names.items():
+            if not TOPIC.fullmatch(old) or not TOPIC.fullmatch(new):
+                raise s.error(old, f"must be the name of a topic or service, for another such name, not {new!r}")
+        return names

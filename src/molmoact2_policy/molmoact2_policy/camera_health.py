@@ -40,8 +40,8 @@ class CameraHealth:
             height, width = self._sizes.setdefault(camera.name, image.shape[:2])
             if image.shape[:2] != (height, width):
                 problems.append(
-                    f"camera {camera.name} sends {image.shape[1]} x {image.shape[0]} pixels, it sent {width} x {height} "
-                    "when the episode began; set it back, or begin a new episode (policy/reset)"
+                    f"camera {camera.name} sends {image.shape[1]} x {image.shape[0]} pixels, it sent {width} x "
+                    f"{height} when the episode began; set it back, or begin a new episode (policy/reset)"
                 )
             elif fault:
                 problems.append(f"camera {camera.name} is {fault}")

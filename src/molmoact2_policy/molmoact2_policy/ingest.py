@@ -115,8 +115,8 @@ class Ingest:
         if item.frame_id != camera.frame_id:
             raise ObservationError(
                 "image_frame",
-                f"{item.topic}: its frame is {item.frame_id!r}, that of camera {camera.name} is {camera.frame_id!r}; are "
-                "cameras swapped? Else set frame_id in the contract",
+                f"{item.topic}: its frame is {item.frame_id!r}, that of camera {camera.name} is {camera.frame_id!r}; "
+                "are cameras swapped? Else set frame_id in the contract",
             )
 
     def _image(self, topic: str, transport: str, message: Any) -> np.ndarray:

@@ -1,0 +1,164 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""The stage of the campaign: a running system, what it says, and a witness of its arm's motion."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from std_srvs.srv import Trigger
+
+from molmoact2_contract import Contract, NormTag
+from molmoact2_contract.qos import CHUNK, STATUS, TRACE
+from molmoact2_msgs.msg import ActionChunk, ControllerStatus, PolicyStatus, ReasoningTrace
+
+from ..running import RunningSystem
+from .witness import Witness
+
+PATIENCE = 20.0    # [s] for what is expected to be seen
+UNARMED = (ControllerStatus.DISARMED, ControllerStatus.FAULT)
+S = ControllerStatus
+
+
+@dataclass(frozen=True)
+class Row:
+    """One fault and what came of it. seconds: until it was seen; failed: which promise was broken, empty where none."""
+
+    fault: str
+    expected: str
+    seen: str
+    seconds: float
+    failed: str
+
+
+class Stage:
+    """Hears one arm and the policy of a running system, plays the operator, and judges what holds for every row.
+
+    heard: what was heard so far, by topic: what a recording must hold.
+    """
+
+    def __init__(self, running: RunningSystem, contract: Contract, tag: NormTag, arm: str):
+        self.running, self.contract, self.tag, self.arm = running, contract, tag, arm
+        self.node = running.node
+        self.heard: dict[str, list[int]] = {"chunks": [], "traces": [], "statuses": []}
+        self.status = ControllerStatus()
+        self.policy = PolicyStatus()
+        self.trace = ReasoningTrace()
+        self._status_at = 0.0
+        self._news = threading.Condition()
+        self._arming, self._armed_itself = False, ""
+        self.witness = Witness(contract, contract.arm(arm))
+        subscribe = self.node.create_subscription
+        subscribe(ControllerStatus, f"{arm}/status", self._on_status, STATUS)
+        subscribe(PolicyStatus, "policy/status", self._on_policy, STATUS)
+        subscribe(ReasoningTrace, "policy/reasoning_trace", self._on_trace, TRACE)
+        subscribe(ActionChunk, "policy/action_chunk", self._on_chunk, CHUNK)
+
+    def close(self) -> None:
+        self.witness.close()
+
+    # --- ears ---------------------------------------------------------------------------------------------------------
+    def _on_status(self, message: ControllerStatus) -> None:
+        with self._news:
+            if self.status.state in UNARMED and message.state not in UNARMED and not self._arming:
+                self._armed_itself = f"the arm armed itself: {message.reason}"
+            self.status, self._status_at = message, time.monotonic()
+            self.heard["statuses"].append(_nanoseconds(message))
+            self._news.notify_all()
+
+    def _on_policy(self, message: PolicyStatus) -> None:
+        with self._news:
+            self.policy = message
+            self._news.notify_all()
+
+    def _on_trace(self, message: ReasoningTrace) -> None:
+        with self._news:
+            self.trace = message
+            self.heard["traces"].append(_nanoseconds(message))
+            self._news.notify_all()
+
+    def _on_chunk(self, message: ActionChunk) -> None:
+        self.heard["chunks"].append(_nanoseconds(message))
+
+    @property
+    def silent(self) -> float:
+        """For how long the controller has said nothing [s]."""
+        return time.monotonic() - self._status_at
+
+    def wait(self, condition: Callable[[], bool], patience: float = PATIENCE) -> float | None:
+        """Seconds until something holds, looked at with all that is heard and ten times a second; None if it never
+        does."""
+        began = time.monotonic()
+        with self._news:
+            while not condition():
+                if time.monotonic() - began > patience:
+                    return None
+                self._news.wait(0.1)
+        return time.monotonic() - began
+
+    def is_in(self, state: int) -> bool:
+        return self.status.state == state and self.silent < PATIENCE
+
+    # --- operator -----------------------------------------------------------------------------------------------------
+    def operate(self, verb: str) -> str:
+        """Calls one of the arm's services; returns why it failed, empty where it did not."""
+        client, done = self.node.create_client(Trigger, f"{self.arm}/{verb}"), threading.Event()
+        try:
+            if not client.wait_for_service(PATIENCE):
+                return f"{verb}: the service does not appear"
+            self._arming = verb == "arm"
+            future = client.call_async(Trigger.Request())
+            future.add_done_callback(lambda _: done.set())
+            if not done.wait(PATIENCE):
+                return f"{verb}: no answer came"
+            answer = future.result()
+            if verb == "arm" and answer.success:
+                self.wait(lambda: self.status.state not in UNARMED)
+            return "" if answer.success else f"{verb}: {answer.message}"
+        finally:
+            self._arming = False
+            self.node.destroy_client(client)
+
+    def arm_again(self) -> str:
+        """After a fault or a restart, until the arm follows; returns why it could not."""
+        failed = self.operate("clear_fault") if self.status.state == S.FAULT else ""
+        return failed or self.operate("arm") or self.follow()
+
+    def follow(self) -> str:
+        """Until the arm follows chunks, with a resume where the controller asks for one; returns why it does not."""
+        before = self.status.last_refused_chunk_id
+
+        def ready() -> bool:
+            asks = self.status.last_refusal == S.REFUSAL_RESUME and self.status.last_refused_chunk_id != before
+            return asks or self.is_in(S.FOLLOWING)
+
+        if self.wait(ready) is None:
+            return f"the arm does not go on: {self.status.fault_text or self.status.reason}; {self.policy.withheld}"
+        if self.is_in(S.FOLLOWING):
+            return ""
+        failed = self.operate("resume")
+        return failed or ("" if self.wait(lambda: self.is_in(S.FOLLOWING)) is not None else "it does not resume")
+
+    # --- processes ----------------------------------------------------------------------------------------------------
+    def signal(self, process: str, number: signal.Signals, whole: bool = False) -> None:
+        """Sends a signal to a process of the system; whole: also to the processes it has started."""
+        pid = self.running.pid(process)
+        if whole:
+            os.killpg(pid, number)    # each process of a system leads a group
+        else:
+            os.kill(pid, number)
+
+    # --- promises -----------------------------------------------------------------------------------------------------
+    def broken(self) -> str:
+        """Which promise that holds for every row was broken since this was last asked; empty where none."""
+        armed_itself, self._armed_itself = self._armed_itself, ""
+        return self.witness.motion_error() or armed_itself
+
+
+def _nanoseconds(message: ActionChunk | ReasoningTrace | ControllerStatus) -> int:
+    return message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
