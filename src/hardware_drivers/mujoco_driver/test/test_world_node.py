@@ -109,6 +109,16 @@ def test_when_the_process_of_physics_dies_the_node_ends_and_names_it(tmp_path):
     assert "error: world: the process of physics and servo bus ended with exit code -9" in errors
 
 
+def test_the_process_of_physics_loads_neither_ros_nor_what_draws(tmp_path):
+    address = str(tmp_path / "world.sock")
+    program = Program("world", DOMAIN, address=address)
+    wait_until(lambda: reachable(address), "no world appeared")
+    loaded = Path(f"/proc/{physics(program)}/maps").read_text()
+    program.end()
+    assert "libmujoco" in loaded
+    assert not [name for name in ("rclpy", "librcl", "librmw", "libEGL", "libGL") if name in loaded]
+
+
 def test_when_the_node_is_killed_the_process_of_physics_ends_too(tmp_path):
     address = str(tmp_path / "world.sock")
     program = Program("world", DOMAIN, address=address)
@@ -125,7 +135,8 @@ def test_a_node_that_is_asked_to_end_leaves_nothing(tmp_path):
     program = Program("world", DOMAIN, address=address)
     wait_until(lambda: reachable(address), "no world appeared")
     children = program.children()
-    assert program.end() == (0, "")
+    code, errors = program.end()
+    assert code == 0 and "error" not in errors
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), "a process was left")
     assert not Path(address).exists(), "the socket was left"
 
