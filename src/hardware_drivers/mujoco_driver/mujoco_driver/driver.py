@@ -20,7 +20,8 @@ class MujocoArmDriver(ArmDriver):
     """One arm of the simulated world.
 
     Converts between ROS (arm joints in rad, gripper 0 closed .. 1 open) and the bus (rad, the gripper's angle too).
-    A contract joint is the servo of the same name. When this driver goes away the servos keep their last goal.
+    A contract joint is the servo of the same name. When this driver goes away the servos keep their last goal,
+    and guided ones go on yielding.
     """
 
     def __init__(self, contract: Contract, arm: Arm, address: str, patience: float = 30.0):
@@ -94,7 +95,7 @@ class MujocoArmDriver(ArmDriver):
             raise DriverError(str(error)) from error
 
     def close(self) -> None:
-        """Leaves the bus; the servos keep their last goal."""
+        """Leaves the bus; the servos go on as they are."""
         if self._bus is not None:
             self._bus.close()
             self._bus = None

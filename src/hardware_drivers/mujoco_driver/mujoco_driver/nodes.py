@@ -7,6 +7,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
 import rclpy
@@ -23,16 +24,17 @@ from molmoact2_contract import ContractError
 from .bus import BusError
 
 
-class SimulationNode(Node):
-    """A node of the simulation. A subclass says why it cannot go on, and lets go of what it holds."""
+class SimulationNode(Node, ABC):
+    """A node of the simulation."""
 
     @property
+    @abstractmethod
     def error(self) -> str:
         """Why the node cannot go on; empty while it can."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close(self) -> None:
-        raise NotImplementedError
+        """Ends what the node has started."""
 
 
 def fixed(description: str, **ranges: list) -> ParameterDescriptor:

@@ -119,11 +119,12 @@ class Viewer:
                     raise
                 self.trouble = str(error)
                 continue
+            self.trouble = ""
             if state.stamp_ns == last:
                 continue
             last = state.stamp_ns
             self._deliver(self._renderer_of(state.scene).draw(state))
-            self.frames, self.trouble = self.frames + 1, ""
+            self.frames += 1
 
     def _look(self) -> WorldState:
         if self._bus is None or self._bus.closed:

@@ -1,7 +1,7 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
 import pytest
-from watcher import CONTRACT
+from watcher import CONTRACT, Program
 
 import mujoco_driver.render  # noqa: F401  (chooses how to draw, which must be before mujoco is imported)
 from molmoact2_contract import load_contract
@@ -58,3 +58,18 @@ def driver(bus, contract):
     driver.connect()
     yield driver
     driver.close()
+
+
+@pytest.fixture
+def start():
+    """Starts a Program; what a test leaves running is killed."""
+    programs: list[Program] = []
+
+    def started(name: str, domain: int, **parameters: str) -> Program:
+        programs.append(Program(name, domain, **parameters))
+        return programs[-1]
+
+    yield started
+    for program in programs:
+        if program.process.poll() is None:
+            program.kill()

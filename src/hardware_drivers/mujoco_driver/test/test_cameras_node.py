@@ -9,7 +9,7 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, Image
-from watcher import CONTRACT, Program, Watcher, wait_until
+from watcher import CONTRACT, Watcher, wait_until
 
 from molmoact2_contract.qos import SENSOR_SUBSCRIBE
 from mujoco_driver.bus import WorldState
@@ -126,20 +126,21 @@ def test_a_world_that_stands_still_is_not_shown_again_and_again(watcher, cameras
     assert len(watcher.seen[FRONT]) == before
 
 
-def test_the_cameras_can_be_killed_and_started_anew_and_the_world_goes_on(watcher, bus, client):
+def test_the_cameras_can_be_killed_and_started_anew_and_the_world_goes_on(start, watcher, bus, client):
     for _ in range(2):
-        program = Program("cameras", DOMAIN, address=bus.address)
+        program = start("cameras", DOMAIN, address=bus.address)
         watcher.next(FRONT, 2)
         program.kill()
     seen = client.state().stamp_ns
     wait_until(lambda: client.state().stamp_ns > seen, "the world stands still")
 
 
-def test_cameras_end_cleanly_when_asked_and_name_a_parameter_that_cannot_be(watcher, bus):
-    program = Program("cameras", DOMAIN, address=bus.address)
+def test_cameras_end_cleanly_when_asked_and_name_a_parameter_that_cannot_be(start, watcher, bus):
+    program = start("cameras", DOMAIN, address=bus.address)
     watcher.next(FRONT)
-    assert program.end() == (0, "")
-    program = Program("cameras", DOMAIN, address=bus.address, image_width="5")
+    code, errors = program.end()
+    assert code == 0 and "error" not in errors
+    program = start("cameras", DOMAIN, address=bus.address, image_width="5")
     program.process.wait(60)
     code, errors = program.end()
     assert code == 1 and "error: cameras: " in errors and "image_width" in errors

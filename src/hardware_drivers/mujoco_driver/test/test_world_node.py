@@ -98,8 +98,8 @@ def test_a_second_world_on_the_same_bus_is_refused_by_name(watcher, world):
         make_world(watcher, Path(world.address))
 
 
-def test_when_the_process_of_physics_dies_the_node_ends_and_names_it(tmp_path):
-    program = Program("world", DOMAIN, address=str(tmp_path / "world.sock"))
+def test_when_the_process_of_physics_dies_the_node_ends_and_names_it(start, tmp_path):
+    program = start("world", DOMAIN, address=str(tmp_path / "world.sock"))
     address = str(tmp_path / "world.sock")
     wait_until(lambda: reachable(address), "no world appeared")
     os.kill(physics(program), signal.SIGKILL)
@@ -109,9 +109,19 @@ def test_when_the_process_of_physics_dies_the_node_ends_and_names_it(tmp_path):
     assert "error: world: the process of physics and servo bus ended with exit code -9" in errors
 
 
-def test_when_the_node_is_killed_the_process_of_physics_ends_too(tmp_path):
+def test_the_process_of_physics_loads_neither_ros_nor_what_draws(start, tmp_path):
     address = str(tmp_path / "world.sock")
-    program = Program("world", DOMAIN, address=address)
+    program = start("world", DOMAIN, address=address)
+    wait_until(lambda: reachable(address), "no world appeared")
+    loaded = Path(f"/proc/{physics(program)}/maps").read_text()
+    program.end()
+    assert "libmujoco" in loaded
+    assert not [name for name in ("rclpy", "librcl", "librmw", "libEGL", "libGL") if name in loaded]
+
+
+def test_when_the_node_is_killed_the_process_of_physics_ends_too(start, tmp_path):
+    address = str(tmp_path / "world.sock")
+    program = start("world", DOMAIN, address=address)
     wait_until(lambda: reachable(address), "no world appeared")
     children = program.children()
     assert physics(program) in children
@@ -120,12 +130,13 @@ def test_when_the_node_is_killed_the_process_of_physics_ends_too(tmp_path):
     assert not Path(address).exists(), "the socket was left"
 
 
-def test_a_node_that_is_asked_to_end_leaves_nothing(tmp_path):
+def test_a_node_that_is_asked_to_end_leaves_nothing(start, tmp_path):
     address = str(tmp_path / "world.sock")
-    program = Program("world", DOMAIN, address=address)
+    program = start("world", DOMAIN, address=address)
     wait_until(lambda: reachable(address), "no world appeared")
     children = program.children()
-    assert program.end() == (0, "")
+    code, errors = program.end()
+    assert code == 0 and "error" not in errors
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), "a process was left")
     assert not Path(address).exists(), "the socket was left"
 
@@ -139,8 +150,8 @@ def test_a_node_that_is_asked_to_end_leaves_nothing(tmp_path):
         ({"contract": "nobody"}, "nobody"),
     ],
 )
-def test_a_parameter_that_cannot_be_is_named_and_ends_the_node(tmp_path, parameters, named):
-    program = Program("world", DOMAIN, address=str(tmp_path / "world.sock"), **parameters)
+def test_a_parameter_that_cannot_be_is_named_and_ends_the_node(start, tmp_path, parameters, named):
+    program = start("world", DOMAIN, address=str(tmp_path / "world.sock"), **parameters)
     program.process.wait(60)
     code, errors = program.end()
     assert code == 1 and "error: world: " in errors and named in errors
