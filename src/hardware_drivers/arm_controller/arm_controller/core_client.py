@@ -38,10 +38,15 @@ class CoreClient:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PACKET)
         other.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PACKET)
         self._process = multiprocessing.get_context("spawn").Process(target=run, args=(settings, other), daemon=True)
-        self._process.start()
-        other.close()
-        self.privileges = self._wait_until_ready()
-        first = receive(self._socket, None)
+        try:
+            self._process.start()
+            other.close()
+            self.privileges = self._wait_until_ready()
+            first = receive(self._socket, None)
+        except BaseException:    # also a signal; the process ignores those itself
+            if self._process.is_alive():
+                self._process.kill()
+            raise
         assert isinstance(first, Snapshot)
         self.snapshot: Snapshot = first
         self._heard = time.monotonic()
@@ -52,9 +57,6 @@ class CoreClient:
             message = receive(self._socket, None)
         except EOFError:
             raise DriverError("the setpoint process ended while it connected the driver; see the lines above") from None
-        except BaseException:
-            self._process.kill()
-            raise
         if isinstance(message, Failed):
             self._process.join(END_WITHIN)
             raise DriverError(message.text)

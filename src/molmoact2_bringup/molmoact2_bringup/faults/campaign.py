@@ -46,8 +46,7 @@ def _armed_by_hand(system: System) -> System:
 
 
 @contextmanager
-def _staged(running: RunningSystem) -> Iterator[Stage]:
-    system = running.system
+def _staged(system: System, running: RunningSystem) -> Iterator[Stage]:
     tag = system.contract.norm_tag(system.process("policy").parameters["norm_tag"])
     stage = Stage(running, system.contract, tag, next(iter(system.contract.arms)))
     try:
@@ -70,7 +69,7 @@ def _control(system: System, say: Callable[[str], None], judge: Callable[[Row], 
     clock = ShiftedClock(folder)
     system = _armed_by_hand(system)
     without = replace(system, processes=tuple(p for p in system.processes if not p.lifecycle and p.name != "cameras"))
-    with RunningSystem(without, say, {"arm_controller": clock.environment}) as running, _staged(running) as stage:
+    with RunningSystem(without, say, {"arm_controller": clock.environment}) as running, _staged(system, running) as stage:
         policy = ScriptedPolicy(running.node, stage.contract, stage.tag)
         _begin(stage)
         for row in ControlRows(stage, policy, clock).rows():

@@ -126,8 +126,17 @@ class Stage:
 
     def arm_again(self) -> str:
         """After a fault or a restart, until the arm follows; returns why it could not."""
-        failed = self.operate("clear_fault") if self.status.state == S.FAULT else ""
+        failed = self._clear_fault() if self.status.state == S.FAULT else ""
         return failed or self.operate("arm") or self.follow()
+
+    def _clear_fault(self) -> str:
+        """As an operator does who waits for the device to be there again."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            failed = self.operate("clear_fault")
+            if not failed or time.monotonic() > deadline:
+                return failed
+            self.wait(lambda: self.status.state != S.FAULT, 0.1)
 
     def follow(self) -> str:
         """Until the arm follows chunks, with a resume where the controller asks for one; returns why it does not."""
