@@ -116,7 +116,7 @@ def register_task(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "task",
         help="give a task to a running system, and wait for its end",
-        description="Gives a task to the policy of a running system, tells how it goes, and says why it ended. One task "
+        description="Gives a task to the policy of a running system, tells how it goes, and says why it ended. One "
         "runs at a time; this one replaces another. Nothing is armed, and an arm that waits for an operator is resumed "
         "only with --resume. Ctrl-C cancels the task, and the arms come to rest within their limits; a second Ctrl-C "
         "leaves without waiting. Exit code: 0 when the test of success held, or when the time was over and no test was "
@@ -125,7 +125,7 @@ def register_task(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("instruction", help='the task in words, e.g. "pick up the red cube"')
     parser.add_argument(
-        "--time-limit", type=_positive, default=60.0, metavar="SECONDS", help="end the task after this time (default: 60)"
+        "--time-limit", type=_positive, default=60.0, metavar="SECONDS", help="end it after this time (default: 60)"
     )
     parser.add_argument(
         "--success-test", default="", metavar="NAME",

@@ -99,8 +99,8 @@ class TaskClient:
         if not self._until(lambda: self._policy is not None and self._action.server_is_ready(), FOUND_WITHIN):
             domain = os.environ.get("ROS_DOMAIN_ID", "0")
             raise BadInput(
-                f"no policy answers in ROS domain {domain}; start a system (molmoact2 up so101_sim), or set ROS_DOMAIN_ID "
-                "to its domain"
+                f"no policy answers in ROS domain {domain}; start a system (molmoact2 up so101_sim), or set "
+                "ROS_DOMAIN_ID to its domain"
             )
 
     def resume(self) -> None:

@@ -1,6 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""The action `policy/run_task`: goals, feedback and results around TaskRun. Everything runs in the executor's thread."""
+"""The action `policy/run_task`: goals, feedback and results around TaskRun. All of it runs in the executor's thread."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Task:
     done: Future = field(default_factory=Future)
     runner: Runner | None = None
     run: TaskRun | None = None
-    last_before: int = 0
+    chunks_before: int = 0
     instruction: str = ""
     told: float = 0.0
     told_text: str = ""
@@ -55,7 +55,7 @@ class TaskServer:
         self._statuses: dict[str, ControllerStatus] = {}
         self._stop_clients: dict[str, Client] = {}
         self._to_stop: set[str] = set()      # arms that must not follow what an ended task has sent
-        self._last_ended = 0                 # the last chunk of that task
+        self._over = 0                       # the last chunk of that task
         self._server = ActionServer(
             node, RunTask, "policy/run_task", self._execute, cancel_callback=self._on_cancel
         )
@@ -151,8 +151,10 @@ class TaskServer:
         runner.set_instruction(task.goal.instruction)
         runner.reset()
         now, ros_ns = time.monotonic(), self._node.get_clock().now().nanoseconds
-        task.runner, task.instruction, task.last_before = runner, runner.instruction, runner.last_chunk_id
-        task.run = TaskRun(task.goal, runner.arms, now, ros_ns, task.last_before)
+        task.runner, task.instruction, task.chunks_before = runner, runner.instruction, runner.statistics.chunks
+        task.run = TaskRun(task.goal, runner.arms, now, ros_ns, self._over)
+        for arm, status in self._statuses.items():
+            task.run.hear_controller(arm, _arm_status(status))
         self._task, self._waiting, self._to_stop = task, None, set()
         self._node.get_logger().info(f"task begins: {task.goal.instruction!r}")
 
@@ -203,7 +205,7 @@ class TaskServer:
         task.told, task.told_text = now, text
         task.handle.publish_feedback(
             RunTask.Feedback(
-                elapsed=task.run.elapsed(now), chunks=task.runner.last_chunk_id - task.last_before,
+                elapsed=task.run.elapsed(now), chunks=task.runner.statistics.chunks - task.chunks_before,
                 controller_state=int(task.run.worst), text=text,
             )
         )
@@ -219,10 +221,10 @@ class TaskServer:
         episode, now = task.runner.episode_id, time.monotonic()
         if ending.ended != Ended.REPLACED:
             task.runner.hold_back(f"the task ended: {ending.message}; give a new one, or call policy/set_instruction")
-            self._last_ended, self._to_stop = task.runner.last_chunk_id, set(task.runner.arms)
+            self._over, self._to_stop = max(self._over, task.runner.last_chunk_id), set(task.runner.arms)
             for arm in self._statuses:
                 self._stop(arm)
-        chunks = task.runner.last_chunk_id - task.last_before
+        chunks = task.runner.statistics.chunks - task.chunks_before
         self._finish(task, ending, duration=task.run.elapsed(now), chunks=chunks, episode_id=episode)
 
     def _finish(self, task: Task, ending: Ending, **figures: float | int | str) -> None:
@@ -241,7 +243,7 @@ class TaskServer:
     def _stop(self, arm: str) -> None:
         """Stops an arm that follows a chunk of a task that has ended."""
         status = self._statuses[arm]
-        follows = status.state == ControllerStatus.FOLLOWING and 0 < status.chunk_id <= self._last_ended
+        follows = status.state == ControllerStatus.FOLLOWING and 0 < status.chunk_id <= self._over
         if not follows or arm not in self._to_stop:
             return
         client = self._stop_clients[arm]

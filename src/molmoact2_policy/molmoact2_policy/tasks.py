@@ -85,17 +85,18 @@ class Ending:
 class TaskRun:
     """A task under way. `ending` is None until it has ended; what comes first, counts.
 
-    arms: all that the policy moves. now: steady time [s]; ros_ns: ROS time [ns]. last_chunk_id: of the chunks before it.
+    arms: all that the policy moves. now: steady time [s]; ros_ns: ROS time [ns]. over: the last chunk of what had ended
+    before; an arm that still follows it is being stopped for that, and has not followed this task.
     """
 
-    def __init__(self, goal: Goal, arms: Iterable[str], now: float, ros_ns: int, last_chunk_id: int):
+    def __init__(self, goal: Goal, arms: Iterable[str], now: float, ros_ns: int, over: int):
         self.goal = goal
         self.ending: Ending | None = None
-        self._began, self._began_ns, self._last_before = now, ros_ns, last_chunk_id
+        self._began, self._began_ns, self._over = now, ros_ns, over
         self._statuses: dict[str, ArmStatus | None] = dict.fromkeys(arms)
         self._silent = dict.fromkeys(self._statuses, 0.0)
         self._checked = now
-        self._followed: dict[str, int] = {}    # by arm: the last chunk of this task that it followed
+        self._followed: dict[str, int] = {}    # by arm: the last chunk that it followed
         self._test_heard = now
         self._test_remark = ""
 
@@ -114,7 +115,7 @@ class TaskRun:
         if status.state == State.FAULT:
             text = f"arm {arm!r} is in fault: {status.fault_text}"
             self.end(Ended.FAULT, text, status.fault_code)
-        elif status.state == State.FOLLOWING and status.chunk_id > self._last_before:
+        elif status.state == State.FOLLOWING and status.chunk_id > self._over:
             self._followed[arm] = status.chunk_id
         elif arm in self._followed:
             act = _operator_act(status)
@@ -176,7 +177,7 @@ class TaskRun:
             return f"arm {arm!r} is disarmed ({status.reason}): an operator must arm it"
         if status.guided:
             return f"arm {arm!r} is guided by hand: an operator must end that"
-        known = max(self._last_before, self._followed.get(arm, 0))
+        known = max(self._over, self._followed.get(arm, 0))
         if status.paused or (status.state == State.HOLDING and status.refused_for_resume > known):
             return f"arm {arm!r} is holding ({status.reason}): an operator must call {arm}/resume"
         return f"arm {arm!r} is {status.state.name.lower()}: {status.reason}"
