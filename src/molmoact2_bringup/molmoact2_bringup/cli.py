@@ -119,9 +119,10 @@ def register_task(subparsers: argparse._SubParsersAction) -> None:
         description="Gives a task to the policy of a running system, tells how it goes, and says why it ended. One "
         "runs at a time; this one replaces another. Nothing is armed, and an arm that waits for an operator is resumed "
         "only with --resume. Ctrl-C cancels the task, and the arms come to rest within their limits; a second Ctrl-C "
-        "leaves without waiting. Exit code: 0 when the test of success held, or when the time was over and no test was "
-        "asked for; 1 when the time was over and the test had not held, after a fault, an operator's act, or another "
-        "task; 2 for bad input, a refusal, or where no policy is found; 130 when canceled.",
+        "leaves without waiting, and the task may still run. Exit code: 0 when the test of success held, or when the "
+        "time was over and no test was asked for; 1 when the time was over and the test had not held, after a fault, "
+        "an operator's act, or another task; 2 for bad input, a refusal, or where no policy is found; 130 when "
+        "canceled.",
     )
     parser.add_argument("instruction", help='the task in words, e.g. "pick up the red cube"')
     parser.add_argument(

@@ -29,15 +29,15 @@ OK, FAILED, BAD_INPUT, CANCELED = 0, 1, 2, 130
 FOUND_WITHIN = 10.0    # [s] for a policy and its action to appear
 ANSWER_WITHIN = 5.0    # [s] for a service to answer
 GONE = 3.0             # [s] without the action, after which the policy is taken to have gone
-Result = RunTask.Result
+ENDED = RunTask.Result    # for its constants
 WORDS = {
-    Result.ENDED_SUCCEEDED: "succeeded",
-    Result.ENDED_TIME_LIMIT: "time limit",
-    Result.ENDED_CANCELED: "canceled",
-    Result.ENDED_FAULT: "fault",
-    Result.ENDED_OPERATOR: "ended by an operator",
-    Result.ENDED_REPLACED: "replaced",
-    Result.ENDED_REFUSED: "refused",
+    ENDED.ENDED_SUCCEEDED: "succeeded",
+    ENDED.ENDED_TIME_LIMIT: "time limit",
+    ENDED.ENDED_CANCELED: "canceled",
+    ENDED.ENDED_FAULT: "fault",
+    ENDED.ENDED_OPERATOR: "ended by an operator",
+    ENDED.ENDED_REPLACED: "replaced",
+    ENDED.ENDED_REFUSED: "refused",
 }
 
 
@@ -123,7 +123,7 @@ class TaskClient:
             raise BadInput(f"{service} does not answer; is the arm's controller running?")
         return future.result()
 
-    def run(self, goal: RunTask.Goal) -> Result:
+    def run(self, goal: RunTask.Goal) -> RunTask.Result:
         """Returns the result, also of a task that was canceled meanwhile. Errors: BadInput where the policy does not
         answer, Left after a second signal."""
         sent = self._action.send_goal_async(goal, feedback_callback=self._on_feedback)
@@ -140,12 +140,13 @@ class TaskClient:
                 print("canceling; Ctrl-C again leaves without waiting", flush=True)
                 handle.cancel_goal_async()
             elif self._asked > 1:
-                raise Left("left without waiting; the task was told to end")
+                arms = ", ".join(f"{arm}/stop" for arm in self._policy.arms) if self._policy else "<arm>/stop"
+                raise Left(f"left without waiting; the task may still run: call {arms} to be sure")
             self._executor.spin_once(timeout_sec=0.1)
             if self._action.server_is_ready():
                 seen = time.monotonic()
             elif time.monotonic() - seen > GONE:
-                return Result(ended=Result.ENDED_FAULT, message="the policy has gone; its process ended")
+                return RunTask.Result(ended=ENDED.ENDED_FAULT, message="the policy has gone; its process ended")
         return _sound(result.result())
 
     def _on_feedback(self, message: Any) -> None:
@@ -158,12 +159,12 @@ class TaskClient:
         print(f"{feedback.elapsed:6.1f} s  {state:10} {feedback.chunks:4} chunks  {feedback.text}", flush=True)
 
 
-def _sound(response: Any) -> Result:
+def _sound(response: Any) -> RunTask.Result:
     """The result; one that contradicts the action's own state is not taken at its word."""
-    result: Result = response.result
-    if (result.ended == Result.ENDED_SUCCEEDED) == (response.status == GoalStatus.STATUS_SUCCEEDED):
+    result: RunTask.Result = response.result
+    if (result.ended == ENDED.ENDED_SUCCEEDED) == (response.status == GoalStatus.STATUS_SUCCEEDED):
         return result
-    return Result(ended=Result.ENDED_UNKNOWN, message="the policy's answer contradicts itself; see its log")
+    return RunTask.Result(ended=ENDED.ENDED_UNKNOWN, message="the policy's answer contradicts itself; see its log")
 
 
 def task(instruction: str, time_limit: float, success_test: str, resume: bool) -> int:
@@ -182,22 +183,22 @@ def task(instruction: str, time_limit: float, success_test: str, resume: bool) -
     except Left as left:
         print(left, flush=True)
         return CANCELED
-    if result.ended == Result.ENDED_REFUSED:
+    if result.ended == ENDED.ENDED_REFUSED:
         print(f"error: refused: {result.message}", file=sys.stderr)
         return BAD_INPUT
     print(summary(result), flush=True)
     return exit_code(result)
 
 
-def summary(result: Result) -> str:
+def summary(result: RunTask.Result) -> str:
     words = WORDS.get(result.ended, f"ended in a way that is not known ({result.ended})")
     code = f" (fault code {result.fault_code})" if result.fault_code else ""
     figures = f"{result.duration:.1f} s, {result.chunks} chunks, episode {result.episode_id or '-'}"
     return f"{words}: {result.message}{code}\n{figures}"
 
 
-def exit_code(result: Result) -> int:
-    over = result.ended == Result.ENDED_TIME_LIMIT and not result.success_test
-    if result.ended == Result.ENDED_SUCCEEDED or over:
+def exit_code(result: RunTask.Result) -> int:
+    over = result.ended == ENDED.ENDED_TIME_LIMIT and not result.success_test
+    if result.ended == ENDED.ENDED_SUCCEEDED or over:
         return OK
-    return CANCELED if result.ended == Result.ENDED_CANCELED else FAILED
+    return CANCELED if result.ended == ENDED.ENDED_CANCELED else FAILED

@@ -189,8 +189,7 @@ class PolicyNode(LifecycleNode):
         if status.chunk_id == 0:
             self._runner.continuity.stopped()
         elif status.episode_id == self._runner.episode_id:
-            consumed = status.waypoints_consumed_at_acceptance
-            self._runner.continuity.accepted(arm, status.chunk_id, consumed)
+            self._runner.continuity.accepted(arm, status.chunk_id, status.waypoints_consumed_at_acceptance)
 
     def _on_instruction(self, message: String) -> None:
         if self._runner is None:

@@ -25,6 +25,7 @@ from .tasks import ArmStatus, Ended, Ending, Goal, State, TaskRun
 
 TICK = 0.1              # [s]
 TELL = 1.0              # [s] between two feedbacks that say the same
+SHOWN = 100             # characters of an instruction in a line of the log
 TEST_WITHIN = 2.0       # [s] for a test of success to be heard before a task is refused for want of it
 
 
@@ -42,6 +43,10 @@ class Task:
     instruction: str = ""
     told: float = 0.0
     told_text: str = ""
+
+    def __str__(self) -> str:
+        words = self.goal.instruction
+        return repr(words if len(words) <= SHOWN else f"{words[:SHOWN]} ...")
 
 
 class TaskServer:
@@ -146,7 +151,7 @@ class TaskServer:
         runner = self._active()
         assert runner is not None    # a task that waits is refused when the policy leaves its active state
         if self._task is not None and self._task.run is not None:
-            self._task.run.end(Ended.REPLACED, f"replaced by the task {task.goal.instruction!r}")
+            self._task.run.end(Ended.REPLACED, f"replaced by the task {task}")
             self._settle()
         runner.set_instruction(task.goal.instruction)
         runner.reset()
@@ -156,7 +161,7 @@ class TaskServer:
         for arm, status in self._statuses.items():
             task.run.hear_controller(arm, _arm_status(status))
         self._task, self._waiting, self._to_stop = task, None, set()
-        self._node.get_logger().info(f"task begins: {task.goal.instruction!r}")
+        self._node.get_logger().info(f"task begins: {task}")
 
     def _on_cancel(self, handle: ServerGoalHandle) -> CancelResponse:
         ending = Ending(Ended.CANCELED, "canceled by the client")
@@ -231,7 +236,7 @@ class TaskServer:
         if task is self._waiting:
             self._waiting = None
         self._node.get_logger().info(
-            f"task {task.goal.instruction!r} ended ({ending.ended.name.lower()}): {ending.message}"
+            f"task {task} ended ({ending.ended.name.lower()}): {ending.message}"
         )
         task.done.set_result(
             RunTask.Result(

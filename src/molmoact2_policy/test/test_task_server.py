@@ -307,7 +307,7 @@ REFUSED = (
     ({"time_limit": float("nan")}, "time_limit is nan"),
     ({"time_limit": float("inf")}, "time_limit is inf"),
     ({"instruction": "far " * 5000}, "shorten the instruction"),
-    ({"success_test": "it is done"}, f"nobody publishes the success test 'it is done' on success_tests (heard: {LIFTED}"),
+    ({"success_test": "done"}, f"nobody publishes the success test 'done' on success_tests (heard: {LIFTED})"),
 )
 
 
