@@ -276,6 +276,10 @@ def test_an_operators_stop_in_the_first_moment_of_a_task_ends_it_too(tasks):
 
 
 def test_the_policy_resumes_and_arms_nothing_but_says_who_must(tasks):
+    earlier = tasks.give_and_follow()
+    earlier.cancel()
+    earlier.result(ENDED.ENDED_CANCELED)
+    tasks.robot.wait(lambda: sorted(tasks.controllers.stopped) == ["lower", "upper"])
     tasks.controllers.say("lower", state=ControllerStatus.HOLDING, reason="stopped by the operator")
     tasks.controllers.say("upper", state=ControllerStatus.DISARMED, reason="not armed since the start")
     given = tasks.give()
