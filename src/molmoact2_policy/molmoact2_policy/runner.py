@@ -114,6 +114,9 @@ class Runner:
         self._thread: threading.Thread | None = None
         self._number = 0
         self._reset_wanted = False
+        self._held_back = ""
+        self.arms = tuple(contract.arms)
+        self.last_chunk_id = 0
         self.statistics = Statistics()
         self.episode_id = uuid.uuid4().hex
         self.instruction = ""
@@ -122,7 +125,7 @@ class Runner:
     # --- operator -----------------------------------------------------------------------------------------------------
     def start(self, source: Source) -> None:
         self._stop.clear()
-        self.statistics, self.withheld = Statistics(), "no observation yet"
+        self.statistics, self.withheld = Statistics(), self._held_back or "no observation yet"
         self._thread = threading.Thread(target=self._run, args=(source,), name="inference", daemon=True)
         self._thread.start()
 
@@ -133,20 +136,36 @@ class Runner:
             self._thread.join()
         self._thread = None
 
-    def set_instruction(self, instruction: str) -> None:
+    def check_instruction(self, instruction: str) -> None:
         """Errors: ValueError for one that cannot be followed."""
         if not instruction.strip():
             raise ValueError("the instruction is blank; say what the robot should do")
         self._backend.check_instruction(instruction)
+
+    def set_instruction(self, instruction: str) -> None:
+        """Chunks that were held back flow again. Errors: ValueError for one that cannot be followed."""
+        self.check_instruction(instruction)
         with self._lock:
             self.instruction = instruction
+            if self._held_back:
+                self._held_back, self.withheld = "", "no observation yet"
+
+    def hold_back(self, reason: str) -> None:
+        """No chunks until an instruction is set, also after a stop and a start. A new episode begins, so that an
+        inference under way comes to nothing."""
+        with self._lock:
+            self._held_back = self.withheld = reason
+            self._new_episode()
 
     def reset(self) -> str:
         """Begins a new episode, whose id is returned; an inference under way comes to nothing."""
         with self._lock:
-            self.episode_id, self._reset_wanted = uuid.uuid4().hex, True
-            self.continuity.forget()
+            self._new_episode()
             return self.episode_id
+
+    def _new_episode(self) -> None:
+        self.episode_id, self._reset_wanted = uuid.uuid4().hex, True
+        self.continuity.forget()
 
     # --- inference thread ---------------------------------------------------------------------------------------------
     def _run(self, source: Source) -> None:
@@ -162,9 +181,14 @@ class Runner:
                 return
             if messages is None:
                 if time.monotonic() - last_set > self._contract.max_observation_age:
-                    self.withheld = source.explain(self._ros_now())
+                    self.withheld = self._held_back or source.explain(self._ros_now())
                 continue
-            last_set = started = time.monotonic()
+            last_set = time.monotonic()
+            held_back = self._held_back
+            if held_back:
+                self.withheld = held_back
+                continue
+            started = last_set
             try:
                 self._infer(messages.images, messages.joint_states)
                 unanswered = 0
@@ -207,6 +231,8 @@ class Runner:
         with self._lock:
             if not self.instruction:
                 raise ObservationError("no_instruction", "no instruction was given; call policy/set_instruction")
+            if self._held_back:
+                raise ObservationError("held_back", self._held_back)
             episode, instruction, reset = self.episode_id, self.instruction, self._reset_wanted
             self._reset_wanted = False
         if reset:
@@ -233,7 +259,7 @@ class Runner:
             self.withheld = problem
             chunk_id = 0
             if not problem:
-                chunk_id = next(self._chunk_ids)
+                chunk_id = self.last_chunk_id = next(self._chunk_ids)
                 self.statistics.chunks += 1
                 latency = (finished - observation.stamp_ns) / 1e9
                 self.statistics.latencies.append(latency)

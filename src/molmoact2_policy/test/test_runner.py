@@ -35,6 +35,10 @@ class Feed:
     def explain(self, now_ns):
         return f"nothing was fed until {now_ns / SECOND:g} s"
 
+    @property
+    def is_empty(self):
+        return self._sets.empty()
+
     def put(self, stamp_ns=NOW, top=None, joints=None):
         top = picture(stamp_ns % 1000) if top is None else top
         messages = (image(top, stamp_ns), compressed(picture(7), stamp_ns))
@@ -281,6 +285,31 @@ def test_an_instruction_the_model_cannot_read_is_refused_when_it_is_given(make, 
     with pytest.raises(ValueError, match="instruction"):
         bench.runner.set_instruction(instruction)
     assert bench.runner.instruction == "pick up the cube"
+
+
+def test_held_back_nothing_is_inferred_or_sent_also_of_what_is_under_way_until_an_instruction_is_set(make):
+    bench = make()
+    bench.backend.gate.clear()
+    bench.put()
+    bench.backend.started.get(timeout=PATIENCE)
+    before = bench.runner.episode_id
+    bench.runner.hold_back("enough")
+    bench.backend.gate.set()
+    bench.until(lambda: bench.runner.statistics.drops["episode_over"] == 1)
+    bench.runner.stop()
+    bench.runner.start(bench.feed)
+    assert bench.runner.withheld == "enough"
+    bench.put()
+    bench.until(lambda: bench.feed.is_empty)
+    bench.runner.reset()
+    bench.put()
+    bench.until(lambda: bench.feed.is_empty)
+    assert bench.backend.started.empty() and bench.outcomes.empty()
+    bench.runner.set_instruction("wave")
+    bench.put()
+    outcome = bench.outcome()
+    assert (outcome.instruction, outcome.chunk_id, outcome.withheld) == ("wave", 1, "")
+    assert outcome.episode_id != before and outcome.inference.trace.cause == "reset"
 
 
 def test_stopping_drops_what_is_under_way(make):
