@@ -89,9 +89,8 @@ def _process(name: str, section: Section, shared: dict[str, Any]) -> Process:
                 unfit = f"has a value ROS parameters cannot hold: {value!r}"
                 what = "is set for every process" if key in shared else unfit
                 raise s.error("parameters", f"key {key!r} {what}")
-        return Process(
-            name, s.text("package"), s.text("executable"), s.flag("lifecycle", False), {**shared, **parameters}, _remap(s)
-        )
+        package, executable, lifecycle = s.text("package"), s.text("executable"), s.flag("lifecycle", False)
+        return Process(name, package, executable, lifecycle, {**shared, **parameters}, _remap(s))
 
 
 def _remap(process: Section) -> dict[str, str]:

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs a simulated system, spoils one thing after the other, and judges what is seen.
 
-Every row is held to the same promises: the arm's motion stayed within limits, the cause was named, nothing armed itself,
-and nothing that was recorded was lost.
+Every row is held to the same promises: the arm's motion stayed within limits, the cause was named, nothing armed
+itself, and nothing that was recorded was lost.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def _control(system: System, say: Callable[[str], None], judge: Callable[[Row], 
     clock = ShiftedClock(folder)
     system = _armed_by_hand(system)
     without = replace(system, processes=tuple(p for p in system.processes if not p.lifecycle and p.name != "cameras"))
-    with RunningSystem(without, say, {"arm_controller": clock.environment}) as running, _staged(system, running) as stage:
+    environments = {"arm_controller": clock.environment}
+    with RunningSystem(without, say, environments) as running, _staged(system, running) as stage:
         policy = ScriptedPolicy(running.node, stage.contract, stage.tag)
         _begin(stage)
         for row in ControlRows(stage, policy, clock).rows():

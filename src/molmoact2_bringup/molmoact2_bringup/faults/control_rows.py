@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
@@ -19,7 +20,7 @@ from ..bench.setpoints import busy
 from .chunks import FAULTS, ChunkFault
 from .clock import ShiftedClock
 from .scripted import ScriptedPolicy
-from .stage import PATIENCE, Row, S, Stage
+from .stage import PATIENCE, Row, S, Stage, stamp_ns
 
 FLOOD = 300            # chunks
 LOADED, STILL_LATCHED = 3.0, 0.5    # [s]
@@ -135,6 +136,7 @@ class ControlRows:
         self._clock.shift(seconds)
         took, seen, failed = self._fault(S.FAULT_CLOCK_JUMP, "ROS time jumped")
         self._clock.shift(0.0)
+        stage.wait(lambda: abs(stamp_ns(stage.status) / 1e9 - time.time()) < CLOCK_JUMP / 2)
         return self._row(f"the clock jumps {way} by {CLOCK_JUMP:g} s", FAULT, seen, took, failed or stage.arm_again())
 
     # --- feedback -----------------------------------------------------------------------------------------------------
@@ -166,8 +168,11 @@ class ControlRows:
             self._stage.node.destroy_client(client)
 
     def _bus_fault(self, fault: str, code: int, named: str) -> Row:
+        began = time.monotonic()
         failed = self._set_bus_fault(fault)
+        set_after = time.monotonic() - began
         took, seen, wrong = self._fault(code, named)
+        took = None if took is None else took + set_after
         failed = failed or wrong or self._set_bus_fault("ok") or self._stage.arm_again()
         return self._row(f"joint states of the arm: {fault}", FAULT, seen, took, failed)
 
@@ -178,7 +183,7 @@ class ControlRows:
         took, seen, failed = self._fault(S.FAULT_DRIVER, "does not answer")
         stage.signal("world", signal.SIGCONT, whole=True)
         failed = failed or stage.arm_again()
-        stage.witness.motion_error()    # the clock of what was seen stood still as well
+        stage.witness.look_anew()    # the clock of what was seen stood still as well
         return self._row("the servo bus stalls", FAULT, seen, took, failed)
 
     # --- the controller's processes -----------------------------------------------------------------------------------
@@ -212,8 +217,8 @@ class ControlRows:
     def _setpoint_process(self) -> int:
         """The one child of the controller that is not multiprocessing's own tracker."""
         node = self._stage.running.pid("arm_controller")
-        children = open(f"/proc/{node}/task/{node}/children").read().split()
-        return next(int(c) for c in children if b"spawn_main" in open(f"/proc/{c}/cmdline", "rb").read())
+        children = Path(f"/proc/{node}/task/{node}/children").read_text().split()
+        return next(int(c) for c in children if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes())
 
     def _hung_setpoints(self) -> Row:
         stage = self._stage

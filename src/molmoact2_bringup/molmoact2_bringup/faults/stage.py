@@ -68,7 +68,7 @@ class Stage:
             if self.status.state in UNARMED and message.state not in UNARMED and not self._arming:
                 self._armed_itself = f"the arm armed itself: {message.reason}"
             self.status, self._status_at = message, time.monotonic()
-            self.heard["statuses"].append(_nanoseconds(message))
+            self.heard["statuses"].append(stamp_ns(message))
             self._news.notify_all()
 
     def _on_policy(self, message: PolicyStatus) -> None:
@@ -79,11 +79,11 @@ class Stage:
     def _on_trace(self, message: ReasoningTrace) -> None:
         with self._news:
             self.trace = message
-            self.heard["traces"].append(_nanoseconds(message))
+            self.heard["traces"].append(stamp_ns(message))
             self._news.notify_all()
 
     def _on_chunk(self, message: ActionChunk) -> None:
-        self.heard["chunks"].append(_nanoseconds(message))
+        self.heard["chunks"].append(stamp_ns(message))
 
     @property
     def silent(self) -> float:
@@ -169,5 +169,6 @@ class Stage:
         return self.witness.motion_error() or armed_itself
 
 
-def _nanoseconds(message: ActionChunk | ReasoningTrace | ControllerStatus) -> int:
+def stamp_ns(message: ActionChunk | ReasoningTrace | ControllerStatus) -> int:
+    """Of a message's header [ns]."""
     return message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec

@@ -13,7 +13,7 @@ from molmoact2_contract import Arm, Contract
 from mujoco_driver.bus import BusClient, BusError, default_address
 from mujoco_driver.scene import build
 
-PERIOD, TIMEOUT = 0.01, 0.5    # [s]
+PERIOD, TIMEOUT, PATIENCE = 0.01, 0.5, 20.0    # [s]
 SLACK = 1.25                   # measured speeds overshoot commanded ones by this much at most
 SPAN = 0.05                    # [s] over which a speed is taken
 
@@ -53,14 +53,21 @@ class Witness:
             bus.close()
 
     def wait(self, patience: float) -> bool:
-        """Whether the arm has been seen within so many seconds."""
+        """Whether the arm is seen to go on, within so many seconds."""
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             with self._lock:
-                if self._seen:
+                if len(self._seen) > 1:
                     return True
             time.sleep(PERIOD)
         return False
+
+    def look_anew(self) -> None:
+        """Forgets what was seen, and sees the arm again. Errors: RuntimeError."""
+        with self._lock:
+            self._seen.clear()
+        if not self.wait(PATIENCE):
+            raise RuntimeError(f"the simulated world has not shown its arm for {PATIENCE:g} s")
 
     def motion_error(self) -> str:
         """Which limit the arm has left since this was last asked; empty where none."""
