@@ -15,8 +15,7 @@ H = 1.0
 def run(contract, when_late, latency, chunks=14, settled=4):
     """Rates of path time and setpoints at each tick, from chunk `settled` on."""
     rig, rates, mark = Rig(contract, when_late=when_late), [], 0
-    rig.controller.arm()
-    rig.tick()
+    rig.arm_and_wait()
     for number in range(1, chunks):
         captured, positions = rig.now, rig.sway(speed=1.0, age=0.0)
         while rig.now < captured + latency:
@@ -85,3 +84,47 @@ def test_a_pause_of_the_stream_is_no_interval():
     arrivals.pause()
     arrivals.add(60.0, 0.4)
     assert arrivals.rate(0.53, 60.0) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("latency", [0.40, 0.45])
+def test_chunks_that_agree_are_joined_without_slowing_while_two_latencies_fit_into_a_chunk(contract, latency):
+    rates, _ = run(contract, "hold", latency)
+    assert rates.min() > 0.9
+
+
+def test_a_slowed_path_whose_policy_ends_says_that_no_chunk_came(contract):
+    rig = Rig(contract, when_late="slow")
+    rig.arm_and_wait()
+    for number in range(1, 5):
+        captured, positions = rig.now, rig.sway(speed=1.0, age=0.0)
+        while rig.now < captured + 0.6:
+            rig.tick()
+        assert rig.accept(rig.chunk(positions, number, age=rig.now - captured)) == ""
+    rig.tick(1000)
+    assert rig.state == "HOLDING"
+    assert "no chunk came" in rig.controller.reason or "ran out of waypoints" in rig.controller.reason
+    assert rig.controller.state.needs_resume == ""
+
+
+def test_a_pause_by_the_operator_is_no_interval_between_chunks(contract):
+    rig = Rig(contract, when_late="slow")
+    rig.arm_and_wait()
+    rig.accept(rig.chunk(rig.sway(speed=1.0), 1))
+    rig.tick(20)
+    rig.operator.stop()
+    rig.tick(2000)
+    rig.operator.resume()
+    rig.tick(30)
+    positions = np.tile(rig.driver.sent[-1], (30, 1))
+    for number in range(2, 6):
+        assert rig.accept(rig.chunk(positions, number)) == ""
+        rig.tick(30)
+    assert rig.controller.rate > 0.9
+
+
+def test_a_stamp_of_a_clock_slightly_ahead_does_not_stand_still(contract):
+    rig = Rig(contract, when_late="slow")
+    rig.arm_and_wait()
+    assert rig.accept(rig.chunk(rig.sway(speed=1.0, age=-0.03), 1, age=-0.03)) == ""
+    rig.tick(40)
+    assert rig.controller.rate > 0.5
