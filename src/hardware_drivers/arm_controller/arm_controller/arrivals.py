@@ -7,8 +7,7 @@ from __future__ import annotations
 from collections import deque
 
 RECENT = 8          # arrivals that make the forecast
-RESERVE = 0.03      # [s] of path kept in hand
-PATIENCE = 0.5      # share of the interval over which a chunk that is overdue is still waited for
+PATIENCE = 0.1      # share of the interval over which a chunk that is nearly due or overdue is still waited for
 
 
 class Arrivals:
@@ -33,10 +32,10 @@ class Arrivals:
     def rate(self, left: float, now: float) -> float:
         """Rate of path time, 0 .. 1, at which `left` seconds of path last until the next chunk.
 
-        One that is overdue is waited for ever more slowly, without standing still.
+        One that is overdue is waited for ever more slowly, without standing still: what is left then decays, so none
+        has to be kept in hand. Path that is still left when a chunk comes in time was slowed for nothing.
         """
         if self._last is None:
             return 1.0
         interval = max(self._intervals)
-        due = max(self._last + interval - now, PATIENCE * interval)
-        return min(1.0, max(left - RESERVE, 0.1 * left) / due)
+        return min(1.0, left / max(self._last + interval - now, PATIENCE * interval))
