@@ -15,15 +15,15 @@ class Arrivals:
 
     def __init__(self) -> None:
         self._last: float | None = None
+        self._latency = 0.0
         self._intervals: deque[float] = deque(maxlen=RECENT)
 
     def add(self, now: float, latency: float) -> None:
-        """A chunk came. latency: from its capture; with one inference at a time the next takes no less."""
+        """A chunk came. latency: from its capture; with one inference at a time the next takes no less. It stands in
+        while no interval is known."""
         if self._last is not None and now > self._last:
             self._intervals.append(now - self._last)
-        elif not self._intervals:
-            self._intervals.append(latency)
-        self._last = now
+        self._last, self._latency = now, latency
 
     def pause(self) -> None:
         """Nothing is followed now; the time until the next chunk is no interval."""
@@ -37,5 +37,5 @@ class Arrivals:
         """
         if self._last is None:
             return 1.0
-        interval = max(self._intervals)
+        interval = max(self._intervals, default=self._latency)
         return min(1.0, left / max(self._last + interval - now, PATIENCE * interval))

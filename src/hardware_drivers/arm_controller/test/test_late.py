@@ -90,6 +90,14 @@ def test_the_next_chunk_is_expected_after_the_longest_recent_interval():
     assert arrivals.rate(9.0, 1.8) == 1.0
 
 
+def test_until_an_interval_is_known_the_latency_stands_in_for_it_and_no_longer():
+    arrivals = Arrivals()
+    arrivals.add(0.0, 0.8)
+    assert arrivals.rate(0.2, 0.0) == pytest.approx(0.25)
+    arrivals.add(0.4, 0.8)
+    assert arrivals.rate(0.2, 0.4) == pytest.approx(0.5)
+
+
 def test_a_chunk_that_does_not_come_is_waited_for_ever_more_slowly():
     arrivals = Arrivals()
     for now in (0.0, 1.0):
