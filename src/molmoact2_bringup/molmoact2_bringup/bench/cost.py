@@ -30,7 +30,8 @@ class Cost:
 def costs(bench: Bench, cheap: Backend, progress: Progress = lambda: None) -> list[Cost]:
     """Plain, by gradient, and cheap. The bench's backend guides by gradient, `cheap` puts the frozen waypoints back.
 
-    All see the same observations and continue the same chunk; a new picture each round, so that no vision is reused.
+    All see the same state and continue the same chunk; each inference has a picture of its own, so that none reuses
+    what another has seen.
     """
     home = bench.contract.values("home")
     state = ModelFrame(bench.contract, bench.tag).to_model(home)
@@ -39,8 +40,8 @@ def costs(bench: Bench, cheap: Backend, progress: Progress = lambda: None) -> li
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     generator = np.random.default_rng(1)
     for number in range(ROUNDS + 1):
-        frames = [generator.integers(0, 255, frame.shape, dtype=np.uint8) for frame in bench.frames]
         for name, (backend, running) in ways.items():
+            frames = [generator.integers(0, 255, frame.shape, dtype=np.uint8) for frame in bench.frames]
             timings = backend.infer(frames, state, bench.instruction, number, running).trace.timings
             if number:    # the first is slow for each of them
                 times[name].append((timings["total"], timings["expert"]))

@@ -72,8 +72,8 @@ def _borders(results: Results) -> list[str]:
         *table(
             "L [s] | rule | velocity [rad/s] | ratio | acceleration [rad/s²] | ratio | standing | slowdown", rows
         ),
-        "\nThe waypoints of this checkpoint scatter, which the limits slow at any L. So that lateness and reactions are "
-        "seen by themselves, the tables below use chunks smoothed by polynomials, and say so.",
+        "\nThe waypoints of this checkpoint scatter, which the limits slow at any L. So that lateness and reactions "
+        "are seen by themselves, the tables below use chunks smoothed by polynomials, and say so.",
     ]
 
 
@@ -125,7 +125,8 @@ def _reaction(results: Results) -> list[str]:
         f"from the change until setpoints differ by {NOTICED:.0%} of the displacement (first) and by half of it "
         "(half), mean and worst over the moments at which the scene may change. A change just after an observation "
         "waits for the next: the first chunk that knows of it arrives up to 2L after it, with `upstream` L + H + L. "
-        "Ratio: of the mean of half to `upstream`. Cameras are taken to be instantaneous; theirs adds up to one frame.\n",
+        "Ratio: of the mean of half to `upstream`. Cameras are taken to show the scene at once; real ones add up to "
+        "one frame.\n",
         *table(
             "L [s] | rule | first, mean [s] | first, worst [s] | half, mean [s] | half, worst [s] | "
             "chunk arrives by [s] | ratio", rows
@@ -142,7 +143,7 @@ def _guidance(results: Results) -> list[str]:
     ]  # fmt: skip
     return [
         "## What real-time chunking costs\n",
-        "Medians, turn by turn on the same observations. Only the flow expert pays; how much the whole inference does "
+        "Medians, turn by turn, a new picture for each. Only the flow expert pays; how much the whole inference does "
         "depends on its share, which is large in this small checkpoint.\n",
         *table("inference | whole [ms] | ratio | expert [ms] | ratio", rows),
     ]
