@@ -14,7 +14,7 @@ from molmoact2_policy.model_frame import ModelFrame
 
 from .motion import Bench, Progress
 
-ROUNDS = 15
+ROUNDS = 25
 FROZEN = 10    # waypoints that are over before the chunk can arrive
 
 
