@@ -68,11 +68,12 @@ def register_demo(subparsers: argparse._SubParsersAction) -> None:
 def register_bench(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "bench",
-        help="measure motion where chunks meet, and how late setpoints are",
-        description="Measures, side by side in one run: the largest steps at chunk borders for each joining rule and "
-        "for what the reference's own loop does, standing and slowdown where chunks come too late, and the lateness of "
-        "setpoints with every core busy. Writes bench.md, bench.json and borders.png. Exit code: 0, 1 when something "
-        "failed, 2 for bad input.",
+        help="measure motion where chunks meet, reactions, and how late setpoints are",
+        description="Measures, side by side in one run: the largest steps at chunk borders and the reaction to a "
+        "changed scene, for each joining rule and for what the reference's own loop does; standing and slowdown where "
+        "chunks come too late, also with several requests in flight; what real-time chunking costs; and the lateness "
+        "of setpoints with every core busy. Writes bench.md, bench.json, borders.png and reaction.png. Exit code: 0, 1 "
+        "when something failed, 2 for bad input.",
     )
     parser.add_argument("system", nargs="?", default="so101_sim", help="system to measure (default: so101_sim)")
     parser.add_argument("--out", default="out/bench", metavar="DIR", help="folder to write (default: out/bench)")

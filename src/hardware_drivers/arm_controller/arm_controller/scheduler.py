@@ -16,7 +16,7 @@ from .path import Bounds, Path
 FUTURE_TOLERANCE = 0.05    # [s]; clocks of two machines may differ by this much
 WIDER = 1.5                # a window too short for the limits is made this much longer, and again
 MOST_CHUNKS = 16           # that an ensemble looks back on
-LEAST_LEFT = 0.05          # [s] of a chunk; less cannot be joined smoothly
+LEAST_LEFT = 0.02          # [s] of a chunk; less cannot be joined smoothly
 SHARES = (1.0, 0.6, 0.35)  # of the pace that the limits allow; tried in this order
 LEAST_WINDOW = 0.05        # [s] of a cross-fade
 
