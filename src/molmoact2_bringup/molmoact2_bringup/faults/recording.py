@@ -32,7 +32,8 @@ LAST_WORDS = 0.5                         # [s] in which what is still under way 
 class Recording:
     """Records every topic of a robot but its images while the context is open. Errors: BagError.
 
-    Its process is nobody's who is killed in the campaign, and ends with the one that began it.
+    Begin it before the system: what was sent before the middleware had brought the two together is in no bag. It has a
+    process of its own, which ends with the one that began it, its bag complete.
     """
 
     def __init__(self, contract: Contract, path: Path):
