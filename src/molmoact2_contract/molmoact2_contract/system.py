@@ -8,18 +8,16 @@ The format is described in docs/system_file.md.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .embodiment import Contract, load_contract
-from .reading import ContractError, Section, read_file
+from .reading import TOPIC, ContractError, Section, read_file
 from .resources import find_resource
 
 FORMAT = "molmoact2_system.v1"
 PARAMETER_TYPES = (bool, int, float, str)
-TOPIC = re.compile(r"(~/|/)?[A-Za-z_]\w*(/[A-Za-z_]\w*)*")
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ def load_system(name_or_path: str | Path) -> System:
         simulation = top.flag("simulation", False)
         contract = _contract(top)
         shared = {"contract": str(contract.path), "simulation": simulation}
-        processes = tuple(_process(name, section, shared) for name, section in top.sections("processes"))
+        processes = tuple(_process(name, section, shared) for name, section in top.sections("processes", ros=True))
     return System(path, path.stem, simulation, contract, processes)
 
 

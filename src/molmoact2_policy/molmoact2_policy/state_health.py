@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from molmoact2_contract import Contract
 
 from .ingest import Observation
 
-MOVED = 0.25    # of the tracking limit that an arm moves while its joint states repeat themselves
+MOVED = 0.05    # of the tracking limit that an arm moves while its joint states repeat themselves
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,15 @@ class _Measured:
     stamp_ns: int
     columns: np.ndarray
     positions: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Repeated:
+    """An arm's joint states that have not changed since `stamp_ns`, and what its controller measured first after it."""
+
+    state: np.ndarray
+    stamp_ns: int
+    measured: _Measured | None = None
 
 
 class StateHealth:
@@ -37,7 +46,7 @@ class StateHealth:
         self._velocity, self._tracking = contract.values("velocity"), contract.values("tracking")
         self._lock = threading.Lock()
         self._measured: dict[str, _Measured] = {}
-        self._repeated: tuple[np.ndarray, dict[str, _Measured]] | None = None
+        self._repeated: dict[str, _Repeated] = {}
 
     def measured(self, arm: str, stamp_ns: int, joints: Sequence[str], positions: Sequence[float]) -> None:
         """What a controller measured, in ROS units. Joints that are not in the contract are its own fault to tell."""
@@ -53,7 +62,7 @@ class StateHealth:
         with self._lock:
             measured = dict(self._measured)
             text = "; ".join(filter(None, (self._off(observation, m) for m in measured.values())))
-            return text or self._frozen(observation.state, measured)
+            return text or self._frozen(observation, measured)
 
     def _off(self, observation: Observation, measured: _Measured) -> str:
         apart = abs(observation.state_stamp_ns - measured.stamp_ns) / 1e9
@@ -71,15 +80,16 @@ class StateHealth:
             f"{measured.positions[worst]:.3f} by its controller; does another node publish joint states?"
         )
 
-    def _frozen(self, state: np.ndarray, measured: dict[str, _Measured]) -> str:
-        if self._repeated is None or not np.array_equal(self._repeated[0], state):
-            self._repeated = (state.copy(), measured)
-            return ""
+    def _frozen(self, observation: Observation, measured: dict[str, _Measured]) -> str:
         for arm, now in measured.items():
-            before = self._repeated[1].get(arm)
-            if before is None or len(before.positions) != len(now.positions):
-                continue
-            moved = np.abs(now.positions - before.positions)
-            if (moved > MOVED * self._tracking[now.columns]).any():
-                return f"the joint states repeat themselves while arm {arm!r} moves; check what publishes them"
+            state, before = observation.state[now.columns], self._repeated.get(arm)
+            if before is None or not np.array_equal(before.state, state):
+                self._repeated[arm] = _Repeated(state, observation.state_stamp_ns)
+            elif before.measured is None:
+                if now.stamp_ns >= before.stamp_ns:
+                    self._repeated[arm] = replace(before, measured=now)
+            elif np.array_equal(before.measured.columns, now.columns):
+                moved = np.abs(now.positions - before.measured.positions)
+                if (moved > MOVED * self._tracking[now.columns]).any():
+                    return f"the joint states repeat themselves while arm {arm!r} moves; check what publishes them"
         return ""

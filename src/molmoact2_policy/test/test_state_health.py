@@ -46,12 +46,27 @@ def test_an_arm_may_have_moved_as_fast_as_it_may_between_the_two_measurements(wa
     assert watch.problem(seen(NOW + SECOND // 4, **{joint: farther})) != ""
 
 
-def test_joint_states_that_repeat_themselves_while_the_controller_measures_motion_are_named(watch):
+@pytest.mark.parametrize(("arm", "joints"), [("lower", LOWER), ("upper", UPPER)])
+def test_joint_states_of_one_arm_that_repeat_themselves_while_its_controller_measures_motion_are_named(
+    watch, arm, joints
+):
     assert watch.problem(seen()) == ""
-    moved = [POSITIONS[j] + 0.5 * CONTRACT.joints[j].tracking for j in LOWER]
-    watch.measured("lower", NOW + SECOND // 10, LOWER, moved)
-    assert "repeat themselves while arm 'lower' moves" in watch.problem(seen(NOW + SECOND // 10))
-    assert watch.problem(seen(NOW + SECOND // 5, **{LOWER[0]: moved[0]})) == ""
+    assert watch.problem(seen(NOW + 1)) == ""
+    moved = [POSITIONS[j] + 0.1 * CONTRACT.joints[j].tracking for j in joints]
+    watch.measured(arm, NOW + SECOND // 10, joints, moved)
+    others = {j: POSITIONS[j] + 0.001 for j in (*LOWER, *UPPER) if j not in joints}
+    assert f"repeat themselves while arm {arm!r} moves" in watch.problem(seen(NOW + SECOND // 10, **others))
+    assert watch.problem(seen(NOW + SECOND // 5, **{joints[0]: moved[0]})) == ""
+
+
+def test_motion_from_before_the_joint_states_came_to_rest_is_no_freeze(watch):
+    later = NOW + SECOND // 2
+    assert watch.problem(seen(later)) == ""    # what was measured is of before
+    assert watch.problem(seen(later + 1)) == ""
+    for i in range(1, 4):
+        rest = [POSITIONS[j] + 0.1 * CONTRACT.joints[j].tracking for j in LOWER]
+        watch.measured("lower", later + i, LOWER, rest)
+        assert watch.problem(seen(later + i)) == ""
 
 
 def test_joint_states_of_an_arm_at_rest_may_repeat_themselves(watch):

@@ -14,11 +14,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from molmoact2_contract import System
+from molmoact2_contract import NormTag, System
 
 from ..running import RunningSystem
 from .clock import ShiftedClock
 from .control_rows import ControlRows
+from .policy_rows import PolicyRows
+from .recording import Recording, lost
+from .relay import Relays, remap
 from .scripted import ScriptedPolicy
 from .stage import Row, S, Stage
 
@@ -32,8 +35,18 @@ def campaign(system: System, say: Callable[[str], None], progress: Callable[[Row
         progress(row)
 
     with tempfile.TemporaryDirectory(prefix="molmoact2-faults-") as folder:
-        _control(system, say, judge, Path(folder))
+        for run in (_control, _policy):
+            bag = Path(folder) / run.__name__.strip("_")
+            with Recording(system.contract, bag):
+                heard = run(_armed_by_hand(system), say, judge, Path(folder))
+            judge(_recorded(bag, heard, system))
     return rows
+
+
+def _recorded(bag: Path, heard: dict[str, list[int]], system: System) -> Row:
+    """What was heard of a run is in the bag of it, whatever happened to the processes that said it."""
+    seen, missing = lost(bag, heard, [f"{arm}/status" for arm in system.contract.arms if f"{arm}/status" in heard])
+    return Row(f"the recording of the rows above ({bag.name})", "nothing lost", seen, 0.0, missing)
 
 
 def _armed_by_hand(system: System) -> System:
@@ -45,10 +58,13 @@ def _armed_by_hand(system: System) -> System:
     return replace(system, processes=processes)
 
 
+def _tag(system: System) -> NormTag:
+    return system.contract.norm_tag(system.process("policy").parameters["norm_tag"])
+
+
 @contextmanager
 def _staged(system: System, running: RunningSystem) -> Iterator[Stage]:
-    tag = system.contract.norm_tag(system.process("policy").parameters["norm_tag"])
-    stage = Stage(running, system.contract, tag, next(iter(system.contract.arms)))
+    stage = Stage(running, system.contract, _tag(system), next(iter(system.contract.arms)))
     try:
         yield stage
     finally:
@@ -65,9 +81,11 @@ def _begin(stage: Stage) -> None:
     stage.broken()
 
 
-def _control(system: System, say: Callable[[str], None], judge: Callable[[Row], None], folder: Path) -> None:
+def _control(
+    system: System, say: Callable[[str], None], judge: Callable[[Row], None], folder: Path
+) -> dict[str, list[int]]:
+    """Rows with a scripted policy, without cameras."""
     clock = ShiftedClock(folder)
-    system = _armed_by_hand(system)
     without = replace(system, processes=tuple(p for p in system.processes if not p.lifecycle and p.name != "cameras"))
     environments = {"arm_controller": clock.environment}
     with RunningSystem(without, say, environments) as running, _staged(system, running) as stage:
@@ -75,3 +93,23 @@ def _control(system: System, say: Callable[[str], None], judge: Callable[[Row], 
         _begin(stage)
         for row in ControlRows(stage, policy, clock).rows():
             judge(row())
+    return stage.heard
+
+
+def _policy(
+    system: System, say: Callable[[str], None], judge: Callable[[Row], None], folder: Path
+) -> dict[str, list[int]]:
+    """Rows with the real policy, which reads relays instead of the sensors."""
+    contract = system.contract
+    main, second = (contract.cameras[name].topic for name in _tag(system).cameras[:2])
+    spoilt = tuple(
+        replace(p, remap=remap(contract), parameters={**p.parameters, "check_frozen": "on"}) if p.lifecycle else p
+        for p in system.processes
+    )
+    with RunningSystem(replace(system, processes=spoilt), say) as running, _staged(system, running) as stage:
+        relays = Relays(running.node, contract)
+        running.bring_up()
+        _begin(stage)
+        for row in PolicyRows(stage, relays, main, second).rows():
+            judge(row())
+    return stage.heard

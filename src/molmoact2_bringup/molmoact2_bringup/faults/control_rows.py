@@ -20,21 +20,21 @@ from ..bench.setpoints import busy
 from .chunks import FAULTS, ChunkFault
 from .clock import ShiftedClock
 from .scripted import ScriptedPolicy
-from .stage import PATIENCE, Row, S, Stage, stamp_ns
+from .stage import FAULT, HELD, PATIENCE, REFUSED, UNHARMED, Row, S, Stage, stamp_ns
 
 FLOOD = 300            # chunks
 LOADED, STILL_LATCHED = 3.0, 0.5    # [s]
 REST = 0.3             # [s] in which an arm at rest is looked at
 RESTING = 0.005        # [rad] that it may creep in that time
+NODE_SILENT = 1.0      # [s] after which the setpoint process stops an arm whose node hangs
 CLOCK_JUMP = 0.3       # [s]
-REFUSED, HELD, FAULT, UNHARMED = "refused", "hold", "fault", "handled unharmed"
 
 BUS_FAULTS = (
-    ("silent", S.FAULT_DRIVER, "does not answer"),
-    ("frozen", S.FAULT_STATE_FROZEN, "repeat themselves"),
-    ("stale", S.FAULT_STATE_STALE, "s old"),
-    ("nan", S.FAULT_STATE_INVALID, "not a number"),
-    ("jump", S.FAULT_STATE_INVALID, "leapt"),
+    ("silent", S.FAULT_DRIVER, ("does not answer",)),
+    ("frozen", S.FAULT_STATE_FROZEN, ("repeat themselves",)),
+    ("stale", S.FAULT_STATE_STALE, ("s old", "has stood for")),
+    ("nan", S.FAULT_STATE_INVALID, ("not a number",)),
+    ("jump", S.FAULT_STATE_INVALID, ("leapt",)),
 )
 
 
@@ -106,8 +106,8 @@ class ControlRows:
         seen = stage.status.reason
         failed = "" if took is not None and "ran out of waypoints" in seen else "the arm does not hold and say why"
         self._policy.go_on()
-        failed = failed or stage.follow()
-        return self._row("the stream of chunks stops", HELD, seen, took, failed)
+        recovered = stage.follow()
+        return self._row("the stream of chunks stops", HELD, seen, took, failed or recovered)
 
     def _another_process(self) -> Row:
         stage = self._stage
@@ -115,7 +115,8 @@ class ControlRows:
         took = stage.wait(lambda: stage.status.last_refusal == S.REFUSAL_RESUME and stage.is_in(S.HOLDING))
         failed = "" if took is not None else "a new policy process was followed without an operator"
         seen = stage.status.last_refusal_text
-        return self._row("another policy process", HELD, seen, took, failed or stage.follow())
+        recovered = stage.follow()
+        return self._row("another policy process", HELD, seen, took, failed or recovered)
 
     # --- machine ------------------------------------------------------------------------------------------------------
     def _loaded(self) -> Row:
@@ -136,19 +137,24 @@ class ControlRows:
         self._clock.shift(seconds)
         took, seen, failed = self._fault(S.FAULT_CLOCK_JUMP, "ROS time jumped")
         self._clock.shift(0.0)
+        # Until the setpoint process, too, has seen the clock set back: what its node says of it then is of later ticks.
         stage.wait(lambda: abs(stamp_ns(stage.status) / 1e9 - time.time()) < CLOCK_JUMP / 2)
-        return self._row(f"the clock jumps {way} by {CLOCK_JUMP:g} s", FAULT, seen, took, failed or stage.arm_again())
+        ticks = stage.status.ticks
+        stage.wait(lambda: stage.status.ticks > ticks + 2)
+        recovered = stage.arm_again()
+        return self._row(f"the clock jumps {way} by {CLOCK_JUMP:g} s", FAULT, seen, took, failed or recovered)
 
     # --- feedback -----------------------------------------------------------------------------------------------------
-    def _fault(self, code: int, named: str) -> tuple[float | None, str, str]:
-        """Waits for a fault, and sees that it stays: seconds, what was seen, why that is not as promised."""
+    def _fault(self, code: int, *named: str) -> tuple[float | None, str, str]:
+        """Waits for a fault, and sees that it stays: seconds, what was seen, why that is not as promised.
+        named: words, one of which its text has."""
         stage = self._stage
         took = stage.wait(lambda: stage.status.state == S.FAULT)
         if took is None:
             return None, "nothing", "no fault was latched"
         seen = stage.status.fault_text
-        if stage.status.fault_code != code or named not in seen:
-            return took, seen, f"expected fault {code}, named {named!r}"
+        if stage.status.fault_code != code or not any(words in seen for words in named):
+            return took, seen, f"expected fault {code}, named {' or '.join(named)}"
         cleared = stage.wait(lambda: stage.status.state != S.FAULT, STILL_LATCHED)
         return took, seen, "the fault cleared itself" if cleared is not None else ""
 
@@ -167,14 +173,14 @@ class ControlRows:
         finally:
             self._stage.node.destroy_client(client)
 
-    def _bus_fault(self, fault: str, code: int, named: str) -> Row:
+    def _bus_fault(self, fault: str, code: int, named: tuple[str, ...]) -> Row:
         began = time.monotonic()
         failed = self._set_bus_fault(fault)
         set_after = time.monotonic() - began
-        took, seen, wrong = self._fault(code, named)
+        took, seen, wrong = self._fault(code, *named)
         took = None if took is None else took + set_after
-        failed = failed or wrong or self._set_bus_fault("ok") or self._stage.arm_again()
-        return self._row(f"joint states of the arm: {fault}", FAULT, seen, took, failed)
+        recovered = self._set_bus_fault("ok") or self._stage.arm_again()
+        return self._row(f"joint states of the arm: {fault}", FAULT, seen, took, failed or wrong or recovered)
 
     def _stalled_bus(self) -> Row:
         """The world stands still: the servo bus does not answer, and its arm does not move either."""
@@ -182,9 +188,9 @@ class ControlRows:
         stage.signal("world", signal.SIGSTOP, whole=True)
         took, seen, failed = self._fault(S.FAULT_DRIVER, "does not answer")
         stage.signal("world", signal.SIGCONT, whole=True)
-        failed = failed or stage.arm_again()
+        recovered = stage.arm_again()
         stage.witness.look_anew()    # the clock of what was seen stood still as well
-        return self._row("the servo bus stalls", FAULT, seen, took, failed)
+        return self._row("the servo bus stalls", FAULT, seen, took, failed or recovered)
 
     # --- the controller's processes -----------------------------------------------------------------------------------
     @contextmanager
@@ -195,24 +201,27 @@ class ControlRows:
         finally:
             os.kill(pid, signal.SIGCONT)
 
-    def _rests(self) -> float | None:
-        """Seconds until the arm is seen to be at rest, whatever its controller says."""
+    def _rests(self, after: float = 0.0) -> float | None:
+        """Seconds until the arm is seen to be at rest, whatever its controller says. after: no sooner than this [s]."""
         began = time.monotonic()
-        rests = self._stage.wait(
-            lambda: time.monotonic() - began > REST and self._stage.witness.moved(REST) < RESTING
+        return self._stage.wait(
+            lambda: time.monotonic() - began > after + REST and self._stage.witness.moved(REST) < RESTING
         )
-        return rests
 
     def _hung_node(self) -> Row:
         stage = self._stage
         with self._stopped(stage.running.pid("arm_controller")):
-            took = self._rests()
+            took = self._rests(NODE_SILENT)
+            self._policy.pause()
+            time.sleep(stage.contract.max_observation_age)    # what waits for the node is too old when it goes on
         failed = "" if took is not None else "the arm does not come to rest"
         named = stage.wait(lambda: stage.silent < 0.3 and stage.is_in(S.HOLDING))
         seen = stage.status.reason
         if named is None or not ("silent" in seen or "ran out" in seen):
             failed = failed or "the controller does not say why it holds"
-        return self._row("the controller's node hangs", HELD, seen, took, failed or stage.follow())
+        self._policy.go_on()
+        recovered = stage.follow()
+        return self._row("the controller's node hangs", HELD, seen, took, failed or recovered)
 
     def _setpoint_process(self) -> int:
         """The one child of the controller that is not multiprocessing's own tracker."""
@@ -228,7 +237,8 @@ class ControlRows:
         failed = "" if silent is not None else "the node went on telling what the hung process had said"
         failed = failed or ("" if took is not None else "the arm does not come to rest")
         _, seen, wrong = self._fault(S.FAULT_TIMER, "late")
-        return self._row("the setpoint process hangs", FAULT, seen, took, failed or wrong or stage.arm_again())
+        recovered = stage.arm_again()
+        return self._row("the setpoint process hangs", FAULT, seen, took, failed or wrong or recovered)
 
     def _killed_controller(self) -> Row:
         stage = self._stage
@@ -236,10 +246,11 @@ class ControlRows:
         stage.wait(lambda: stage.silent > 1.0)
         took = self._rests()
         failed = "" if took is not None else "the arm does not come to rest"
-        stage.running.start("arm_controller")
+        stage.start("arm_controller")
         stage.wait(lambda: stage.silent < 0.3)
         seen = f"begins anew {stage.status.reason!r}"
         refused = stage.wait(lambda: stage.status.last_refusal == S.REFUSAL_STATE)
         if refused is None or stage.status.state != S.DISARMED:
             failed = failed or "a controller that was started anew is not disarmed"
-        return self._row("the controller is killed", HELD, seen, took, failed or stage.arm_again())
+        recovered = stage.arm_again()
+        return self._row("the controller is killed", HELD, seen, took, failed or recovered)

@@ -8,7 +8,7 @@ import contextlib
 import multiprocessing
 import signal
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +27,7 @@ from ..demo.run import resolved
 NODE = "faults_recorder"
 BEGIN_WITHIN, END_WITHIN = 60.0, 30.0    # [s]
 LAST_WORDS = 0.5                         # [s] in which what is still under way arrives
+SUPERSEDED = 0.05                        # of the states, of which the newest counts and older ones may be left out
 
 
 class Recording:
@@ -99,10 +100,11 @@ def _record(contract: Contract, path: Path, pipe: Connection) -> None:
         rclpy.try_shutdown()
 
 
-def lost(path: Path, heard: Mapping[str, Iterable[int]]) -> tuple[str, str]:
+def lost(path: Path, heard: Mapping[str, Sequence[int]], states: Collection[str] = ()) -> tuple[str, str]:
     """Whether all that was heard is in a bag: in words what it holds, and what it lacks (empty where nothing).
 
-    heard: for each topic the stamps of the messages' headers [ns], each as often as it was heard.
+    heard: for each topic the stamps of the messages' headers [ns], each as often as it was heard. states: those topics
+    that keep the newest message only, of which a share of SUPERSEDED may be missing.
     """
     try:
         with Bag(path) as bag:
@@ -113,6 +115,9 @@ def lost(path: Path, heard: Mapping[str, Iterable[int]]) -> tuple[str, str]:
     except BagError as error:
         return "nothing", str(error)
     missing = {topic: sum(n for n in stamps.values() if n > 0) for topic, stamps in wanted.items()}
+    for topic in states:
+        if missing[resolved(topic)] <= SUPERSEDED * len(heard[topic]):
+            missing[resolved(topic)] = 0
     seen = ", ".join(f"{counts.get(topic, 0)} of {topic}" for topic in wanted)
     wrong = [f"{n} messages of {topic} are missing" for topic, n in missing.items() if n]
     if dropped is None:

@@ -10,13 +10,16 @@ import uuid
 
 import numpy as np
 from rclpy.node import Node
+from rclpy.qos import QoSProfile
 
 from molmoact2_contract import Contract, NormTag
 from molmoact2_contract.qos import CHUNK, STATUS
 from molmoact2_msgs.msg import ActionChunk, PolicyStatus
 
 PERIOD = 0.3           # [s] between two sound chunks
-SWAY, TURN = 0.3, 0.8  # of the first joint: amplitude [rad], speed [rad/s]
+SWAY, TURN = 0.3, 0.8  # of the first joint: amplitude [rad], speed [rad/s]; others follow by a share of it
+SHARES = {0: 1.0, 1: 0.5, 4: 1.0}
+FLOOD_DEPTH = 400
 
 
 class ScriptedPolicy:
@@ -27,18 +30,21 @@ class ScriptedPolicy:
         self._numbers = itertools.count(1)
         self._began = time.time()
         self.another_process()
-        self._chunks = node.create_publisher(ActionChunk, "policy/action_chunk", CHUNK)
+        # Deep, so that of a flood as much arrives as can.
+        flood = QoSProfile(history=CHUNK.history, depth=FLOOD_DEPTH, reliability=CHUNK.reliability)
+        self._chunks = node.create_publisher(ActionChunk, "policy/action_chunk", flood)
         self._policy = node.create_publisher(PolicyStatus, "policy/status", STATUS)
         node.create_timer(0.1, lambda: self._policy.publish(self._announced))
         self._timer = node.create_timer(PERIOD, lambda: self.send(self.sound()))
 
     def sound(self) -> ActionChunk:
-        """A chunk observed now, in which the first joint sways about home."""
+        """A chunk observed now, in which some joints sway about home."""
         now, tag = self._node.get_clock().now(), self._tag
         horizon = round(1.0 / tag.dt)
         times = now.nanoseconds / 1e9 + (np.arange(horizon) + tag.first_offset) * tag.dt - self._began
         table = np.tile(self._contract.values("home"), (horizon, 1))
-        table[:, 0] += SWAY * np.sin(TURN * times)
+        for joint, share in SHARES.items():
+            table[:, joint] += share * SWAY * np.sin(TURN * times)
         chunk = ActionChunk(chunk_id=next(self._numbers), joint_names=list(self._contract.joint_names))
         chunk.episode_id = self._announced.episode_id
         chunk.header.stamp = now.to_msg()

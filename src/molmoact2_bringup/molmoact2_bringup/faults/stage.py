@@ -21,8 +21,11 @@ from ..running import RunningSystem
 from .witness import Witness
 
 PATIENCE = 20.0    # [s] for what is expected to be seen
+CHUNKS, TRACES = "policy/action_chunk", "policy/reasoning_trace"
 UNARMED = (ControllerStatus.DISARMED, ControllerStatus.FAULT)
 S = ControllerStatus
+REFUSED, HELD, FAULT, UNHARMED = "refused", "hold", "fault", "handled unharmed"    # what a row may expect
+MEETING = 3.0      # [s] after the start of a process, in which the middleware brings it together with all others
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,14 @@ class Row:
 class Stage:
     """Hears one arm and the policy of a running system, plays the operator, and judges what holds for every row.
 
-    heard: what was heard so far, by topic: what a recording must hold.
+    heard: what a recording must hold: stamps of what was heard [ns], by topic, but for the first moments of a process.
     """
 
     def __init__(self, running: RunningSystem, contract: Contract, tag: NormTag, arm: str):
         self.running, self.contract, self.tag, self.arm = running, contract, tag, arm
         self.node = running.node
-        self.heard: dict[str, list[int]] = {"chunks": [], "traces": [], "statuses": []}
+        self._met = time.time() + MEETING
+        self.heard: dict[str, list[int]] = {topic: [] for topic in (CHUNKS, TRACES, f"{arm}/status")}
         self.status = ControllerStatus()
         self.policy = PolicyStatus()
         self.trace = ReasoningTrace()
@@ -56,8 +60,8 @@ class Stage:
         subscribe = self.node.create_subscription
         subscribe(ControllerStatus, f"{arm}/status", self._on_status, STATUS)
         subscribe(PolicyStatus, "policy/status", self._on_policy, STATUS)
-        subscribe(ReasoningTrace, "policy/reasoning_trace", self._on_trace, TRACE)
-        subscribe(ActionChunk, "policy/action_chunk", self._on_chunk, CHUNK)
+        subscribe(ReasoningTrace, TRACES, self._on_trace, TRACE)
+        subscribe(ActionChunk, CHUNKS, self._on_chunk, CHUNK)
 
     def close(self) -> None:
         self.witness.close()
@@ -68,7 +72,7 @@ class Stage:
             if self.status.state in UNARMED and message.state not in UNARMED and not self._arming:
                 self._armed_itself = f"the arm armed itself: {message.reason}"
             self.status, self._status_at = message, time.monotonic()
-            self.heard["statuses"].append(stamp_ns(message))
+            self._hear(f"{self.arm}/status", message)
             self._news.notify_all()
 
     def _on_policy(self, message: PolicyStatus) -> None:
@@ -79,11 +83,15 @@ class Stage:
     def _on_trace(self, message: ReasoningTrace) -> None:
         with self._news:
             self.trace = message
-            self.heard["traces"].append(stamp_ns(message))
+            self._hear(TRACES, message)
             self._news.notify_all()
 
     def _on_chunk(self, message: ActionChunk) -> None:
-        self.heard["chunks"].append(stamp_ns(message))
+        self._hear(CHUNKS, message)
+
+    def _hear(self, topic: str, message: ActionChunk | ReasoningTrace | ControllerStatus) -> None:
+        if time.time() > self._met:
+            self.heard[topic].append(stamp_ns(message))
 
     @property
     def silent(self) -> float:
@@ -138,22 +146,30 @@ class Stage:
                 return failed
             self.wait(lambda: self.status.state != S.FAULT, 0.1)
 
-    def follow(self) -> str:
-        """Until the arm follows chunks, with a resume where the controller asks for one; returns why it does not."""
+    def follow(self, sound: Callable[[], bool] = lambda: True) -> str:
+        """Until the arm follows chunks, with a resume where the controller asks for one; returns why it does not.
+        sound: what must hold besides."""
         before = self.status.last_refused_chunk_id
 
-        def ready() -> bool:
-            asks = self.status.last_refusal == S.REFUSAL_RESUME and self.status.last_refused_chunk_id != before
-            return asks or self.is_in(S.FOLLOWING)
+        def asks() -> bool:
+            return self.status.last_refusal == S.REFUSAL_RESUME and self.status.last_refused_chunk_id != before
 
-        if self.wait(ready) is None:
+        def follows() -> bool:
+            return self.is_in(S.FOLLOWING) and sound()
+
+        if self.wait(lambda: asks() or follows()) is None:
             return f"the arm does not go on: {self.status.fault_text or self.status.reason}; {self.policy.withheld}"
-        if self.is_in(S.FOLLOWING):
+        if follows():
             return ""
         failed = self.operate("resume")
-        return failed or ("" if self.wait(lambda: self.is_in(S.FOLLOWING)) is not None else "it does not resume")
+        return failed or ("" if self.wait(follows) is not None else "it does not resume")
 
     # --- processes ----------------------------------------------------------------------------------------------------
+    def start(self, process: str) -> None:
+        """Starts a process of the system anew."""
+        self._met = time.time() + MEETING
+        self.running.start(process)
+
     def signal(self, process: str, number: signal.Signals, whole: bool = False) -> None:
         """Sends a signal to a process of the system; whole: also to the processes it has started."""
         pid = self.running.pid(process)

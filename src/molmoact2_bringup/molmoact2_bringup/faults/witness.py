@@ -14,6 +14,7 @@ from mujoco_driver.bus import BusClient, BusError, default_address
 from mujoco_driver.scene import build
 
 PERIOD, TIMEOUT, PATIENCE = 0.01, 0.5, 20.0    # [s]
+LOOK = 2.0                     # [s] that it takes to see the arm at most
 SLACK = 1.25                   # measured speeds overshoot commanded ones by this much at most
 SPAN = 0.05                    # [s] over which a speed is taken
 
@@ -71,6 +72,7 @@ class Witness:
 
     def motion_error(self) -> str:
         """Which limit the arm has left since this was last asked; empty where none."""
+        self.wait(LOOK)
         with self._lock:
             seen, self._seen = self._seen, self._seen[-1:]
         if len(seen) < 2:
