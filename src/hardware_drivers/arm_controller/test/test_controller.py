@@ -9,9 +9,7 @@ from arm_controller.controller_state import Fault, Refused, State
 from arm_controller.peers import PeerStatus
 from arm_controller.snapshot import snapshot_of
 
-# Joints may brake by their acceleration limit on top of what the path itself asks for: corners between waypoints add a
-# velocity step of their own. A freeze at speed would be ten times this.
-BRAKING = 3.0
+BRAKING = 1.2    # of the acceleration limit: it is met at points a setpoint apart, and may be passed between them
 
 
 def sent_since(rig, mark):
