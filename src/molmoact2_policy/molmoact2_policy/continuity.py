@@ -157,5 +157,5 @@ class Continuity:
             tail = self.forecast.tail
             if not self._delivered or not tail:
                 return 0.0
-            length = len(self._delivered[-1].times) * self._dt - self._margin
+            length = (len(self._delivered[-1].times) - 1 + self._first_offset) * self._dt - self._margin
             return least_loss(tail, length)
