@@ -46,6 +46,7 @@ setup(
             "demo = molmoact2_bringup.cli:register_demo",
             "bench = molmoact2_bringup.cli:register_bench",
             "faults = molmoact2_bringup.cli:register_faults",
+            "task = molmoact2_bringup.cli:register_task",
         ],
     },
 )

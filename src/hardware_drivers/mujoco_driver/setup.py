@@ -19,7 +19,7 @@ setup(
     description="Simulated robots in MuJoCo for the MolmoAct2 suite.",
     license="Apache-2.0",
     entry_points={
-        "console_scripts": ["world = mujoco_driver.node:main"],
+        "console_scripts": ["world = mujoco_driver.world_node:main", "cameras = mujoco_driver.cameras_node:main"],
         "molmoact2.arm_drivers": ["mujoco = mujoco_driver.driver:create"],
     },
 )

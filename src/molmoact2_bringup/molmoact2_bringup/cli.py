@@ -68,11 +68,12 @@ def register_demo(subparsers: argparse._SubParsersAction) -> None:
 def register_bench(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "bench",
-        help="measure motion where chunks meet, and how late setpoints are",
-        description="Measures, side by side in one run: the largest steps at chunk borders for each joining rule and "
-        "for what the reference's own loop does, standing and slowdown where chunks come too late, and the lateness of "
-        "setpoints with every core busy. Writes bench.md, bench.json and borders.png. Exit code: 0, 1 when something "
-        "failed, 2 for bad input.",
+        help="measure motion where chunks meet, reactions, and how late setpoints are",
+        description="Measures, side by side in one run: the largest steps at chunk borders and the reaction to a "
+        "changed scene, for each joining rule and for what the reference's own loop does; standing and slowdown where "
+        "chunks come too late, also with several requests in flight; what real-time chunking costs; and the lateness "
+        "of setpoints with every core busy. Writes bench.md, bench.json, borders.png and reaction.png. Exit code: 0, 1 "
+        "when something failed, 2 for bad input.",
     )
     parser.add_argument("system", nargs="?", default="so101_sim", help="system to measure (default: so101_sim)")
     parser.add_argument("--out", default="out/bench", metavar="DIR", help="folder to write (default: out/bench)")
@@ -108,5 +109,38 @@ def register_faults(subparsers: argparse._SubParsersAction) -> None:
         from .faults.command import faults
 
         return faults(args.system, Path(args.out))
+
+    parser.set_defaults(func=run)
+
+
+def register_task(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "task",
+        help="give a task to a running system, and wait for its end",
+        description="Gives a task to the policy of a running system, tells how it goes, and says why it ended. One "
+        "runs at a time; this one replaces another. Nothing is armed, and an arm that waits for an operator is resumed "
+        "only with --resume. Ctrl-C cancels the task, and the arms come to rest within their limits; a second Ctrl-C "
+        "leaves without waiting, and the task may still run. Exit code: 0 when the test of success held, or when the "
+        "time was over and no test was asked for; 1 when the time was over and the test had not held, after a fault, "
+        "an operator's act, or another task; 2 for bad input, a refusal, or where no policy is found; 130 when "
+        "canceled.",
+    )
+    parser.add_argument("instruction", help='the task in words, e.g. "pick up the red cube"')
+    parser.add_argument(
+        "--time-limit", type=_positive, default=60.0, metavar="SECONDS", help="end it after this time (default: 60)"
+    )
+    parser.add_argument(
+        "--success-test", default="", metavar="NAME",
+        help="end the task when this test holds; its name in the messages on success_tests",
+    )
+    parser.add_argument(
+        "--resume", action="store_true",
+        help="as the operator, resume every arm just before the task begins; arms that are not armed stay so",
+    )
+
+    def run(args: argparse.Namespace) -> int:
+        from .task_command import task
+
+        return task(args.instruction, args.time_limit, args.success_test, args.resume)
 
     parser.set_defaults(func=run)

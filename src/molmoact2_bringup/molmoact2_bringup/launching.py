@@ -56,6 +56,7 @@ def _node(process: Process, kind: type[Node], arguments: list[str]) -> Node:
         name=process.name,
         namespace="",
         parameters=[process.parameters],
+        remappings=list(process.remap.items()),
         ros_arguments=arguments,
         output="screen",
         on_exit=_end_all,

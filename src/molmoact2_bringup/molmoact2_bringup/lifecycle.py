@@ -4,15 +4,36 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
-from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.client import Client
 from rclpy.node import Node
+from rclpy.task import Future
 
-STEPS = ((Transition.TRANSITION_CONFIGURE, "configure"), (Transition.TRANSITION_ACTIVATE, "activate"))
+ANSWER_WITHIN = 3.0    # [s]; later than this it is asked whether a request has arrived at all
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One transition, and the states before and after it."""
+
+    transition: int
+    word: str
+    before: int
+    after: int
+
+
+STEPS = (
+    _Step(
+        Transition.TRANSITION_CONFIGURE, "configure", State.PRIMARY_STATE_UNCONFIGURED, State.PRIMARY_STATE_INACTIVE
+    ),
+    _Step(Transition.TRANSITION_ACTIVATE, "activate", State.PRIMARY_STATE_INACTIVE, State.PRIMARY_STATE_ACTIVE),
+)
 
 
 class BringUpError(RuntimeError):
@@ -28,20 +49,49 @@ def bring_up(
     appear_within, step_within: patience for the service to appear and for each step [s]; configuring reads a
     checkpoint of many GB. Errors: BringUpError.
     """
-    client = node.create_client(ChangeState, f"{name}/change_state")
+    change = node.create_client(ChangeState, f"{name}/change_state")
+    ask = node.create_client(GetState, f"{name}/get_state")
     try:
-        _wait(lambda: client.service_is_ready(), give_up, appear_within, f"{name} offers no lifecycle service")
-        for transition, word in STEPS:
-            request = ChangeState.Request()
-            request.transition.id = transition
-            done = threading.Event()
-            future = client.call_async(request)
-            future.add_done_callback(lambda _, done=done: done.set())
-            _wait(done.is_set, give_up, step_within, f"{name} did not {word}")
-            if not future.result().success:
-                raise BringUpError(f"{name} refused to {word}; its log line above says why")
+        _wait(lambda: change.service_is_ready(), give_up, appear_within, f"{name} offers no lifecycle service")
+        for step in STEPS:
+            _take(step, name, change, ask, give_up, step_within)
     finally:
-        node.destroy_client(client)
+        node.destroy_client(change)
+        node.destroy_client(ask)
+
+
+def _take(
+    step: _Step, name: str, change: Client, ask: Client, give_up: Callable[[], str | None], patience: float
+) -> None:
+    """Takes one step, asking again where the request got lost: a process that was killed leaves its services in the
+    graph for a while, and a request to them reaches nobody."""
+    deadline = time.monotonic() + patience
+    request = ChangeState.Request()
+    request.transition.id = step.transition
+    requests = [change.call_async(request)]
+
+    def first(futures: list[Future]) -> Any:
+        """The first answer that comes; None where none came within ANSWER_WITHIN."""
+        until = time.monotonic() + ANSWER_WITHIN
+        _wait(
+            lambda: any(f.done() for f in futures) or time.monotonic() > until,
+            give_up, deadline - time.monotonic(), f"{name} did not {step.word}",
+        )
+        return next((f.result() for f in futures if f.done()), None)
+
+    while True:
+        answer = first(requests)
+        if answer is not None and answer.success:
+            return
+        # A node that is busy with the step answers this when it has taken it.
+        asked = first([ask.call_async(GetState.Request())])
+        state = asked.current_state.id if asked is not None else None
+        if state == step.after:
+            return    # the answer got lost
+        if answer is not None:
+            raise BringUpError(f"{name} refused to {step.word}; its log line above says why")
+        if state == step.before:
+            requests.append(change.call_async(request))
 
 
 def _wait(ready: Callable[[], bool], give_up: Callable[[], str | None], patience: float, what: str) -> None:

@@ -10,7 +10,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -82,10 +82,16 @@ class RunningSystem:
     """A system that runs while the context is open. Enter it from the main thread.
 
     SIGINT and SIGTERM ask it to end (`stopping` is set); leaving the context ends every process in order.
+    environments: variables of single processes, by name.
     """
 
-    def __init__(self, system: System, write_line: Callable[[str], None] | None = None):
-        self.system = system
+    def __init__(
+        self,
+        system: System,
+        write_line: Callable[[str], None] | None = None,
+        environments: Mapping[str, Mapping[str, str]] | None = None,
+    ):
+        self.system, self._environments = system, environments or {}
         self.stopping = threading.Event()
         self.statuses: dict[str, ControllerStatus] = {}
         self._heard: dict[str, float] = {}
@@ -96,7 +102,8 @@ class RunningSystem:
         self._handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> RunningSystem:
-        commands = [(p, executable(p)) for p in self.system.processes]
+        for process in self.system.processes:
+            executable(process)    # before any is started
         for number in (signal.SIGINT, signal.SIGTERM):
             self._handlers[number] = signal.signal(number, self._on_signal)
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
@@ -108,12 +115,8 @@ class RunningSystem:
         self._spinner = threading.Thread(target=self._spin, name="up-spin", daemon=True)
         self._spinner.start()
         try:
-            for process, path in commands:
-                parameters = write_parameters(process, Path(self._folder.name))
-                self._processes.start(
-                    process.name,
-                    [str(path), "--ros-args", "-r", f"__node:={process.name}", "--params-file", str(parameters)],
-                )
+            for process in self.system.processes:
+                self.start(process.name)
         except BaseException:
             self.close()
             raise
@@ -121,6 +124,17 @@ class RunningSystem:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self.close()
+
+    def start(self, name: str) -> None:
+        """Starts a process of the system, also one that has ended, from the main thread. A lifecycle node is not
+        brought up yet."""
+        process = self.system.process(name)
+        parameters = write_parameters(process, Path(self._folder.name))
+        names = {"__node": process.name, **process.remap}
+        command = [str(executable(process)), "--ros-args", "--params-file", str(parameters)]
+        for old, new in names.items():
+            command += ["-r", f"{old}:={new}"]
+        self._processes.start(name, command, dict(self._environments.get(name, {})))
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         self.stopping.set()

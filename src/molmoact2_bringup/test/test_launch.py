@@ -90,7 +90,7 @@ def test_every_process_has_the_parameters_of_the_system_file_and_the_policy_is_a
 def test_when_the_policy_is_killed_the_whole_system_ends_and_it_is_named(running, tmp_path):
     process, node = running
     call(node, process, GetState, "policy/get_state", GetState.Request())
-    children = [child(process, name) for name in ("world", "arm_controller", "policy")]
+    children = [child(process, name) for name in ("world", "cameras", "arm_controller", "policy")]
     os.kill(children[-1], signal.SIGKILL)
     process.wait(60)
     lines = (tmp_path / "output").read_text().splitlines()

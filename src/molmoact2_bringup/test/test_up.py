@@ -3,64 +3,18 @@
 """`molmoact2 up` with the whole simulated system: real processes, real DDS, a domain of its own for each test."""
 
 import os
-import re
 import signal
-import subprocess
-import threading
 import time
 from pathlib import Path
 
 import pytest
 import rclpy
+from live_system import ROOT, Up
 from rclpy.executors import SingleThreadedExecutor
 from std_srvs.srv import Trigger
 
 from molmoact2_bringup.up import with_settings
 from molmoact2_contract import ContractError, load_system
-
-ROOT = Path(__file__).resolve().parents[3]
-
-
-class Up:
-    """A running `molmoact2 up`, its lines as they come."""
-
-    def __init__(self, domain: int, *arguments: str):
-        env = {**os.environ, "ROS_DOMAIN_ID": str(domain), "MOLMOACT2_ROOT": str(ROOT)}
-        self.process = subprocess.Popen(
-            ["molmoact2", "up", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env
-        )
-        self.lines: list[str] = []
-        self._more = threading.Condition()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self):
-        for line in self.process.stdout:
-            with self._more:
-                self.lines.append(line.rstrip())
-                self._more.notify_all()
-        with self._more:
-            self._more.notify_all()
-
-    def wait_for(self, pattern: str, seconds: float = 90) -> str:
-        def found():
-            return next((line for line in self.lines if re.search(pattern, line)), None)
-
-        with self._more:
-            self._more.wait_for(lambda: found() or not self._reader.is_alive(), timeout=seconds)
-            assert found(), f"{pattern!r} did not come; the lines were:\n" + "\n".join(self.lines)
-            return found()
-
-    def child(self, node_name: str) -> int:
-        """Process id of the child that runs a node."""
-        command = ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(self.process.pid)]
-        out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        return next(int(line.split(None, 1)[0]) for line in out.splitlines() if f"__node:={node_name}" in line)
-
-    def end(self) -> int:
-        code = self.process.wait(60)
-        self._reader.join(10)
-        return code
 
 
 @pytest.fixture
@@ -111,7 +65,7 @@ def operator():
 def test_the_arm_follows_chunks_and_ctrl_c_ends_everything_cleanly(up):
     system = up(81, "so101_sim")
     system.wait_for(r"\[arm_controller\].*following: following chunk")
-    children = [system.child(name) for name in ("world", "arm_controller", "policy", "visualizer")]
+    children = [system.child(name) for name in ("world", "cameras", "arm_controller", "policy", "visualizer")]
     system.process.send_signal(signal.SIGINT)
     assert system.end() == 0, "\n".join(system.lines)
     assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
@@ -150,7 +104,7 @@ def test_when_the_controller_is_killed_up_names_it_and_does_not_claim_to_know_th
 def test_a_stop_while_starting_is_no_error_and_leaves_nothing_running(up):
     system = up(87, "so101_sim")
     system.wait_for(r"configuring policy")
-    children = [system.child(name) for name in ("world", "arm_controller", "policy")]
+    children = [system.child(name) for name in ("world", "cameras", "arm_controller", "policy")]
     system.process.send_signal(signal.SIGINT)
     assert system.end() == 0, "\n".join(system.lines)
     assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
@@ -159,10 +113,10 @@ def test_a_stop_while_starting_is_no_error_and_leaves_nothing_running(up):
 def test_a_controller_that_stalls_faults_can_be_cleared_and_goes_on(up, operator):
     system = up(operator.domain, "so101_sim")
     system.wait_for(r"following: following chunk")
-    world = system.child("world")
-    os.kill(world, signal.SIGSTOP)
+    world = system.child("world")    # leads a group, with the process of physics and bus
+    os.killpg(world, signal.SIGSTOP)
     system.wait_for(r"\[arm_controller\].*fault: ")
-    os.kill(world, signal.SIGCONT)
+    os.killpg(world, signal.SIGCONT)
     assert operator.call_until("arm/clear_fault", lambda answer: answer.success)
     assert operator.call_until("arm/arm", lambda answer: answer.success)
     system.process.send_signal(signal.SIGINT)
@@ -170,10 +124,10 @@ def test_a_controller_that_stalls_faults_can_be_cleared_and_goes_on(up, operator
 
 
 def test_a_parameter_a_node_does_not_take_is_named_by_its_process(up):
-    system = up(88, "so101_sim", "--set", "world.image_width=5")
+    system = up(88, "so101_sim", "--set", "cameras.image_width=5")
     assert system.end() == 1
-    system.wait_for(r"\[world\].*error: world: .*image_width")
-    assert "process 'world' ended with exit code 1" in system.wait_for(r"^error: ")
+    system.wait_for(r"\[cameras\].*error: cameras: .*image_width")
+    assert "process 'cameras' ended with exit code 1" in system.wait_for(r"^error: ")
 
 
 def test_a_policy_that_cannot_be_configured_ends_the_system_with_its_reason(up):

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from .kinematics import Kinematics, Workspace, pose_of, read_links, read_workspace
+from .kinematics import FAR, TURN, Kinematics, Workspace, pose_of, read_links, read_workspace
 from .reading import ContractError, Section, read_file
 from .resources import find_resource
 
 FORMAT = "molmoact2_contract.v1"
 REVOLUTE, GRIPPER = "revolute", "gripper"
+OTHERS = ("policy", "world", "cameras")    # namespaces that are no arms
 
 
 @dataclass(frozen=True)
@@ -201,20 +202,20 @@ def load_contract(name_or_path: str | Path) -> Contract:
         with top.section("control") as control:
             numbers = {
                 "setpoint_hz": control.number("setpoint_hz", least=20, most=1000),
-                "skew_limit": control.number("skew_limit", above=0),
-                "max_observation_age": control.number("max_observation_age", above=0),
-                "joint_state_timeout": control.number("joint_state_timeout", above=0),
-                "blend_window": control.number("blend_window", above=0),
-                "resume_within": control.number("resume_within", least=0),
-                "tracking_time": control.number("tracking_time", above=0),
-                "max_path_lag": control.number("max_path_lag", above=0),
+                "skew_limit": control.number("skew_limit", above=0, most=1),
+                "max_observation_age": control.number("max_observation_age", above=0, most=10),
+                "joint_state_timeout": control.number("joint_state_timeout", above=0, most=1),
+                "blend_window": control.number("blend_window", above=0, most=2),
+                "resume_within": control.number("resume_within", least=0, most=60),
+                "tracking_time": control.number("tracking_time", above=0, most=5),
+                "max_path_lag": control.number("max_path_lag", above=0, most=10),
             }
         joints = {name: _joint(name, section) for name, section in top.sections("joints")}
-        arms = {name: _arm(name, section, joints) for name, section in top.sections("arms")}
+        arms = {name: _arm(name, section, joints) for name, section in top.sections("arms", ros=True, reserved=OTHERS)}
         _check_each_joint_has_one_arm(top, joints, arms)
         _check_each_frame_is_named_once(top, arms)
         frames = tuple(frame for arm in arms.values() for frame in arm.frames)
-        cameras = {name: _camera(name, section, frames) for name, section in top.sections("cameras")}
+        cameras = {name: _camera(name, section, frames) for name, section in top.sections("cameras", ros=True)}
         tags = {name: _norm_tag(name, section, joints, cameras) for name, section in top.sections("norm_tags")}
     return Contract(path, embodiment, **numbers, joints=joints, arms=arms, cameras=cameras, norm_tags=tags)
 
@@ -225,15 +226,15 @@ def _joint(name: str, section: Section) -> Joint:
         if kind == GRIPPER:
             lower, upper = 0.0, 1.0
         else:
-            lower, upper = s.pair("position")
+            lower, upper = s.pair("position", size=10 * TURN)
         joint = Joint(
             name, kind, lower, upper,
-            velocity=s.number("velocity", above=0),
-            acceleration=s.number("acceleration", above=0),
-            jerk=s.number("jerk", above=0),
+            velocity=s.number("velocity", above=0, most=50),
+            acceleration=s.number("acceleration", above=0, most=1000),
+            jerk=s.number("jerk", above=0, most=100_000),
             soft_zone=s.number("soft_zone", 0.0, least=0, most=(upper - lower) / 2),
-            max_step=s.number("max_step", above=0),
-            tracking=s.number("tracking", above=0),
+            max_step=s.number("max_step", above=0, most=TURN),
+            tracking=s.number("tracking", above=0, most=TURN / 2),
             home=s.number("home"),
             rest=s.number("rest"),
         )
@@ -290,11 +291,11 @@ def _camera(name: str, section: Section, frames: tuple[str, ...]) -> Camera:
             raise s.error("frame_id", "is a link of the robot; the optical frame needs a name of its own")
         return Camera(
             name,
-            topic=s.text("topic"),
-            info_topic=s.text("info_topic"),
+            topic=s.topic("topic"),
+            info_topic=s.topic("info_topic"),
             transport=s.choice("transport", ("raw", "compressed"), "raw"),
             frame_id=s.text("frame_id"),
-            frozen_after=s.optional_number("frozen_after", above=0),
+            frozen_after=s.optional_number("frozen_after", above=0, most=60),
             mount=_mount(s, frames),
         )
 
@@ -303,7 +304,7 @@ def _mount(camera: Section, frames: tuple[str, ...]) -> Mount | None:
     if "mount" not in camera:
         return None
     with camera.section("mount") as s:
-        return Mount(s.choice("parent", frames), np.array(s.vector("xyz", 3)), np.array(s.vector("rpy", 3)))
+        return Mount(s.choice("parent", frames), np.array(s.vector("xyz", 3, size=FAR)), np.array(s.vector("rpy", 3, size=TURN)))
 
 
 def _norm_tag(name: str, section: Section, joints: dict[str, Joint], cameras: dict[str, Camera]) -> NormTag:
@@ -319,10 +320,10 @@ def _norm_tag(name: str, section: Section, joints: dict[str, Joint], cameras: di
             given = dict(frame.sections("joints"))
             if list(given) != list(joints):
                 raise frame.error("joints", f"must name the contract's joints in their order: {', '.join(joints)}")
-            offset = frame.number("first_offset", least=0)
+            offset = frame.number("first_offset", least=0, most=10)
             known = frame.flag("first_offset_known")
             frames = {joint: _joint_frame(given[joint], joints[joint]) for joint in joints}
-        return NormTag(name, s.number("dt", above=0), offset, known, names, frames)
+        return NormTag(name, s.number("dt", least=0.001, most=1), offset, known, names, frames)
 
 
 def _joint_frame(section: Section, joint: Joint) -> JointFrame:

@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from .reading import Section
+
+FAR, TURN = 100.0, 2 * math.pi    # [m], [rad]: largest sizes that a contract may give
 
 
 @dataclass(frozen=True)
@@ -136,8 +139,8 @@ def _read_link(name: str, section: Section, parents: Sequence[str], revolute: Se
             raise s.error("parent", f"belongs to a link named {name!r}, which is a frame above it already")
         parent = s.choice("parent", tuple(parents))
         joint = s.choice("joint", tuple(revolute)) if "joint" in s else None
-        xyz, rpy = s.vector("xyz", 3), s.vector("rpy", 3, (0.0, 0.0, 0.0))
-        axis = np.array(s.vector("axis", 3)) if joint else np.array([0.0, 0.0, 1.0])
+        xyz, rpy = s.vector("xyz", 3, size=FAR), s.vector("rpy", 3, (0.0, 0.0, 0.0), size=TURN)
+        axis = np.array(s.vector("axis", 3, size=1)) if joint else np.array([0.0, 0.0, 1.0])
         if np.linalg.norm(axis) < 1e-9:
             raise s.error("axis", "must not be zero")
         return Link(name, parent, joint, np.array(xyz), np.array(rpy), axis / np.linalg.norm(axis))
@@ -151,12 +154,12 @@ def read_workspace(arm: Section, links: Sequence[Link]) -> Workspace | None:
         raise arm.error("workspace", "needs the arm's links, which are missing")
     names = [link.name for link in links]
     with arm.section("workspace") as s:
-        lower, upper = np.array(s.vector("lower", 3)), np.array(s.vector("upper", 3))
+        lower, upper = np.array(s.vector("lower", 3, size=FAR)), np.array(s.vector("upper", 3, size=FAR))
         if not (lower < upper).all():
             raise s.error("upper", f"must be greater than lower in x, y and z, not {upper.tolist()}")
         table = s.optional_number("table")
         with s.section("points") as points:
-            radii = {name: points.number(name, least=0) for name in points.given}
+            radii = {name: points.number(name, least=0, most=1) for name in points.given}
             for name in radii:
                 if name not in names:
                     raise points.error(name, f"is not a link of the arm; there are: {', '.join(names)}")

@@ -17,6 +17,7 @@ SENSOR_SUBSCRIBE = qos_profile_sensor_data
 SENSOR_PUBLISH = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.RELIABLE)
 CHUNK = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE)
 TRACE = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE)
+SUCCESS_TESTS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE)
 STATUS = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,
     depth=1,

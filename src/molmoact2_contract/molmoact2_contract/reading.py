@@ -17,16 +17,27 @@ class ContractError(ValueError):
     """A contract or system file is wrong; the text says where, what was expected and how to mend it."""
 
 
+NAME = re.compile(r"[A-Za-z](_?[A-Za-z0-9])*")                       # of a node or a namespace in ROS
+TOPIC = re.compile(r"(~/|/)?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
+LARGEST = 1e6                                                        # no number of a robot is larger
+
+
 class _Yaml(yaml.SafeLoader):
-    """Only true and false are booleans, as in YAML 1.2: `depth: off` is a text."""
+    """Scalars as in the core schema of YAML 1.2: `depth: off` and `dt: 1:30` are texts, and so is 010."""
 
 
-_BOOL = "tag:yaml.org,2002:bool"
-_Yaml.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+_CORE = {
+    "tag:yaml.org,2002:null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "tag:yaml.org,2002:bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    "tag:yaml.org,2002:int": (r"[-+]?(0|[1-9][0-9]*)", list("-+0123456789")),
+    "tag:yaml.org,2002:float": (
+        r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
 }
-_Yaml.add_implicit_resolver(_BOOL, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Yaml.yaml_implicit_resolvers = {}
+for _tag, (_pattern, _first) in _CORE.items():
+    _Yaml.add_implicit_resolver(_tag, re.compile(f"^(?:{_pattern})$"), _first)
 
 
 def parse(text: str) -> Any:
@@ -88,7 +99,13 @@ class Section:
     def raw(self, key: str, default: Any = None) -> Any:
         """Value of a key as plain Python data; `default` where it is absent."""
         node = self._take(key)
-        return default if node is None else _plain(node)
+        if node is None:
+            return default
+        try:
+            return _plain(node)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:    # e.g. a tag that nobody knows
+            what = getattr(error, "problem", None) or str(error)
+            raise self.error(key, f"cannot be read: {what}") from error
 
     def _required(self, key: str, expected: str) -> Any:
         if key not in self._nodes:
@@ -103,6 +120,13 @@ class Section:
         value = self._required(key, "a text")
         if not isinstance(value, str) or not value.strip():
             raise self.error(key, f"must be a non-empty text, not {value!r}")
+        return value
+
+    def topic(self, key: str) -> str:
+        """A name that ROS permits for a topic or a service."""
+        value = self.text(key)
+        if not TOPIC.fullmatch(value):
+            raise self.error(key, f"must be the name of a topic, not {value!r}")
         return value
 
     def choice(self, key: str, allowed: tuple[str, ...], default: str | None = None) -> str:
@@ -130,14 +154,16 @@ class Section:
             return default
         return self._checked(key, self._required(key, "a number"), above, least, most)
 
-    def optional_number(self, key: str, *, above: float | None = None, least: float | None = None) -> float | None:
+    def optional_number(self, key: str, *, above: float | None = None, most: float | None = None) -> float | None:
         """A finite number, or None where the key is absent or null."""
         value = self.raw(key)
-        return None if value is None else self._checked(key, value, above, least, None)
+        return None if value is None else self._checked(key, value, above, None, most)
 
     def _checked(self, key: str, value: Any, above: float | None, least: float | None, most: float | None) -> float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < math.inf:
             raise self.error(key, f"must be a finite number, not {value!r}")
+        if abs(value) > LARGEST:
+            raise self.error(key, f"is beyond {LARGEST:g}; check its unit")
         if above is not None and value <= above:
             raise self.error(key, f"must be greater than {above:g}, not {value:g}")
         if least is not None and value < least:
@@ -146,25 +172,27 @@ class Section:
             raise self.error(key, f"must be at most {most:g}, not {value:g}")
         return float(value)
 
-    def pair(self, key: str) -> tuple[float, float]:
-        """Two finite numbers, the first less than the second."""
+    def pair(self, key: str, *, size: float) -> tuple[float, float]:
+        """Two numbers of at most a size, the first less than the second."""
         value = self._required(key, "[lower, upper]")
         if not isinstance(value, list) or len(value) != 2:
             raise self.error(key, f"must be [lower, upper], not {value!r}")
-        lower, upper = (self._checked(key, v, None, None, None) for v in value)
+        lower, upper = (self._checked(key, v, None, -size, size) for v in value)
         if not lower < upper:
             raise self.error(key, f"must have lower < upper, not [{lower:g}, {upper:g}]")
         return lower, upper
 
-    def vector(self, key: str, length: int, default: tuple[float, ...] | None = None) -> tuple[float, ...]:
-        """So many finite numbers; required where no default is given."""
+    def vector(
+        self, key: str, length: int, default: tuple[float, ...] | None = None, *, size: float = LARGEST
+    ) -> tuple[float, ...]:
+        """So many numbers of at most a size; required where no default is given."""
         if default is not None and key not in self:
             self._taken.add(key)
             return default
         value = self._required(key, f"{length} numbers")
         if not isinstance(value, list) or len(value) != length:
             raise self.error(key, f"must be {length} numbers, not {value!r}")
-        return tuple(self._checked(key, v, None, None, None) for v in value)
+        return tuple(self._checked(key, v, None, -size, size) for v in value)
 
     def names(self, key: str, *, empty: bool = False) -> tuple[str, ...]:
         """A list of distinct non-empty texts."""
@@ -181,8 +209,9 @@ class Section:
             raise self.error(key, "is missing; expected a mapping")
         return Section(node, self._path(key), self.file)
 
-    def sections(self, key: str) -> Iterator[tuple[str, Section]]:
-        """The named sections under a key: (name, section) in the order of the file. At least one."""
+    def sections(self, key: str, *, ros: bool = False, reserved: tuple[str, ...] = ()) -> Iterator[tuple[str, Section]]:
+        """The named sections under a key: (name, section) in the order of the file. At least one.
+        ros: the names are those of nodes or namespaces; reserved: names that mean something else."""
         node = self._take(key)
         if not isinstance(node, yaml.MappingNode) or not node.value:
             raise self.error(key, "must be a mapping of names to settings, with at least one entry")
@@ -190,6 +219,10 @@ class Section:
         for name, (_, value) in zip(names, node.value, strict=True):
             if names.count(name) > 1:
                 raise ContractError(f"{self.file}:{value.start_mark.line + 1}: {self._path(key)}.{name} is given twice")
+            if ros and (not NAME.fullmatch(name) or name in reserved):
+                unfit = "must be a name for ROS: letters, digits, _"
+                what = "is used by the suite itself" if name in reserved else unfit
+                raise ContractError(f"{self.file}:{value.start_mark.line + 1}: {self._path(key)}.{name} {what}")
             yield name, Section(value, f"{self._path(key)}.{name}", self.file)
 
 
@@ -211,7 +244,7 @@ def read_file(path: Path, expected_format: str) -> Section:
         node = yaml.compose(text, Loader=_Yaml)
     except OSError as error:
         raise ContractError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ContractError(f"{path}: is not YAML: {error}") from error
     if node is None:
         raise ContractError(f"{path}: is empty; expected format: {expected_format}")

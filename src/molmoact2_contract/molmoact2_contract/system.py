@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .embodiment import Contract, load_contract
-from .reading import ContractError, Section, read_file
+from .reading import TOPIC, ContractError, Section, read_file
 from .resources import find_resource
 
 FORMAT = "molmoact2_system.v1"
@@ -22,13 +22,15 @@ PARAMETER_TYPES = (bool, int, float, str)
 
 @dataclass(frozen=True)
 class Process:
-    """One process: an executable of a package, its node name, and its ROS parameters."""
+    """One process: an executable of a package, its node name, its ROS parameters, and topics and services that have
+    other names for it."""
 
     name: str
     package: str
     executable: str
     lifecycle: bool = False
     parameters: dict[str, Any] = field(default_factory=dict)
+    remap: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def load_system(name_or_path: str | Path) -> System:
         simulation = top.flag("simulation", False)
         contract = _contract(top)
         shared = {"contract": str(contract.path), "simulation": simulation}
-        processes = tuple(_process(name, section, shared) for name, section in top.sections("processes"))
+        processes = tuple(_process(name, section, shared) for name, section in top.sections("processes", ros=True))
     return System(path, path.stem, simulation, contract, processes)
 
 
@@ -85,6 +87,16 @@ def _process(name: str, section: Section, shared: dict[str, Any]) -> Process:
                 unfit = f"has a value ROS parameters cannot hold: {value!r}"
                 what = "is set for every process" if key in shared else unfit
                 raise s.error("parameters", f"key {key!r} {what}")
-        return Process(
-            name, s.text("package"), s.text("executable"), s.flag("lifecycle", False), {**shared, **parameters}
-        )
+        package, executable, lifecycle = s.text("package"), s.text("executable"), s.flag("lifecycle", False)
+        return Process(name, package, executable, lifecycle, {**shared, **parameters}, _remap(s))
+
+
+def _remap(process: Section) -> dict[str, str]:
+    if "remap" not in process:
+        return {}
+    with process.section("remap") as s:
+        names = {name: s.text(name) for name in s.given}
+        for old, new in names.items():
+            if not TOPIC.fullmatch(old) or not TOPIC.fullmatch(new):
+                raise s.error(old, f"must be the name of a topic or service, for another such name, not {new!r}")
+        return names

@@ -83,6 +83,26 @@ def test_the_released_so101_tag_speaks_degrees_of_the_old_calibration():
         ("path: assets/so101_new_calib.urdf", "path: ../so101.urdf", "urdf.path must lie within the package"),
         ("path: assets/so101_new_calib.urdf", "file: so101.urdf", "urdf.path is missing"),
         ("    model_frame:", "    frame_of_model:", "model_frame is missing"),
+        ("velocity: 2.0,", "velocity: 200,", "shoulder_pan.velocity must be at most 50"),
+        ("velocity: 2.0,", "velocity: 1:30,", "shoulder_pan.velocity must be a finite number, not '1:30'"),
+        ("velocity: 2.0,", "velocity: 010,", "shoulder_pan.velocity must be a finite number, not '010'"),
+        ("velocity: 2.0,", "velocity: 2_000,", "shoulder_pan.velocity must be a finite number, not '2_000'"),
+        ("velocity: 2.0,", "velocity: 1e999,", "shoulder_pan.velocity must be a finite number, not inf"),
+        ("velocity: 2.0,", f"velocity: 1{'0' * 400},", "shoulder_pan.velocity is beyond 1e+06"),
+        ("velocity: 2.0,", "velocity: !!int fast,", "shoulder_pan.velocity cannot be read"),
+        ("velocity: 2.0,", "velocity: !speed 2.0,", "shoulder_pan.velocity cannot be read: could not determine"),
+        ("acceleration: 12.0", "acceleration: 12000", "shoulder_pan.acceleration must be at most 1000"),
+        ("jerk: 600", "jerk: 600000", "shoulder_pan.jerk must be at most 100000"),
+        ("tracking: 0.35", "tracking: 35", "shoulder_pan.tracking must be at most 3.14"),
+        ("position: [-1.9199, 1.9199]", "position: [-110, 110]", "shoulder_pan.position must be at least -62.8"),
+        ("joint_state_timeout: 0.2", "joint_state_timeout: 200", "control.joint_state_timeout must be at most 1"),
+        ("max_observation_age: 1.0", "max_observation_age: 1000", "control.max_observation_age must be at most 10"),
+        ("dt: 0.03333333333333333", "dt: 33.3", "dt must be at most 1"),
+        ("first_offset: 1", "first_offset: 100", "first_offset must be at most 10"),
+        ("  arm:\n", "  policy:\n", "arms.policy is used by the suite itself"),
+        ("  arm:\n", "  left arm:\n", "arms.left arm must be a name for ROS"),
+        ("topic: front/image_raw", "topic: front image", "cameras.front.topic must be the name of a topic"),
+        ("xyz: [0.0388353, 0, 0.0624]", "xyz: [38.8353, 0, 624]", "shoulder_link.xyz must be at most 100"),
         ("format: molmoact2_contract.v1", "format: something_else", "must be molmoact2_contract.v1"),
         ("embodiment: so101", "embodiment: so101\nembodiment: so102", "given twice"),
     ],
@@ -125,6 +145,20 @@ def test_an_unknown_norm_tag_or_arm_lists_those_there_are():
         contract.norm_tag("franka_droid")
     with pytest.raises(ContractError, match="there are: arm"):
         contract.arm("left")
+
+
+def test_a_file_that_is_nested_without_end_is_refused(tmp_path):
+    path = tmp_path / "deep.yaml"
+    path.write_text("[" * 100_000)
+    with pytest.raises(ContractError, match="is not YAML"):
+        load_contract(path)
+
+
+def test_scalars_are_those_of_yaml_1_2():
+    texts = ("7", "-7", "0", "7.5", "7.", ".5", "1e3", "-1.5e-3", "~", "2001-01-01", "1:30", "0x1F", "010", "1_0")
+    assert [parse(text) for text in texts] == [
+        7, -7, 0, 7.5, 7.0, 0.5, 1000.0, -0.0015, None, "2001-01-01", "1:30", "0x1F", "010", "1_0",
+    ]
 
 
 def test_only_true_and_false_are_booleans():

@@ -151,10 +151,6 @@ class PromptBuilder:
         text = f"{head}<state_start>{''.join(f'<state_{b}>' for b in bins)}<state_end>{tail}"
         return Prompt(text, ids, np.isin(ids, self._image_token_ids))
 
-    def check(self, instruction: str) -> None:
-        """InputError for an instruction that `build` would refuse."""
-        self._task(instruction)
-
     def _task(self, instruction: str) -> str:
         if not isinstance(instruction, str):
             raise InputError(f"instruction is a {type(instruction).__name__}, expected a string")

@@ -99,9 +99,13 @@ class Session:
             if self._cache is not None:
                 self._cache.forget("reset")
 
-    def check_instruction(self, instruction: str) -> None:
-        """InputError for an instruction that `infer` would refuse."""
-        self._prompts.check(instruction)
+    def check_instruction(self, instruction: str, num_images: int = 1) -> None:
+        """InputError for an instruction that `infer` would refuse with so many images."""
+        state = np.zeros(self._tag.state.dim, np.float32)
+        length = len(self._prompts.build(instruction, state, num_images, self._depth != "off").ids)
+        limit = self._config.text.max_positions
+        if length > limit:
+            raise InputError(f"the prompt would have {length} tokens, the model reads {limit}; shorten the instruction")
 
     def infer(
         self,

@@ -288,6 +288,12 @@ def test_a_state_of_wrong_count_or_not_finite_is_refused(session, state, message
         session.infer([FRAME], state, "pick")
 
 
+def test_an_instruction_that_does_not_fit_the_prompt_is_refused_when_it_is_checked(session):
+    session.check_instruction("pick up the cube", 2)
+    with pytest.raises(InputError, match=r"the prompt would have \d+ tokens, the model reads 2048; shorten"):
+        session.check_instruction("far " * 5000, 2)
+
+
 @pytest.mark.parametrize("instruction", ["", "  ...  ", '""'])
 def test_an_instruction_that_says_nothing_is_refused(session, instruction):
     with pytest.raises(InputError, match="says nothing"):

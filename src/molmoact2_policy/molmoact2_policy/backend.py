@@ -172,7 +172,7 @@ class InProcessBackend:
         return Inference(result.actions, result.trace, steps, guided=continuous and prefix is not None)
 
     def check_instruction(self, instruction: str) -> None:
-        self._session.check_instruction(instruction)
+        self._session.check_instruction(instruction, len(self._contract.norm_tag(self._settings.norm_tag).cameras))
 
     def reset(self) -> None:
         self._session.reset()

@@ -1,6 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the cameras show anything: a black, saturated or frozen one stops chunks."""
+"""Whether the cameras show anything: a black, saturated or frozen one, or one of another size, stops chunks."""
 
 from __future__ import annotations
 
@@ -20,19 +20,30 @@ class _Seen:
 
 
 class CameraHealth:
-    """Looks at every observation in turn. check_frozen: off in simulation, where a quiet scene repeats itself."""
+    """Looks at every observation in turn. check_frozen: whether a camera that repeats one frame counts as frozen."""
 
     def __init__(self, contract: Contract, tag: NormTag, check_frozen: bool):
         self._cameras = [contract.cameras[name] for name in tag.cameras]
         self._check_frozen = check_frozen
         self._seen: dict[str, _Seen] = {}
+        self._sizes: dict[str, tuple[int, ...]] = {}
+
+    def forget(self) -> None:
+        """A new episode: what the cameras send now is what they shall go on sending."""
+        self._seen, self._sizes = {}, {}
 
     def problem(self, observation: Observation) -> str:
         """What is wrong with a camera, e.g. "camera front is black"; empty where all show something."""
         problems = []
         for camera, image, source in zip(self._cameras, observation.images, observation.inputs, strict=False):
             fault = image_fault(image)
-            if fault:
+            height, width = self._sizes.setdefault(camera.name, image.shape[:2])
+            if image.shape[:2] != (height, width):
+                problems.append(
+                    f"camera {camera.name} sends {image.shape[1]} x {image.shape[0]} pixels, it sent {width} x "
+                    f"{height} when the episode began; set it back, or begin a new episode (policy/reset)"
+                )
+            elif fault:
                 problems.append(f"camera {camera.name} is {fault}")
             elif self._check_frozen and camera.frozen_after is not None:
                 digest = hashlib.blake2b(image.tobytes(), digest_size=16).digest()

@@ -16,6 +16,15 @@ GUIDED = "rtc"         # ControllerStatus.joining of a controller whose chunks s
 RECENT = 20            # chunks whose consumed waypoints make the forecast of the next
 
 
+def least_loss(latency: float, length: float, in_flight: int = 1) -> float:
+    """The least share of time, 0 .. 1, that motion loses to the latency L [s] of chunks of length H [s].
+
+    With k requests in flight a chunk comes every L / k and brings H - L of motion that is still ahead, so the share is
+    1 - k (H - L) / L: (2 L - H) / L for one at a time, and none while L + L / k <= H.
+    """
+    return min(max(0.0, 1.0 - in_flight * (length - latency) / latency), 1.0)
+
+
 class LatencyForecast:
     """A high percentile of the latency from capture to arrival, which forgets slowly. Not thread-safe.
 
@@ -142,11 +151,11 @@ class Continuity:
             return float(self._delivered[-1].times[-1]) - self._margin - tail
 
     def standing_share(self) -> float:
-        """The least share of time for which motion cannot be continuous at the forecast latency: max(0, 2 L - H) / L,
-        with H the chunk's length less the margin. One inference at a time."""
+        """The least share of time lost at the forecast latency, with one inference at a time and H the chunk's length
+        less the margin."""
         with self._lock:
             tail = self.forecast.tail
             if not self._delivered or not tail:
                 return 0.0
-            length = len(self._delivered[-1].times) * self._dt - self._margin
-            return max(0.0, 2.0 * tail - length) / tail
+            length = (len(self._delivered[-1].times) - 1 + self._first_offset) * self._dt - self._margin
+            return least_loss(tail, length)

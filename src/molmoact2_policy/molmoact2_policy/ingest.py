@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from cv_bridge import CvBridge
 
-from molmoact2_contract import Contract, NormTag
+from molmoact2_contract import Camera, Contract, NormTag
 
 from .model_frame import ModelFrame
 
@@ -100,11 +100,8 @@ class Ingest:
             Input(IMAGE, camera.topic, message.header.frame_id, stamp_ns(message))
             for camera, message in zip(self._cameras, images, strict=True)
         ]
-        for item in inputs:
-            if item.stamp_ns <= 0:
-                raise ObservationError(
-                    "image_stamp", f"{item.topic}: the stamp is zero; its driver must give the time of capture"
-                )
+        for camera, item in zip(self._cameras, inputs, strict=True):
+            self._check_header(camera, item)
         state = self._state(joint_states)
         inputs += [Input(JOINT_STATE, joint_topic, m.header.frame_id, stamp_ns(m)) for m in joint_states]
         observation = Observation(
@@ -121,6 +118,19 @@ class Ingest:
                 "check the cameras' rates and the clocks",
             )
         return observation
+
+    @staticmethod
+    def _check_header(camera: Camera, item: Input) -> None:
+        if item.stamp_ns <= 0:
+            raise ObservationError(
+                "image_stamp", f"{item.topic}: the stamp is zero; its driver must give the time of capture"
+            )
+        if item.frame_id != camera.frame_id:
+            raise ObservationError(
+                "image_frame",
+                f"{item.topic}: its frame is {item.frame_id!r}, that of camera {camera.name} is {camera.frame_id!r}; "
+                "are cameras swapped? Else set frame_id in the contract",
+            )
 
     def _state(self, messages: Sequence[Any]) -> np.ndarray:
         """Positions by name, in the contract's order [ROS units]."""

@@ -101,6 +101,7 @@ def status_message(
     if runner is None:
         return message
     statistics = runner.statistics
+    message.arms = list(runner.arms)
     message.episode_id, message.instruction = runner.episode_id, runner.instruction
     message.inferences, message.chunks = statistics.inferences, statistics.chunks
     recent = [t for t in list(statistics.chunk_times) if time.monotonic() - t < RATE_WINDOW]

@@ -30,11 +30,14 @@ from molmoact2_msgs.msg import ActionChunk, ControllerStatus, PolicyStatus, Reas
 from molmoact2_msgs.srv import ResetEpisode, SetInstruction
 
 from .backend import Backend, BackendError, InProcessBackend, Settings
+from .ingest import stamp_ns
 from .matcher import Matcher
 from .messages import chunk_message, diagnostics_message, status_message, trace_message
 from .parameters import Configuration, configuration, declare
 from .runner import Outcome, Runner
+from .task_server import TaskServer
 
+LAST_WORDS = 10    # turns of the executor before a process ends
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -62,6 +65,7 @@ class PolicyNode(LifecycleNode):
         self.create_service(SetInstruction, "policy/set_instruction", self._on_set_instruction)
         self.create_service(ResetEpisode, "policy/reset", self._on_reset)
         self.create_subscription(String, "policy/instruction", self._on_instruction, CHUNK)
+        self._tasks = TaskServer(self, lambda: self._runner if self._state == PolicyStatus.ACTIVE else None)
         self.add_on_set_parameters_callback(self._on_parameters)
         self.create_timer(0.5, self._publish_status)
         self.create_timer(0.1, self._watch)
@@ -89,7 +93,7 @@ class PolicyNode(LifecycleNode):
             wanted.contract,
             wanted.tag,
             backend,
-            simulation=wanted.simulation,
+            check_frozen=wanted.check_frozen,
             joint_topic=wanted.joint_topic,
             min_period=wanted.min_period,
             seed=wanted.seed,
@@ -119,7 +123,7 @@ class PolicyNode(LifecycleNode):
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._halt()
+        self._halt("the policy was deactivated")
         self._go(PolicyStatus.ERROR if self._failed else PolicyStatus.INACTIVE)
         return super().on_deactivate(state)
 
@@ -129,12 +133,13 @@ class PolicyNode(LifecycleNode):
         return SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._halt()
+        self._halt("the policy was shut down")
         self._release()
         self._go(PolicyStatus.FINALIZED)
         return SUCCESS
 
-    def _halt(self) -> None:
+    def _halt(self, why: str) -> None:
+        self._tasks.policy_ended(self._last_error if self._failed else why, self._failed)
         if self._matcher is not None:
             self._matcher.close(self)
             self._matcher = None
@@ -180,12 +185,13 @@ class PolicyNode(LifecycleNode):
     def _on_controller(self, arm: str, status: ControllerStatus) -> None:
         if self._runner is None:
             return
+        self._tasks.hear_controller(arm, status)
         self._runner.continuity.joins_by(arm, status.joining)
+        self._runner.state_health.measured(arm, stamp_ns(status), status.joint_names, status.measured)
         if status.chunk_id == 0:
             self._runner.continuity.stopped()
         elif status.episode_id == self._runner.episode_id:
-            consumed = status.waypoints_consumed_at_acceptance
-            self._runner.continuity.accepted(arm, status.chunk_id, consumed)
+            self._runner.continuity.accepted(arm, status.chunk_id, status.waypoints_consumed_at_acceptance)
 
     def _on_instruction(self, message: String) -> None:
         if self._runner is None:
@@ -259,10 +265,15 @@ class PolicyNode(LifecycleNode):
             self._shown = shown
             self._publish_status()
 
-    def close(self) -> None:
-        self._halt()
-        self._release()
+    def leave(self) -> None:
+        """Ends publishing and the task; spin the node a little longer, so that its client hears of it."""
+        self._halt("the policy process is being ended")
         self._go(PolicyStatus.FINALIZED)
+
+    def close(self) -> None:
+        self.leave()
+        self._release()
+        self._tasks.close()
 
 
 def main() -> int:
@@ -281,6 +292,9 @@ def main() -> int:
     try:
         while not stop.is_set():
             executor.spin_once(timeout_sec=0.2)
+        node.leave()
+        for _ in range(LAST_WORDS):
+            executor.spin_once(timeout_sec=0.02)
     except ExternalShutdownException:
         pass
     node.close()

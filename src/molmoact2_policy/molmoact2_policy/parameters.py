@@ -19,6 +19,7 @@ CHOICES = {
     "cache_policy": ("bounded", "reference"),
     "dtype": ("float32", "bfloat16", "float16"),
     "rtc": ("gradient", "replace"),
+    "check_frozen": ("auto", "on", "off"),
 }
 TEXTS = {
     "contract": ("", "path or name of the embodiment contract"),
@@ -31,6 +32,7 @@ TEXTS = {
     "device": ("cpu", "torch device: cpu, cuda, cuda:1"),
     "dtype": ("float32", "float32, bfloat16 or float16"),
     "rtc": ("gradient", "where controllers join by rtc: gradient (through the expert), or replace (cheaper, rougher)"),
+    "check_frozen": ("auto", "whether a camera that repeats one frame is frozen; auto: yes, except in simulation"),
     "joint_state_topic": ("joint_states", "topic of the joint states"),
 }
 INTEGERS = {
@@ -55,7 +57,7 @@ class Configuration:
     settings: Settings
     contract: Contract
     tag: NormTag
-    simulation: bool
+    check_frozen: bool
     joint_topic: str
     min_period: float
     seed: int | None
@@ -106,7 +108,7 @@ def configuration(node: Node) -> Configuration:
         settings=settings,
         contract=contract,
         tag=tag,
-        simulation=value("simulation"),
+        check_frozen=value("check_frozen") == "on" or (value("check_frozen") == "auto" and not value("simulation")),
         joint_topic=value("joint_state_topic"),
         min_period=value("min_period"),
         seed=None if seed < 0 else seed,

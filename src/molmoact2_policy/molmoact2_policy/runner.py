@@ -22,6 +22,7 @@ from .camera_health import CameraHealth
 from .continuity import Continuity
 from .ingest import Ingest, Observation, ObservationError
 from .model_frame import ModelFrame
+from .state_health import StateHealth
 
 LATENCY_WINDOW = 200
 MOST_UNANSWERED = 5    # inferences in a row without an action; then something is wrong with more than a frame
@@ -83,7 +84,7 @@ class Runner:
     deliver: called in the inference thread with each Outcome, while no reset can come between. failed: called when the
     backend failed, after which the loop has ended. min_period [s]: between the starts of two inferences, except where
     motion would pause for it. seed: None draws a new one for each inference. chunk_ids: the ids to give to chunks, in
-    order.
+    order. check_frozen: whether a camera that repeats one frame stops chunks.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class Runner:
         tag: NormTag,
         backend: Backend,
         *,
-        simulation: bool,
+        check_frozen: bool,
         joint_topic: str,
         min_period: float,
         seed: int | None,
@@ -105,13 +106,17 @@ class Runner:
         self._min_period, self._seed, self._ros_now = min_period, seed, ros_now
         self._chunk_ids, self._deliver, self._failed = chunk_ids, deliver, failed
         self._ingest, self._frame = Ingest(contract, tag), ModelFrame(contract, tag)
-        self._health = CameraHealth(contract, tag, check_frozen=not simulation)
+        self._cameras = CameraHealth(contract, tag, check_frozen)
+        self.state_health = StateHealth(contract)
         self.continuity = Continuity(tag.dt, tag.first_offset, MARGIN)
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._number = 0
         self._reset_wanted = False
+        self._held_back = ""
+        self.arms = tuple(contract.arms)
+        self.last_chunk_id = 0
         self.statistics = Statistics()
         self.episode_id = uuid.uuid4().hex
         self.instruction = ""
@@ -120,7 +125,7 @@ class Runner:
     # --- operator -----------------------------------------------------------------------------------------------------
     def start(self, source: Source) -> None:
         self._stop.clear()
-        self.statistics, self.withheld = Statistics(), "no observation yet"
+        self.statistics, self.withheld = Statistics(), self._held_back or "no observation yet"
         self._thread = threading.Thread(target=self._run, args=(source,), name="inference", daemon=True)
         self._thread.start()
 
@@ -131,20 +136,36 @@ class Runner:
             self._thread.join()
         self._thread = None
 
-    def set_instruction(self, instruction: str) -> None:
+    def check_instruction(self, instruction: str) -> None:
         """Errors: ValueError for one that cannot be followed."""
         if not instruction.strip():
             raise ValueError("the instruction is blank; say what the robot should do")
         self._backend.check_instruction(instruction)
+
+    def set_instruction(self, instruction: str) -> None:
+        """Chunks that were held back flow again. Errors: ValueError for one that cannot be followed."""
+        self.check_instruction(instruction)
         with self._lock:
             self.instruction = instruction
+            if self._held_back:
+                self._held_back, self.withheld = "", "no observation yet"
+
+    def hold_back(self, reason: str) -> None:
+        """No chunks until an instruction is set, also after a stop and a start. A new episode begins, so that an
+        inference under way comes to nothing."""
+        with self._lock:
+            self._held_back = self.withheld = reason
+            self._new_episode()
 
     def reset(self) -> str:
         """Begins a new episode, whose id is returned; an inference under way comes to nothing."""
         with self._lock:
-            self.episode_id, self._reset_wanted = uuid.uuid4().hex, True
-            self.continuity.forget()
+            self._new_episode()
             return self.episode_id
+
+    def _new_episode(self) -> None:
+        self.episode_id, self._reset_wanted = uuid.uuid4().hex, True
+        self.continuity.forget()
 
     # --- inference thread ---------------------------------------------------------------------------------------------
     def _run(self, source: Source) -> None:
@@ -160,9 +181,14 @@ class Runner:
                 return
             if messages is None:
                 if time.monotonic() - last_set > self._contract.max_observation_age:
-                    self.withheld = source.explain(self._ros_now())
+                    self.withheld = self._held_back or source.explain(self._ros_now())
                 continue
-            last_set = started = time.monotonic()
+            last_set = time.monotonic()
+            held_back = self._held_back
+            if held_back:
+                self.withheld = held_back
+                continue
+            started = last_set
             try:
                 self._infer(messages.images, messages.joint_states)
                 unanswered = 0
@@ -205,11 +231,15 @@ class Runner:
         with self._lock:
             if not self.instruction:
                 raise ObservationError("no_instruction", "no instruction was given; call policy/set_instruction")
+            if self._held_back:
+                raise ObservationError("held_back", self._held_back)
             episode, instruction, reset = self.episode_id, self.instruction, self._reset_wanted
             self._reset_wanted = False
         if reset:
             self._backend.reset()
-        problem = self._health.problem(observation)
+            self._cameras.forget()
+        problems = (self._cameras.problem(observation), self.state_health.problem(observation))
+        problem = "; ".join(filter(None, problems))
         seed = secrets.randbelow(2**63) if self._seed is None else self._seed
         prefix = self.continuity.prefix(observation.stamp_ns / 1e9)
         inference = self._backend.infer(observation.images, observation.model_state, instruction, seed, prefix)
@@ -229,7 +259,7 @@ class Runner:
             self.withheld = problem
             chunk_id = 0
             if not problem:
-                chunk_id = next(self._chunk_ids)
+                chunk_id = self.last_chunk_id = next(self._chunk_ids)
                 self.statistics.chunks += 1
                 latency = (finished - observation.stamp_ns) / 1e9
                 self.statistics.latencies.append(latency)

@@ -44,3 +44,13 @@ def test_a_camera_without_frozen_after_and_any_simulated_one_may_repeat_itself()
     assert all(watch.problem(seen(t, picture(t), picture(99))) == "" for t in range(5))
     simulated = health(check_frozen=False)
     assert all(simulated.problem(seen(t, picture(1), picture(1))) == "" for t in range(5))
+
+
+def test_a_camera_that_changes_its_size_is_named_until_it_is_set_back_or_a_new_episode_begins():
+    watch = health()
+    assert watch.problem(seen(0.0, picture(1), picture(2))) == ""
+    small = picture(3, 30, 40)
+    assert "camera top sends 40 x 30 pixels, it sent 80 x 60" in watch.problem(seen(0.1, small, picture(4)))
+    assert watch.problem(seen(0.2, picture(5), picture(6))) == ""
+    watch.forget()
+    assert watch.problem(seen(0.3, small, picture(7))) == ""

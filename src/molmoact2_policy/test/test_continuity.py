@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from molmoact2_policy.continuity import Continuity, LatencyForecast
+from molmoact2_policy.continuity import Continuity, LatencyForecast, least_loss
 
 DT = 0.1
 
@@ -139,3 +139,18 @@ def test_the_standing_share_is_that_of_one_inference_at_a_time(continuity, laten
     for chunk_id in (1, 2):
         continuity.delivered(chunk_id, 100.0 + chunk_id, ramp(), latency)
     assert continuity.standing_share() == pytest.approx(share)
+
+
+@pytest.mark.parametrize(("in_flight", "longest"), [(1, 0.5), (2, 2 / 3), (4, 0.8)])
+def test_nothing_is_lost_while_a_chunk_reaches_past_the_arrival_of_the_next(in_flight, longest):
+    assert least_loss(longest, 1.0, in_flight) == pytest.approx(0.0)
+    assert least_loss(longest + 0.05, 1.0, in_flight) > 0.05
+
+
+def test_all_is_lost_where_chunks_are_over_when_they_come():
+    assert least_loss(1.2, 1.0) == least_loss(1.2, 1.0, in_flight=8) == 1.0
+
+
+def test_two_in_flight_lose_less_than_one():
+    assert least_loss(0.8, 1.0) == pytest.approx(0.75)
+    assert least_loss(0.8, 1.0, in_flight=2) == pytest.approx(0.5)

@@ -108,3 +108,9 @@ def test_an_image_with_less_data_than_its_size_is_refused():
     with pytest.raises(ObservationError, match="top/image_raw") as refused:
         observe([message, compressed(WRIST, NOW)])
     assert refused.value.kind == "image_encoding"
+
+
+def test_an_image_of_another_cameras_frame_is_refused_since_cameras_may_be_swapped():
+    with pytest.raises(ObservationError, match="its frame is 'wrist_optical_frame', that of camera top is") as error:
+        observe([image(TOP, NOW, frame_id="wrist_optical_frame"), compressed(WRIST, NOW)])
+    assert error.value.kind == "image_frame"

@@ -7,8 +7,7 @@ from __future__ import annotations
 from collections import deque
 
 RECENT = 8          # arrivals that make the forecast
-RESERVE = 0.03      # [s] of path kept in hand
-PATIENCE = 0.5      # share of the interval over which a chunk that is overdue is still waited for
+PATIENCE = 0.1      # share of the interval over which a chunk that is nearly due or overdue is still waited for
 
 
 class Arrivals:
@@ -16,15 +15,15 @@ class Arrivals:
 
     def __init__(self) -> None:
         self._last: float | None = None
+        self._latency = 0.0
         self._intervals: deque[float] = deque(maxlen=RECENT)
 
     def add(self, now: float, latency: float) -> None:
-        """A chunk came. latency: from its capture; with one inference at a time the next takes no less."""
+        """A chunk came. latency: from its capture; with one inference at a time the next takes no less. It stands in
+        while no interval is known."""
         if self._last is not None and now > self._last:
             self._intervals.append(now - self._last)
-        elif not self._intervals:
-            self._intervals.append(latency)
-        self._last = now
+        self._last, self._latency = now, latency
 
     def pause(self) -> None:
         """Nothing is followed now; the time until the next chunk is no interval."""
@@ -33,10 +32,10 @@ class Arrivals:
     def rate(self, left: float, now: float) -> float:
         """Rate of path time, 0 .. 1, at which `left` seconds of path last until the next chunk.
 
-        One that is overdue is waited for ever more slowly, without standing still.
+        One that is overdue is waited for ever more slowly, without standing still: what is left then decays, so none
+        has to be kept in hand. Path that is still left when a chunk comes in time was slowed for nothing.
         """
         if self._last is None:
             return 1.0
-        interval = max(self._intervals)
-        due = max(self._last + interval - now, PATIENCE * interval)
-        return min(1.0, max(left - RESERVE, 0.1 * left) / due)
+        interval = max(self._intervals, default=self._latency)
+        return min(1.0, left / max(self._last + interval - now, PATIENCE * interval))

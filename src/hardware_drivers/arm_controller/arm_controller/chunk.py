@@ -28,6 +28,8 @@ class Refusal(IntEnum):
     STALE = 12
     RESUME = 13
     WORKSPACE = 14
+    PACE = 15
+    PEER = 16
 
 
 class ChunkRefused(Exception):

@@ -9,6 +9,7 @@ import multiprocessing
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,8 @@ from .snapshot import Snapshot
 
 ANSWER_WITHIN = 2.0    # [s]
 END_WITHIN = 6.0       # [s]
+RETRY = 0.005          # [s]
+CALMING = ("stop", "pause", "disarm")
 
 
 class CoreClient:
@@ -35,14 +38,22 @@ class CoreClient:
         self.ended = False
         self._closing = False
         self._socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # At exit multiprocessing waits for its children; this one ends when its socket is closed, and not before.
+        weakref.finalize(self, self._socket.close)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PACKET)
         other.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PACKET)
         self._process = multiprocessing.get_context("spawn").Process(target=run, args=(settings, other), daemon=True)
-        self._process.start()
-        other.close()
-        self.privileges = self._wait_until_ready()
-        first = receive(self._socket, None)
-        assert isinstance(first, Snapshot)
+        try:
+            self._process.start()
+            other.close()
+            self.privileges = self._wait_until_ready()
+            first = receive(self._socket, None)
+            while not isinstance(first, Snapshot):    # e.g. why a simulated arm is not armed yet
+                first = receive(self._socket, None)
+        except BaseException:    # also a signal; the process ignores those itself
+            if self._process.is_alive():
+                self._process.kill()
+            raise
         self.snapshot: Snapshot = first
         self._heard = time.monotonic()
         threading.Thread(target=self._read, name="setpoints", daemon=True).start()
@@ -52,9 +63,6 @@ class CoreClient:
             message = receive(self._socket, None)
         except EOFError:
             raise DriverError("the setpoint process ended while it connected the driver; see the lines above") from None
-        except BaseException:
-            self._process.kill()
-            raise
         if isinstance(message, Failed):
             self._process.join(END_WITHIN)
             raise DriverError(message.text)
@@ -77,9 +85,13 @@ class CoreClient:
 
     def operate(self, verb: str) -> tuple[bool, str]:
         """An operator's verb; returns whether it was done, and the reason or the refusal in words."""
-        number = next(self._numbers)
-        if not send(self._socket, Request("operate", (verb,), number)):
-            return False, "the setpoint process cannot be reached"
+        number, until = next(self._numbers), time.monotonic() + ANSWER_WITHIN
+        # What brings the arm to rest is done whenever it is reached.
+        request = Request("operate", (verb,), number, 0.0 if verb in CALMING else until)
+        while not send(self._socket, request):
+            if time.monotonic() > until or self.ended:
+                return False, "the setpoint process cannot be reached"
+            time.sleep(RETRY)
         with self._news:
             if not self._news.wait_for(lambda: number in self._answers or self.ended, ANSWER_WITHIN):
                 return False, f"the setpoint process did not answer within {ANSWER_WITHIN:g} s"
@@ -90,11 +102,12 @@ class CoreClient:
         while True:
             try:
                 message = receive(self._socket, None)
-            except EOFError:
+            except Exception:    # it has closed its end, or says what nobody understands
                 with self._news:
                     self.ended = True
                     self._news.notify_all()
-                self._on_news()
+                if not self._closing:
+                    self._on_news()
                 return
             if isinstance(message, Snapshot):
                 self.snapshot, self._heard = message, time.monotonic()
@@ -108,6 +121,7 @@ class CoreClient:
 
     def close(self) -> None:
         """Lets the arm come to rest, then ends the process."""
+        self._closing = True
         self._socket.shutdown(socket.SHUT_WR)
         self._process.join(END_WITHIN)
         if self._process.is_alive():

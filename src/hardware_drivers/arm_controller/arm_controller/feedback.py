@@ -1,10 +1,13 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""Feedback: what the arm says of itself, and whether that can be true. No ROS here."""
+"""Feedback: the device as the controller sees it, and whether what it says can be true. No ROS here."""
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,13 +17,16 @@ from .controller_state import Fault
 from .driver import ArmDriver, ArmState, DriverError
 
 MOMENT = 0.1    # [s] between two readings in which no joint can go farther than the contract's max_step
+AHEAD = 0.05    # [s] that a reading's stamp may lie in the future; clocks of two machines may differ by this much
+
+Value = TypeVar("Value")
 
 
 class Feedback:
-    """Reads and writes one arm, and remembers what came of it.
+    """Asks one arm's driver, and remembers what came of it.
 
-    measured: the newest joint state; None before the first. device_time: how long the device was waited for since that
-    was last taken [s]. driver_failed: what the device said last, empty where it answered.
+    measured: the newest joint state; None before the first. driver_failed: what the driver said last, empty where it
+    did what it was asked. Every call raises DriverError where the driver fails, in whatever way.
     """
 
     def __init__(self, contract: Contract, arm: Arm, driver: ArmDriver):
@@ -30,36 +36,51 @@ class Feedback:
         self.driver_failed = ""
         self._device_time = 0.0
         self._leap = ""
+        self._renewed = -math.inf    # steady-clock time of the last reading with a stamp of its own [s]
 
-    def read(self) -> None:
-        """Errors: DriverError."""
-        before, began = self.measured, time.monotonic()
-        try:
-            self.measured = self._driver.read()
-            self.driver_failed = ""
-        except DriverError as error:
-            self.driver_failed = str(error)
-            raise
-        finally:
-            self._device_time += time.monotonic() - began
-        self._leap = self._leap_between(before, self.measured) if before is not None else ""
+    # --- the device ---------------------------------------------------------------------------------------------------
+    def read(self, steady: float) -> None:
+        """Takes a joint state. steady: steady-clock time [s]."""
+        before, measured = self.measured, self._ask(self._driver.read)
+        if np.shape(measured.positions) != (len(self._arm.joints),):
+            self.driver_failed = f"the driver gave positions {measured.positions!r} for {len(self._arm.joints)} joints"
+            raise DriverError(self.driver_failed)
+        self.measured = measured
+        self._leap = self._leap_between(before, measured) if before is not None else ""
+        if before is None or measured.stamp_ns != before.stamp_ns:
+            self._renewed = steady
 
     def write(self, setpoint: np.ndarray) -> None:
-        """Errors: DriverError."""
+        """Sends a setpoint (J,)."""
+        self._ask(lambda: self._driver.write(setpoint))
+
+    def guide(self) -> None:
+        """Puts the arm in a person's hand."""
+        self._ask(self._driver.guide)
+
+    def hold(self) -> None:
+        """Has the device hold where it is."""
+        self._ask(self._driver.stop)
+
+    def _ask(self, call: Callable[[], Value]) -> Value:
         began = time.monotonic()
         try:
-            self._driver.write(setpoint)
-        except DriverError as error:
-            self.driver_failed = str(error)
-            raise
+            value = call()
+        except Exception as error:    # a driver that fails in a way of its own has failed all the same
+            text = str(error) if isinstance(error, DriverError) else f"the driver failed in itself: {error!r}"
+            self.driver_failed = text
+            raise DriverError(text) from error
         finally:
             self._device_time += time.monotonic() - began
+        self.driver_failed = ""
+        return value
 
     def take_device_time(self) -> float:
         """How long the device was waited for since this was last asked [s]."""
         waited, self._device_time = self._device_time, 0.0
         return waited
 
+    # --- what it says -------------------------------------------------------------------------------------------------
     def _leap_between(self, before: ArmState, after: ArmState) -> str:
         elapsed = (after.stamp_ns - before.stamp_ns) / 1e9
         leaps = np.abs(after.positions - before.positions)
@@ -71,22 +92,27 @@ class Feedback:
             "check its encoder and its bus"
         )
 
-    def error(self, now: float) -> str:
-        """Why the newest joint state cannot be used at `now`, ROS time [s]; empty where it can."""
+    def blind(self, steady: float) -> tuple[Fault, str]:
+        """Why nobody knows where the arm is, whatever ROS time says; Fault.NONE where that is known."""
         if self.measured is None:
-            return "no joint state has been read"
+            return Fault.STATE_STALE, "no joint state has been read"
         bad = ~np.isfinite(self.measured.positions)
         if bad.any():
-            return f"the measured position of {self._arm.joints[int(np.argmax(bad))]!r} is not a number"
+            joint = self._arm.joints[int(np.argmax(bad))]
+            return Fault.STATE_INVALID, f"the measured position of {joint!r} is not a number"
+        old = steady - self._renewed
+        if old > self._timeout:
+            return Fault.STATE_STALE, f"the newest joint state has stood for {old:.3f} s, more than {self._timeout:g} s"
+        return (Fault.STATE_INVALID, self._leap) if self._leap else (Fault.NONE, "")
+
+    def fault(self, steady: float, now: float) -> tuple[Fault, str]:
+        """Why the newest joint state must not be used; Fault.NONE where it may. steady, now: both clocks [s]."""
+        fault, text = self.blind(steady)
+        if fault or self.measured is None:
+            return fault, text
         age = now - self.measured.stamp_ns / 1e9
         if age > self._timeout:
-            return f"the newest joint state is {age:.3f} s old, more than {self._timeout:g} s"
-        return self._leap
-
-    def fault(self, now: float) -> tuple[Fault, str]:
-        """The fault that the newest joint state is; Fault.NONE where it is sound."""
-        text = self.error(now)
-        if not text:
-            return Fault.NONE, ""
-        sound = self.measured is None or (np.isfinite(self.measured.positions).all() and not self._leap)
-        return Fault.STATE_STALE if sound else Fault.STATE_INVALID, text
+            return Fault.STATE_STALE, f"the newest joint state is {age:.3f} s old, more than {self._timeout:g} s"
+        if age < -AHEAD:
+            return Fault.STATE_INVALID, f"the newest joint state is stamped {-age:.3f} s in the future; check clocks"
+        return Fault.NONE, ""

@@ -66,20 +66,17 @@ def fresh_path(chunk: Planned, waypoints: np.ndarray, now: float, bounds: Bounds
 
 
 def cross_fade(old: Path, lag: float, fresh: Path, now: float, window: float) -> Path:
-    """From the old path, read `lag` seconds late, to the fresh one within `window` seconds.
+    """From the old path, read `lag` seconds late, to the fresh one, which ends later than now, within `window` seconds.
 
     The weight rises by a quintic, whose first and second derivatives vanish at both ends: neither velocity nor
     acceleration steps.
     """
     until = min(now + window, fresh.end)
-    if until - now < 1e-3:
-        fade, until = np.array([now]), now
-    else:
-        fade = np.linspace(now, until, max(int(np.ceil((until - now) / FADE_STEP)), 1) + 1)
+    fade = np.linspace(now, until, max(int(np.ceil((until - now) / FADE_STEP)), 1) + 1)
     own = fresh.times > until + 1e-6
-    x = np.ones(1) if until == now else (fade - now) / (until - now)
+    x = (fade - now) / (until - now)
     weight = (x**3 * (10 - 15 * x + 6 * x**2))[:, None]
-    growth = (30 * x**2 * (1 - x) ** 2)[:, None] / max(until - now, 1e-9)
+    growth = (30 * x**2 * (1 - x) ** 2)[:, None] / (until - now)
     before, after = old.sample(fade - lag), fresh.sample(fade)
     positions = (1 - weight) * before + weight * after
     velocities = (

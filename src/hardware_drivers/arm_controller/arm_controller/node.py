@@ -50,7 +50,6 @@ class ArmControllerNode(Node):
         self._told_ns = self._refused = 0
         self._texts: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._ticked = self.create_guard_condition(self._after_tick)
-        self._core = CoreClient(settings, self._ticked.trigger, self._texts.put)
         self._joint_states = self.create_publisher(JointState, "joint_states", SENSOR_PUBLISH)
         self._status = self.create_publisher(ControllerStatus, f"{arm.name}/status", STATUS)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
@@ -62,6 +61,8 @@ class ArmControllerNode(Node):
             self.create_service(Trigger, f"{arm.name}/{verb}", partial(self._operate, verb))
         self.create_timer(STATUS_PERIOD, self._beat)
         self.create_timer(1.0, self._publish_diagnostics)
+        # Last of all: whatever fails before this leaves no process behind.
+        self._core = CoreClient(settings, self._ticked.trigger, self._texts.put)
         rate = settings.contract.setpoint_hz
         self.get_logger().info(f"arm {arm.name!r}: {rate:g} setpoints a second, shadow {settings.shadow}")
         if self._core.privileges:
@@ -141,7 +142,8 @@ class ArmControllerNode(Node):
         self._core.tell("policy", message.process_id, message.episode_id)
 
     def _on_peer(self, message: ControllerStatus) -> None:
-        self._core.tell("peer", message.header.frame_id, message.state, message.fault_text, message.refused_chunks)
+        refused = (message.refused_chunks, message.last_refused_chunk_id)
+        self._core.tell("peer", message.header.frame_id, message.state, message.fault_text, *refused)
 
     def _operate(self, verb: str, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success, response.message = self._core.operate(verb)

@@ -9,6 +9,7 @@ are met by choosing r; the path itself is never bent. (The idea is that of time-
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ CURVATURE_SHARE = 0.7    # of the acceleration limits, for following the path; t
 JERK_PATH, JERK_RATE, JERK_BOTH = 0.4, 0.3, 0.3
 BRAKING_SHARE = 0.5      # of what is left for changing the rate; the rest makes up for braking that sets in smoothly
 SOFTEST = 0.1            # share of the velocity limit that is left at a position limit
+EXCESS = 1.1    # of a limit, that a path may ask for on being entered
 TINY = 1e-9
 
 
@@ -43,16 +45,16 @@ class Limits:
 
 
 class Pace:
-    """Rate ceilings along one path, on a grid of `step` seconds of path time."""
+    """Rate ceilings along one path, on a grid of `step` seconds of path time. share: of the rates the limits allow."""
 
-    def __init__(self, path: Path, limits: Limits, step: float):
+    def __init__(self, path: Path, limits: Limits, step: float, share: float = 1.0):
         count = max(int(np.ceil((path.end - path.start) / step)), 1)
-        self._grid = np.linspace(path.start, path.end, count + 1)
+        grid = np.linspace(path.start, path.end, count + 1)
         h = (path.end - path.start) / count
-        signed = path.sample(self._grid, 1)
-        velocity_limit = limits.velocity_at(path.sample(self._grid), signed)
+        signed = path.sample(grid, 1)
+        velocity_limit = limits.velocity_at(path.sample(grid), signed)
         velocity = np.abs(signed)
-        acceleration = path.sample(self._grid, 2)
+        acceleration = path.sample(grid, 2)
         # The end counts as the place just before it; that the path stops there is what braking is for.
         velocity[-1], acceleration[-1] = velocity[-2], acceleration[-2]
         jerk = np.abs(np.diff(acceleration, axis=0, prepend=acceleration[:1])) / h
@@ -65,6 +67,7 @@ class Pace:
                 np.cbrt(JERK_PATH * limits.jerk / np.maximum(jerk, TINY)).min(axis=1),
             ]
         )
+        ceiling *= share
         # What holds at a place holds for the steps that reach it.
         padded = np.pad(ceiling, 1, mode="edge")
         ceiling = np.minimum.reduce([padded[:-2], padded[1:-1], padded[2:]])
@@ -72,31 +75,67 @@ class Pace:
         # The whole range of the rate within one step is as fast as it ever needs to change.
         change = (spare / np.maximum(velocity, TINY)).min(axis=1)
         both = (JERK_BOTH * limits.jerk / np.maximum(3.0 * acceleration, TINY)).min(axis=1)
-        self._change = np.minimum.reduce([change, both, np.full(count + 1, 1.0 / step)])
+        change = np.minimum.reduce([change, both, np.full(count + 1, 1.0 / step)])
         slew = (JERK_RATE * limits.jerk / np.maximum(velocity, TINY)).min(axis=1)
-        self._slew = np.minimum(slew, 1.0 / step**2)
-        self._ceiling = self._braked(ceiling, h)
-
-    def _braked(self, ceiling: np.ndarray, step: float) -> np.ndarray:
-        """The ceilings lowered where one further on could not be reached in time; 0 at the end, and softly so."""
-        squares = ceiling**2
-        squares[-1] = 0.0
-        for index in range(len(squares) - 2, -1, -1):
-            slew = self._slew[index]
-            softly = np.sqrt(2.0 * slew * max(np.sqrt(squares[index + 1]), slew * step**2))
-            braking = min(BRAKING_SHARE * self._change[index], softly)
-            squares[index] = min(squares[index], squares[index + 1] + 2.0 * braking * step)
-        return np.sqrt(squares)
+        slew = np.minimum(slew, 1.0 / step**2)
+        self._squares: list[float] = (_braked(ceiling, change, slew, h) ** 2).tolist()
+        self._change: list[float] = change.tolist()
+        self._slew: list[float] = slew.tolist()
+        # What a rate of 1 asks for of the velocity limits; a change of the rate by 1/s, and a rate of 1, of the
+        # acceleration limits.
+        self._speed: list[float] = (velocity / velocity_limit).max(axis=1).tolist()
+        self._turn: list[float] = (velocity / limits.acceleration).max(axis=1).tolist()
+        self._bend: list[float] = (acceleration / limits.acceleration).max(axis=1).tolist()
+        self._start, self._end, self._step = path.start, path.end, h
 
     def ceiling(self, time: float) -> float:
         """The largest rate at a place on the path."""
         # Between two grid points the square is what braking makes linear.
-        return float(np.sqrt(np.interp(time, self._grid, self._ceiling**2)))
+        return math.sqrt(self._at(self._squares, time))
 
-    def change(self, time: float) -> float:
-        """How fast the rate may change at a place on the path [1/s]."""
-        return float(np.interp(time, self._grid, self._change))
+    def _at(self, table: list[float], time: float) -> float:
+        place = (time - self._start) / self._step
+        index = min(max(int(place), 0), len(table) - 2)
+        share = min(max(place - index, 0.0), 1.0)
+        return table[index] + share * (table[index + 1] - table[index])
 
-    def slew(self, time: float) -> float:
-        """How fast that change itself may change [1/s^2]."""
-        return float(np.interp(time, self._grid, self._slew))
+    def next_rate(self, time: float, rate: float, change: float, dt: float, wanted: float) -> float:
+        """The rate `dt` seconds later at a place on the path; it changes only as fast as the limits allow.
+
+        rate, change [1/s]: now; wanted: 0 to come to rest .. 1 to keep the clock's pace.
+        """
+        goal = min(wanted, self.ceiling(min(time + rate * dt, self._end)))
+        most, slew = self._at(self._change, time), self._at(self._slew, time)
+        # The last of a change is made ever more slowly, so that it ends as smoothly as it began.
+        off = goal - rate
+        towards = math.copysign(min(abs(off) / dt, math.sqrt(2.0 * slew * abs(off)), most), off)
+        towards = min(max(towards, change - slew * dt), change + slew * dt)
+        return min(max(rate + towards * dt, 0.0), 1.0)
+
+    def can_enter(self, rate: float, change: float, dt: float) -> bool:
+        """Whether a path that is entered at this rate and change of rate can be run to its end within the limits: the
+        rate falls only so fast, and where it is too high it also comes sooner to what is ahead."""
+        time = self._start
+        while time < self._end:
+            after = self.next_rate(time, rate, change, dt, 1.0)
+            after = min(after, (self._end - time) / dt)    # nothing follows the end
+            rate, change = after, (after - rate) / dt
+            speed, turn, bend = (self._at(table, time) for table in (self._speed, self._turn, self._bend))
+            if rate * speed > EXCESS or bend * rate**2 + turn * abs(change) > EXCESS:
+                return False
+            if rate < 1e-3:
+                return True
+            time += rate * dt
+        # There it stands, in one step.
+        return self._at(self._turn, self._end) * rate / dt <= EXCESS
+
+
+def _braked(ceiling: np.ndarray, change: np.ndarray, slew: np.ndarray, step: float) -> np.ndarray:
+    """The ceilings lowered where one further on could not be reached in time; 0 at the end, and softly so."""
+    squares = ceiling**2
+    squares[-1] = 0.0
+    for index in range(len(squares) - 2, -1, -1):
+        softly = np.sqrt(2.0 * slew[index] * max(np.sqrt(squares[index + 1]), slew[index] * step**2))
+        braking = min(BRAKING_SHARE * change[index], softly)
+        squares[index] = min(squares[index], squares[index + 1] + 2.0 * braking * step)
+    return np.sqrt(squares)

@@ -10,37 +10,54 @@ from dataclasses import dataclass
 from .controller_state import State
 
 SILENT = 0.5      # [s]; a controller states itself ten times a second
+IDLE = (State.DISARMED, State.STOPPING)
 
 
-@dataclass
-class Peer:
-    """One arm's controller. refused: chunks it has refused; steady: when it was last heard [s]."""
+@dataclass(frozen=True)
+class PeerStatus:
+    """What one arm's controller says. refused: chunks it has refused, refused_id: the last of them."""
 
     state: State = State.DISARMED
     fault_text: str = ""
     refused: int | None = None
-    steady: float = -math.inf
+    refused_id: int = 0
 
 
 class Peers:
-    """The arms that must be well for this one to move."""
+    """The arms that must be well, and take the same chunks, for this one to move. Times: steady clock [s]."""
 
     def __init__(self, names: tuple[str, ...]):
-        self._peers = {name: Peer() for name in names}
+        self._peers = dict.fromkeys(names, PeerStatus())
+        self._heard = dict.fromkeys(names, -math.inf)
 
-    def hear(self, arm: str, state: State, fault_text: str, refused: int, steady: float) -> bool:
-        """Takes a status; returns whether the arm has refused a chunk since the one before. Others are not heeded."""
-        peer = self._peers.get(arm)
-        if peer is None:
-            return False
-        refused_more = peer.refused is not None and refused > peer.refused
-        self._peers[arm] = Peer(state, fault_text, refused, steady)
-        return refused_more
+    def hear(self, arm: str, status: PeerStatus, steady: float) -> str:
+        """Takes a status; returns why this arm must not go on following its chunk. Others are not heeded."""
+        before = self._peers.get(arm)
+        if before is None:
+            return ""
+        self._peers[arm], self._heard[arm] = status, steady
+        if before.refused is not None and (status.refused or 0) > before.refused:
+            return f"arm {arm!r} refused a chunk; both stop"
+        return self.idle()
+
+    def idle(self) -> str:
+        """Which arm follows nothing now because of an operator or of itself; empty where none."""
+        for name, peer in self._peers.items():
+            if peer.state in IDLE:
+                return f"arm {name!r} is {peer.state.name.lower()}; both stop"
+        return ""
+
+    def against(self, chunk_id: int) -> str:
+        """Why a chunk must not be followed; empty where no arm is against it."""
+        for name, peer in self._peers.items():
+            if peer.refused and peer.refused_id == chunk_id:
+                return f"arm {name!r} refused it"
+        return self.idle()
 
     def error(self, steady: float) -> str:
-        """Which arm is not well, and why; empty where all are. steady: steady-clock time [s]."""
+        """Which arm is not well, and why; empty where all are."""
         for name, peer in self._peers.items():
-            if steady - peer.steady > SILENT:
+            if steady - self._heard[name] > SILENT:
                 return f"the controller of arm {name!r} is silent; start it, or its process has ended"
             if peer.state == State.FAULT:
                 return f"arm {name!r} is in fault: {peer.fault_text}"

@@ -21,7 +21,9 @@ MAX_HORIZON = 10_000
 BISECTIONS = 16
 SPEED_TOLERANCE = 1e-3
 WORKSPACE_TOLERANCE = 0.002    # [m]; of a path. A setpoint may lie twice as far outside before it is a fault
-FROZEN_WHILE = 0.5         # of the tracking limit that the command moves; what is stuck but alive trembles
+INWARD_SLACK = 1e-4        # [m]; of a path that leads inwards, from one sample to the next
+FROZEN_WHILE, FROZEN_JOINTS = 0.25, 2    # of the tracking limit that the command moves, in so many joints
+YIELDING = 0.2             # share of the velocity limits at which a command goes to where the arm is
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,16 @@ class Step:
     path_time: float
     rate: float
     change: float
+
+
+@dataclass
+class Repeated:
+    """A measurement (J,) that repeats itself, the command (J,) when it first came, and since when joints have been told
+    to move away from that, steady clock [s]."""
+
+    measured: np.ndarray
+    command: np.ndarray
+    since: float = math.inf
 
 
 class SafetyGate:
@@ -49,7 +61,8 @@ class SafetyGate:
         self._timings = {(t.dt, t.first_offset) for t in contract.norm_tags.values()}
         self._off_track_since: float | None = None
         self._sent: np.ndarray | None = None
-        self._repeated: tuple[np.ndarray, np.ndarray] | None = None
+        self._repeated: Repeated | None = None
+        self._grippers = np.array([contract.joints[joint].is_gripper for joint in arm.joints])
 
     # --- chunks -------------------------------------------------------------------------------------------------------
     def waypoints(self, chunk: Chunk, measured: np.ndarray, now: float) -> np.ndarray:
@@ -57,6 +70,8 @@ class SafetyGate:
 
         measured: the arm's measured positions (J,); now: clock time [s]. Errors: ChunkRefused.
         """
+        if chunk.chunk_id == 0:
+            raise ChunkRefused(Refusal.SHAPE, "its chunk_id is 0, which stands for no chunk; count from 1")
         self._check_joints(chunk)
         table = self._table(chunk)
         self._check_timing(chunk)
@@ -81,7 +96,9 @@ class SafetyGate:
     @staticmethod
     def _table(chunk: Chunk) -> np.ndarray:
         joints = len(chunk.joint_names)
-        if not 1 <= chunk.horizon <= MAX_HORIZON or chunk.positions.size != chunk.horizon * joints:
+        if not 1 <= chunk.horizon <= MAX_HORIZON:
+            raise ChunkRefused(Refusal.SHAPE, f"it has {chunk.horizon} waypoints; 1 to {MAX_HORIZON} are followed")
+        if chunk.positions.size != chunk.horizon * joints:
             raise ChunkRefused(
                 Refusal.SHAPE,
                 f"{chunk.positions.size} positions do not fit {chunk.horizon} waypoints of {joints} joints",
@@ -136,9 +153,9 @@ class SafetyGate:
             )
 
     # --- setpoints ----------------------------------------------------------------------------------------------------
-    def pace(self, path: Path) -> Pace:
-        """How fast a path may be run."""
-        return Pace(path, self._limits, self._period)
+    def pace(self, path: Path, share: float = 1.0) -> Pace:
+        """How fast a path may be run; share: of what the limits allow."""
+        return Pace(path, self._limits, self._period, share)
 
     def advance(self, path: Path, pace: Pace, last: Step, dt: float, wanted: float) -> Step:
         """One step of `dt` seconds along a path, as fast as allowed.
@@ -148,13 +165,7 @@ class SafetyGate:
         time to come to rest at the path's end.
         """
         path_time, rate = last.path_time, last.rate
-        goal = min(wanted, pace.ceiling(min(path_time + rate * dt, path.end)))
-        most, slew = pace.change(path_time), pace.slew(path_time)
-        # The last of a change is made ever more slowly, so that it ends as smoothly as it began.
-        off = goal - rate
-        change = math.copysign(min(abs(off) / dt, math.sqrt(2.0 * slew * abs(off)), most), off)
-        change = min(max(change, last.change - slew * dt), last.change + slew * dt)
-        rate = min(max(rate + change * dt, 0.0), 1.0)
+        rate = pace.next_rate(path_time, rate, last.change, dt, wanted)
         start = path.sample(path_time)
         allowed = self._limits.velocity * dt * (1 + 1e-9)
 
@@ -172,12 +183,15 @@ class SafetyGate:
         return Step(np.clip(path.sample(time), self.lower, self.upper), time, rate, (rate - last.rate) / dt)
 
     def path_error(self, path: Path) -> str:
-        """Where a path leaves the workspace; empty where it does not. One that begins outside may only lead inwards."""
+        """Where a path leaves the workspace; empty where it does not. Outside, it may only lead inwards."""
         samples = path.sample(np.append(np.arange(path.start, path.end, self._period), path.end))
         depths = self._arm.depths(samples)
-        permitted = depths[0] + WORKSPACE_TOLERANCE
-        worst = int(np.argmax((depths - permitted).max(axis=1))) if depths.size else 0
-        return self._arm.outside(samples[worst], permitted)
+        if not depths.size:
+            return ""
+        nearest = np.minimum.accumulate(depths, axis=0)    # to the inside, so far
+        permitted = np.maximum(np.concatenate([depths[:1], nearest[:-1]]) + INWARD_SLACK, WORKSPACE_TOLERANCE)
+        worst = int(np.argmax((depths - permitted).max(axis=1)))
+        return self._arm.outside(samples[worst], permitted[worst])
 
     def inside(self, measured: np.ndarray) -> np.ndarray:
         """The nearest position (J,) within the limits."""
@@ -198,11 +212,14 @@ class SafetyGate:
             )
         return inside
 
-    def yielded(self, measured: np.ndarray, command: np.ndarray | None) -> np.ndarray:
+    def yielded(self, measured: np.ndarray, command: np.ndarray) -> np.ndarray:
         """Where an arm that does not follow is left: where it is, but for grippers, which keep what they hold."""
-        where = self.inside(measured)
-        grippers = np.array([self._contract.joints[joint].is_gripper for joint in self._arm.joints])
-        return where if command is None else np.where(grippers, command, where)
+        return np.where(self._grippers, command, self.inside(measured))
+
+    def towards(self, command: np.ndarray, target: np.ndarray, dt: float) -> np.ndarray:
+        """The next command (J,) on a slow way to a target, `dt` seconds after the last."""
+        step = YIELDING * self._limits.velocity * dt
+        return command + np.clip(target - command, -step, step)
 
     def setpoint_error(self, setpoint: np.ndarray, dt: float) -> str:
         """The last check before the driver: why a setpoint must not be sent `dt` seconds after the one before; empty
@@ -214,7 +231,7 @@ class SafetyGate:
             joint = int(np.argmax(outside))
             return f"setpoint of {self._arm.joints[joint]!r} is {setpoint[joint]:.4f}, outside its limits"
         before = self._arm.depths(setpoint if self._sent is None else self._sent)
-        leaves = self._arm.outside(setpoint, np.maximum(before, 2 * WORKSPACE_TOLERANCE))
+        leaves = self._arm.outside(setpoint, np.maximum(before + 2 * INWARD_SLACK, 2 * WORKSPACE_TOLERANCE))
         if leaves:
             return f"setpoint leaves the workspace: {leaves}"
         if self._sent is not None:
@@ -255,19 +272,24 @@ class SafetyGate:
             "free the arm, then clear_fault and arm"
         )
 
-    def frozen(self, command: np.ndarray, measured: np.ndarray) -> str:
-        """Why the feedback counts as frozen: it repeats itself to the last bit while the command moves; else empty."""
-        if self._repeated is None or not np.array_equal(self._repeated[0], measured):
-            self._repeated = (measured.copy(), command.copy())
+    def frozen(self, command: np.ndarray, measured: np.ndarray, steady: float) -> str:
+        """Why the feedback counts as frozen: it repeats itself to the last bit, for the contract's tracking_time, while
+        several joints have been told to move; else empty. One joint alone may be blocked, which is a matter of
+        tracking, and so may a gripper be. steady: steady-clock time [s]."""
+        if self._repeated is None or not np.array_equal(self._repeated.measured, measured):
+            self._repeated = Repeated(measured.copy(), command.copy())
             return ""
-        moved = np.abs(command - self._repeated[1])
-        if (moved > FROZEN_WHILE * self._tracking).any():
-            joint = int(np.argmax(moved / self._tracking))
-            return (
-                f"the joint states repeat themselves while {self._arm.joints[joint]!r} was told to move by "
-                f"{moved[joint]:.3f}; check the arm's power and its bus"
-            )
-        return ""
+        moved = np.where(self._grippers, 0.0, np.abs(command - self._repeated.command) / self._tracking)
+        if (moved > FROZEN_WHILE).sum() < min(FROZEN_JOINTS, int((~self._grippers).sum())):
+            return ""
+        self._repeated.since = min(self._repeated.since, steady)
+        if steady - self._repeated.since < self._contract.tracking_time:
+            return ""
+        joint = int(np.argmax(moved))
+        return (
+            f"the joint states repeat themselves while {self._arm.joints[joint]!r} and others were told to move, by "
+            f"{abs(command[joint] - self._repeated.command[joint]):.3f}; check the arm's power and its bus"
+        )
 
     def forget(self) -> None:
         """Nothing is being commanded any more."""

@@ -16,6 +16,9 @@ from .path import Bounds, Path
 FUTURE_TOLERANCE = 0.05    # [s]; clocks of two machines may differ by this much
 WIDER = 1.5                # a window too short for the limits is made this much longer, and again
 MOST_CHUNKS = 16           # that an ensemble looks back on
+LEAST_LEFT = 0.02          # [s] of a chunk; less cannot be joined smoothly
+SHARES = (1.0, 0.6, 0.35)  # of the pace that the limits allow; tried in this order
+LEAST_WINDOW = 0.05        # [s] of a cross-fade
 
 
 @dataclass(frozen=True)
@@ -23,12 +26,14 @@ class Joined:
     """How a chunk was joined.
 
     consumed: its waypoints that lay in the past already; seam_jump: the largest difference between the two chunks at
-    the moment of joining, before blending [rad; grippers 0 .. 1]; latency [s] since capture.
+    the moment of joining, before blending [rad; grippers 0 .. 1]; latency [s] since capture; share: of the pace that
+    the limits allow, at which it is to be run.
     """
 
     consumed: int
     seam_jump: float
     latency: float
+    share: float
 
 
 class ChunkScheduler:
@@ -43,6 +48,7 @@ class ChunkScheduler:
         self.path: Path | None = None
         self.path_time = 0.0
         self.chunk_id, self.episode_id = 0, ""
+        self.own_move = False    # the path is an operator's, of no chunk
         self._stamp = -np.inf
         self._chunks: list[Planned] = []
         self._waypoint_times = np.empty(0)
@@ -53,16 +59,18 @@ class ChunkScheduler:
         waypoints: np.ndarray,
         command: np.ndarray,
         now: float,
-        fits: Callable[[Path], bool] = lambda path: True,
-        check: Callable[[Path], None] = lambda path: None,
+        fits: Callable[[Path, float], bool],
+        error: Callable[[Path], str],
     ) -> Joined:
         """Makes a checked chunk the running one.
 
         waypoints: float64 (H, J), this arm's part of the chunk; command: the last setpoint (J,), for where there is no
         path; now: clock time. The new path begins at the last setpoint and goes over to the chunk within the window,
-        both taken at the same clock time; a path that lags ends its lag with it. fits: whether a path can be entered
-        at the present speed within the limits; where it cannot, the window is made longer, up to the chunk's end.
-        check: raises ChunkRefused for a path that must not be followed; the running one goes on. Errors: ChunkRefused.
+        both taken at the same clock time; a path that lags ends its lag with it. The window ends where the running path
+        does, which has come to rest there. fits: whether a path can be run from the present speed on within the limits,
+        at a share of the pace they allow; where it cannot, the window is made longer, up to the chunk's end, and then
+        the pace slower. error: why a path must not be followed at all, empty where it may. Errors: ChunkRefused; the
+        running path goes on then.
         """
         times = self._times(chunk, now)
         chunks = [c for c in self._chunks if c.times[-1] > now][-MOST_CHUNKS:] + [Planned(times, waypoints)]
@@ -70,15 +78,24 @@ class ChunkScheduler:
         lag = now - self.path_time if self.path is not None else 0.0
         old = self.path if self.path is not None else Path(np.array([now]), command[None])
         seam_jump = float(np.abs(fresh.sample(now) - command).max())
-        window = self._window
-        path = cross_fade(old, lag, fresh, now, window)
-        while not fits(path) and now + window < fresh.end:
-            window = max(window * WIDER, 0.05)
+        left = old.end + lag - now
+        window = min(self._window, max(left, LEAST_WINDOW)) if left > 0 else self._window
+        shortest = path = cross_fade(old, lag, fresh, now, window)
+        share = SHARES[0]
+        while not fits(path, share) and now + window < fresh.end:
+            window *= WIDER
             path = cross_fade(old, lag, fresh, now, window)
-        check(path)
+        if not fits(path, share):
+            path, share = shortest, next((s for s in SHARES[1:] if fits(shortest, s)), 0.0)
+        if not share:
+            raise ChunkRefused(Refusal.PACE, "it cannot be joined at the arm's present speed within the limits")
+        wrong = error(path)
+        if wrong:
+            raise ChunkRefused(Refusal.WORKSPACE, wrong)
         self.path, self.path_time, self._stamp, self.chunk_id = path, now, chunk.stamp, chunk.chunk_id
+        self.own_move = False
         self._chunks, self._waypoint_times, self.episode_id = chunks, times, chunk.episode_id
-        return Joined(int((times <= now).sum()), seam_jump, now - chunk.stamp)
+        return Joined(int((times <= now).sum()), seam_jump, now - chunk.stamp, share)
 
     def _times(self, chunk: Chunk, now: float) -> np.ndarray:
         """Clock times of the waypoints. Errors: ChunkRefused for a stamp that is not to be followed."""
@@ -95,18 +112,23 @@ class ChunkScheduler:
         times = chunk.stamp + (np.arange(chunk.horizon) + chunk.first_offset) * chunk.dt
         if times[-1] <= now:
             raise ChunkRefused(Refusal.PAST, f"its last waypoint was due {now - times[-1]:.3f} s ago")
+        if times[-1] - now < LEAST_LEFT:
+            left = times[-1] - now
+            raise ChunkRefused(Refusal.PAST, f"its last waypoint is due in {left:.3f} s, too soon to be joined")
+        if chunk.stamp <= self._stamp and not self.chunk_id:
+            raise ChunkRefused(Refusal.OLDER, "it was observed before the arm was last armed, resumed or at rest")
         if chunk.stamp <= self._stamp:
             raise ChunkRefused(Refusal.OLDER, f"it was observed no later than running chunk {self.chunk_id}")
         return times
 
     def follow(self, path: Path, now: float) -> None:
         """Makes a path of the controller's own (home, park) the running one; chunks observed before are refused."""
-        self.path, self.path_time, self.chunk_id, self._stamp = path, now, 0, now
+        self.path, self.path_time, self.chunk_id, self.own_move, self._stamp = path, now, 0, True, now
         self._chunks, self._waypoint_times, self.episode_id = [], path.times, ""
 
     def clear(self) -> None:
         """Forgets the path. Chunks older than the last one stay refused."""
-        self.path, self.chunk_id, self.episode_id = None, 0, ""
+        self.path, self.chunk_id, self.episode_id, self.own_move = None, 0, "", False
         self._chunks, self._waypoint_times = [], np.empty(0)
 
     def shift(self, seconds: float) -> None:
@@ -117,9 +139,9 @@ class ChunkScheduler:
         self._waypoint_times = self._waypoint_times + seconds
         self._chunks = [Planned(c.times + seconds, c.waypoints) for c in self._chunks]
 
-    def forget_stamps(self) -> None:
-        """After a clock jump stamps before and after cannot be compared."""
-        self._stamp = -np.inf
+    def refuse_until(self, now: float) -> None:
+        """Chunks observed until `now`, clock time [s], are refused; after a clock jump that is another clock's."""
+        self._stamp = now
 
     @property
     def waypoints_left(self) -> int:

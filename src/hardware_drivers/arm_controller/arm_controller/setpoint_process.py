@@ -17,6 +17,7 @@ import select
 import signal
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -27,12 +28,16 @@ from .chunk import Chunk
 from .controller import ArmController
 from .controller_state import Fault, Refused, State
 from .driver import ArmDriver, DriverError
+from .operating import Operator
+from .peers import PeerStatus
 from .snapshot import Snapshot, snapshot_of
 
 PACKET = 1 << 18            # [bytes]; the largest message
 PRIORITY = 50               # of the real-time class FIFO, where it is permitted
 MCL_CURRENT_AND_FUTURE = 3  # mlockall(2)
-MOST_REQUESTS = 4           # a tick; checking and joining a chunk takes about a millisecond
+MOST_REQUESTS = 256         # a tick; only chunks take long
+MOST_CHUNKS = 8             # that wait; where more come, the oldest are forgotten
+CHUNK_SHARE = 0.3           # of a period, for checking and joining chunks; one takes about a millisecond
 STOP_PATIENCE = 3.0         # [s] to come to rest at the end
 NODE_SILENT = 1.0           # [s]; the node says ten times a second that it is there
 
@@ -67,11 +72,13 @@ class Failed:
 
 @dataclass(frozen=True)
 class Request:
-    """From the node: a method of Core, by name; where `number` is not 0, an Answer with it is expected."""
+    """From the node: a method of Core, by name; where `number` is not 0, an Answer with it is expected. valid_until:
+    steady-clock time after which it is not done any more [s]; 0: always."""
 
     method: str
     arguments: tuple[Any, ...]
     number: int = 0
+    valid_until: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -87,55 +94,114 @@ class Core:
     """What the node may ask of the controller. Times are read here, on this process's clocks."""
 
     def __init__(self, controller: ArmController):
-        self._controller = controller
-        self.heard = time.monotonic()    # when the node last said anything
+        self.controller = controller
+        self._operator = Operator(controller, lambda: (time.monotonic_ns(), time.time_ns()))
+        self._heard = time.monotonic()    # when the node last said anything
+        self._chunks: deque[Request] = deque(maxlen=MOST_CHUNKS)
 
+    # --- methods that a Request may name ------------------------------------------------------------------------------
     def alive(self) -> str:
         """The node is there."""
         return ""
 
-    def watch_node(self) -> None:
-        """Without its node nobody can stop the arm, so it does not go on moving."""
-        silent = time.monotonic() - self.heard
-        if silent > NODE_SILENT and self._controller.state.state == State.FOLLOWING:
-            self._controller.stop(f"the node has been silent for {silent:.1f} s, and nobody could stop the arm")
-
     def chunk(self, chunk: Chunk) -> str:
-        self._controller.accept(chunk, time.monotonic(), time.time())
+        self.controller.accept(chunk, time.monotonic(), time.time())
         return ""
 
     def policy(self, process_id: str, episode_id: str) -> str:
-        self._controller.hear_policy(process_id, episode_id, time.monotonic())
+        self.controller.hear_policy(process_id, episode_id, time.monotonic())
         return ""
 
-    def peer(self, arm: str, state: int, fault_text: str, refused: int) -> str:
+    def peer(self, arm: str, state: int, fault_text: str, refused: int, refused_id: int) -> str:
         known = state in State.__members__.values()
         text = fault_text if known else f"its state {state} is unknown"
-        self._controller.hear_peer(arm, State(state) if known else State.FAULT, text, refused, time.monotonic())
+        status = PeerStatus(State(state) if known else State.FAULT, text, refused, refused_id)
+        self.controller.hear_peer(arm, status, time.monotonic())
         return ""
+
+    def operate(self, verb: str) -> str:
+        """Returns the reason of the new state. Errors: Refused."""
+        operator = self._operator
+        verbs: dict[str, Callable[[], None]] = {
+            "arm": operator.arm,
+            "disarm": operator.disarm,
+            "stop": operator.stop,
+            "pause": operator.pause,
+            "resume": operator.resume,
+            "hand_guide": operator.hand_guide,
+            "home": operator.home,
+            "park": operator.park,
+            "clear_fault": operator.clear_fault,
+        }
+        verbs[verb]()
+        return self.controller.state.reason
+
+    # --- the loop's side ----------------------------------------------------------------------------------------------
+    def arm(self) -> None:
+        """Errors: Refused."""
+        self._operator.arm()
+
+    def take(self, node: socket.socket) -> bool:
+        """Does what the node has asked for; returns False where it has closed its end.
+
+        What an operator asks for never waits behind chunks, of which only the newest few are kept; checking and joining
+        takes a share of the period.
+        """
+        for _ in range(MOST_REQUESTS):
+            try:
+                packet = node.recv(PACKET)
+            except BlockingIOError:
+                break
+            except OSError:
+                return False
+            if not packet:
+                return False
+            self._heard = time.monotonic()
+            try:
+                request = pickle.loads(packet)
+            except Exception as error:    # a defect of ours, e.g. a packet that was cut off
+                self.failed(error)
+                continue
+            if request.method == "chunk":
+                self._chunks.append(request)
+            else:
+                self._do(request, node)
+        until = time.monotonic() + CHUNK_SHARE * self.controller.period
+        while self._chunks and time.monotonic() < until:
+            self._do(self._chunks.popleft(), node)
+        return True
+
+    def _do(self, request: Request, node: socket.socket) -> None:
+        if request.valid_until and time.monotonic() > request.valid_until:
+            return    # whoever asked was told that there was no answer
+        try:
+            done, text = True, getattr(self, request.method)(*request.arguments)
+        except Refused as refused:
+            done, text = False, str(refused)
+        except Exception as error:    # a defect of ours: the arm ramps down, the loop goes on
+            done, text = False, self.failed(error)
+        if request.number:
+            send(node, Answer(request.number, done, text))
+
+    def watch_node(self) -> None:
+        """Without its node nobody can stop the arm, so it does not go on moving."""
+        silent = time.monotonic() - self._heard
+        if silent > NODE_SILENT and self.controller.state.state == State.FOLLOWING:
+            self.controller.state.stop(f"the node has been silent for {silent:.1f} s, and nobody could stop the arm")
+
+    def tick(self) -> None:
+        try:
+            self.watch_node()
+            self.controller.tick(time.monotonic_ns(), time.time_ns())
+        except Exception as error:    # a defect of ours: nobody knows what to send, so nothing is sent
+            self.failed(error)
+            self.controller.let_go()
 
     def failed(self, error: Exception) -> str:
         """Latches a defect of ours as a fault; returns it in words."""
         text = f"the controller failed in itself: {error!r}"
-        self._controller.fail(Fault.INTERNAL, text)
+        self.controller.fail(Fault.INTERNAL, text)
         return text
-
-    def operate(self, verb: str) -> str:
-        """Returns the reason of the new state. Errors: Refused."""
-        core = self._controller
-        verbs: dict[str, Callable[[], None]] = {
-            "arm": core.arm,
-            "disarm": core.disarm,
-            "stop": core.stop,
-            "pause": core.pause,
-            "resume": core.resume,
-            "hand_guide": core.hand_guide,
-            "home": lambda: core.move_to("home"),
-            "park": lambda: core.move_to("rest"),
-            "clear_fault": core.clear_fault,
-        }
-        verbs[verb]()
-        return core.state.reason
 
 
 def run(settings: Settings, node: socket.socket) -> None:
@@ -159,42 +225,48 @@ def run(settings: Settings, node: socket.socket) -> None:
         send(node, Failed(str(error)))
         return
     send(node, Ready(take_privileges()))
+    core = Core(controller)
     try:
-        _loop(controller, Core(controller), settings.auto_arm, node)
-        _come_to_rest(controller, node)
+        _loop(core, settings.auto_arm, node)
     finally:
-        settings.driver.close()
+        try:
+            _come_to_rest(core, node)
+        finally:
+            settings.driver.close()
 
 
-def _loop(controller: ArmController, core: Core, auto_arm: bool, node: socket.socket) -> None:
+def _loop(core: Core, auto_arm: bool, node: socket.socket) -> None:
     """On absolute deadlines; a late tick is not made up for."""
-    due, worst, told = time.monotonic(), 0.0, ""
+    period = core.controller.period
+    due, last, worst, told = time.monotonic(), time.monotonic(), 0.0, ""
     while True:
         wait = due - time.monotonic()
         if wait > 0:
             time.sleep(wait)
-        worst = max(worst, time.monotonic() - due)
-        if not _take(core, node):
+        now = time.monotonic()
+        last, worst = now, max(worst, now - last - period)
+        if not core.take(node):
             return
-        core.watch_node()
-        _tick(controller)
+        core.tick()
         if auto_arm:
-            auto_arm, told = _try_arm(controller, node, told)
-        send(node, snapshot_of(controller, worst))
-        due = max(due + controller.period, time.monotonic())
+            auto_arm, told = _try_arm(core, node, told)
+        _tell(core, worst, node)
+        due = max(due + period, time.monotonic())
 
 
-def _tick(controller: ArmController) -> None:
+def _tell(core: Core, worst: float, node: socket.socket) -> None:
     try:
-        controller.tick(time.monotonic_ns(), time.time_ns())
-    except Exception as error:    # a defect of ours must hold the arm, not end the loop
-        Core(controller).failed(error)
+        send(node, snapshot_of(core.controller, worst))
+    except Exception as error:    # a defect of ours must not end the loop
+        core.failed(error)
 
 
-def _try_arm(controller: ArmController, node: socket.socket, told: str) -> tuple[bool, str]:
-    """Arms a simulated arm as soon as that may be; returns whether it is still to be armed, and why."""
+def _try_arm(core: Core, node: socket.socket, told: str) -> tuple[bool, str]:
+    """Arms a simulated arm as soon as that may be, once; returns whether it is still to be armed, and why."""
+    if core.controller.state.state == State.FAULT:
+        return False, told    # from now on an operator has to do with it
     try:
-        controller.arm()
+        core.arm()
     except Refused as refused:    # e.g. before the other arm's controller was heard
         if str(refused) != told:
             send(node, Answer(0, False, f"auto_arm waits: {refused}"))
@@ -202,43 +274,25 @@ def _try_arm(controller: ArmController, node: socket.socket, told: str) -> tuple
     return False, ""
 
 
-def _take(core: Core, node: socket.socket) -> bool:
-    """Does what the node has asked for, a few things a tick; returns False where it has closed its end."""
-    for _ in range(MOST_REQUESTS):
-        try:
-            packet = node.recv(PACKET)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        if not packet:
-            return False
-        request, core.heard = pickle.loads(packet), time.monotonic()
-        try:
-            done, text = True, getattr(core, request.method)(*request.arguments)
-        except Refused as refused:
-            done, text = False, str(refused)
-        except Exception as error:    # a defect of ours: the arm ramps down, the loop goes on
-            done, text = False, core.failed(error)
-        if request.number:
-            send(node, Answer(request.number, done, text))
-    return True
-
-
-def _come_to_rest(controller: ArmController, node: socket.socket) -> None:
+def _come_to_rest(core: Core, node: socket.socket) -> None:
+    controller = core.controller
     if controller.state.state == State.FOLLOWING:
         controller.state.stop("the controller is being ended")
     deadline = time.monotonic() + STOP_PATIENCE
     while not controller.at_rest and time.monotonic() < deadline:
         time.sleep(controller.period)
-        _tick(controller)
-        send(node, snapshot_of(controller, 0.0))
+        core.tick()
+        _tell(core, 0.0, node)
 
 
 def send(other: socket.socket, message: Any) -> bool:
-    """Sends one message if it can go at once; returns whether it went. The other side may be slow, or gone."""
+    """Sends one message if it can go at once; returns whether it went. The other side may be slow, or gone, and a
+    message may be too large."""
+    packet = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    if len(packet) > PACKET:
+        return False
     try:
-        other.send(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
+        other.send(packet, socket.MSG_DONTWAIT)
     except OSError:
         return False
     return True
@@ -257,10 +311,11 @@ def receive(other: socket.socket, timeout: float | None) -> Ready | Failed | Ans
     return pickle.loads(packet)
 
 
-def take_privileges() -> str:
+def take_privileges(priority: int = PRIORITY) -> str:
     """Makes the process as steady as it may be: garbage collection off the ticks, memory locked, real-time priority.
 
-    Returns what was not permitted, in words; empty where all was.
+    priority: of the calling thread, and of those it starts later. Returns what was not permitted, in words; empty where
+    all was.
     """
     # What is alive now stays alive, and a tick makes no cycles: there is nothing to collect.
     gc.collect()
@@ -270,7 +325,7 @@ def take_privileges() -> str:
     if ctypes.CDLL(None, use_errno=True).mlockall(MCL_CURRENT_AND_FUTURE) != 0:
         missing.append(f"memory is not locked ({os.strerror(ctypes.get_errno())})")
     try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
     except OSError as error:
         missing.append(f"no real-time priority ({error.strerror})")
     return "; ".join(missing)

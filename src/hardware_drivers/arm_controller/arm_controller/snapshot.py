@@ -50,6 +50,13 @@ class Snapshot:
     at_rest: bool
 
 
+LONGEST = 400    # characters; texts may quote what came from outside
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
 def snapshot_of(controller: ArmController, worst_late: float) -> Snapshot:
     """worst_late: the latest a tick ever was [s]."""
     state, last, scheduler, counters = controller.state, controller.last, controller.scheduler, controller.counters
@@ -59,19 +66,19 @@ def snapshot_of(controller: ArmController, worst_late: float) -> Snapshot:
         error, joint = controller.gate.tracking(command, measured.positions)
     return Snapshot(
         state=state.state,
-        reason=controller.reason,
+        reason=_short(controller.reason),
         paused=state.paused,
         guided=state.guided,
         fault=state.fault,
-        fault_text=state.fault_text,
+        fault_text=_short(state.fault_text),
         refusal=int(last.refusal),
         refused_id=last.refused_id,
-        refusal_text=last.refusal_text,
+        refusal_text=_short(last.refusal_text),
         accepted=counters.accepted,
         refused=counters.refused,
-        announced=controller.policy.episode_id,
+        announced=_short(controller.policy.episode_id),
         chunk_id=scheduler.chunk_id,
-        episode_id=scheduler.episode_id,
+        episode_id=_short(scheduler.episode_id),
         consumed=last.consumed,
         waypoints_left=scheduler.waypoints_left,
         latency=last.latency,

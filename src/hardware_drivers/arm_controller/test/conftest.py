@@ -15,8 +15,7 @@ def contract():
 def rig(contract):
     """An armed arm that holds at home."""
     rig = Rig(contract)
-    rig.controller.arm()
-    rig.tick()
+    rig.arm_and_wait()
     return rig
 
 

@@ -9,9 +9,11 @@ import numpy as np
 from arm_controller.chunk import Chunk
 from arm_controller.controller import ArmController
 from arm_controller.driver import ArmDriver, ArmState, DriverError
+from arm_controller.operating import Operator
 
 CONTRACT = Path(__file__).resolve().parents[4] / "config/embodiments/so101.yaml"
 TICK_NS = 10_000_000
+WAIT = 50    # ticks; longer than the chunks of tests are old
 START_NS = 1_800_000_000_000_000_000
 
 
@@ -70,6 +72,8 @@ class Rig:
         self.driver = ServoArm(len(self.arm.joints), self.home)
         self.controller = ArmController(contract, self.arm, self.driver, shadow=shadow, peers=peers, **options)
         self.steady_ns, self.ros_ns = 5_000_000_000, START_NS
+        self.began_ns = START_NS
+        self.operator = Operator(self.controller, lambda: (self.steady_ns, self.ros_ns))
         self.tick()
         self.controller.hear_policy("process", "episode", self.steady)
 
@@ -88,6 +92,12 @@ class Rig:
             self.driver.now_ns = self.ros_ns
             self.controller.tick(self.steady_ns, self.ros_ns)
 
+    def arm_and_wait(self) -> None:
+        """Arms, and waits until chunks that were observed a moment ago were observed after that."""
+        self.operator.arm()
+        self.tick(WAIT)
+        self.began_ns = self.ros_ns
+
     def chunk(self, positions: np.ndarray, number: int = 1, age: float = 0.1, **changes) -> Chunk:
         values = {
             "chunk_id": number, "episode_id": "episode", "stamp": self.now - age, "dt": 1 / 30, "first_offset": 1.0,
@@ -100,7 +110,7 @@ class Rig:
         """Waypoints of a sway of the first joint about home, a function of clock time, so that chunks agree."""
         times = self.now - age + (np.arange(waypoints) + 1) / 30
         positions = np.tile(self.home, (waypoints, 1))
-        positions[:, 0] += amplitude * np.sin(speed * (times - START_NS / 1e9))
+        positions[:, 0] += amplitude * np.sin(speed * (times - self.began_ns / 1e9))
         return positions
 
     def accept(self, chunk: Chunk) -> str:

@@ -2,14 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
 import pytest
+from servo_rig import WAIT
 
 from arm_controller.chunk import Refusal
 from arm_controller.controller_state import Fault, Refused, State
+from arm_controller.peers import PeerStatus
 from arm_controller.snapshot import snapshot_of
 
-# Joints may brake by their acceleration limit on top of what the path itself asks for: corners between waypoints add a
-# velocity step of their own. A freeze at speed would be ten times this.
-BRAKING = 3.0
+BRAKING = 1.2    # of the acceleration limit: it is met at points a setpoint apart, and may be passed between them
 
 
 def sent_since(rig, mark):
@@ -101,7 +101,8 @@ def test_the_same_policy_goes_on_by_itself_soon_after_running_out_but_not_later(
     rig.tick(int(rig.contract.resume_within * 100) + 10)
     assert "call resume" in rig.accept(rig.chunk(np.tile(rig.driver.sent[-1], (30, 1)), 3))
     assert rig.controller.last.refusal == Refusal.RESUME
-    rig.controller.state.resume()
+    rig.operator.resume()
+    rig.tick(WAIT)
     assert rig.accept(rig.chunk(np.tile(rig.driver.sent[-1], (30, 1)), 4)) == ""
 
 
@@ -110,14 +111,14 @@ def test_a_new_policy_process_moves_nothing_before_an_operator_resumes(rig):
     rig.tick(10)
     rig.controller.hear_policy("another process", "episode", rig.steady)
     assert "new policy process" in rig.accept(rig.chunk(rig.sway(), 2))
-    rig.controller.state.resume()
+    rig.operator.resume()
+    rig.tick(WAIT)
     assert rig.accept(rig.chunk(rig.sway(), 3)) == ""
 
 
 def test_shadow_computes_everything_and_sends_nothing(make_rig):
     rig = make_rig(shadow=True)
-    rig.controller.arm()
-    rig.tick()
+    rig.arm_and_wait()
     assert rig.accept(rig.chunk(rig.sway())) == ""
     rig.tick(50)
     assert rig.state == "FOLLOWING" and rig.driver.sent == []
@@ -190,7 +191,7 @@ def test_joints_are_taken_by_name_in_any_order(rig):
 def test_stop_brings_the_arm_to_rest_within_its_acceleration_and_waits_for_the_operator(rig):
     rig.accept(rig.chunk(rig.sway(amplitude=0.4, speed=3.0)))
     rig.tick(40)
-    rig.controller.state.stop("stopped by the operator")
+    rig.operator.stop("stopped by the operator")
     mark = len(rig.driver.sent)
     rig.tick(60)
     speed = np.diff(sent_since(rig, mark - 2)[:, 0]) / 0.01
@@ -202,12 +203,15 @@ def test_stop_brings_the_arm_to_rest_within_its_acceleration_and_waits_for_the_o
 def test_pause_holds_and_resume_goes_on_without_a_snap(rig):
     rig.accept(rig.chunk(rig.sway(), 1))
     rig.tick(20)
-    rig.controller.state.pause()
+    rig.operator.pause()
     rig.tick(60)
     assert rig.state == "HOLDING" and rig.controller.state.paused
     assert rig.accept(rig.chunk(rig.sway(), 2)) != ""
-    rig.controller.state.resume()
-    assert rig.accept(rig.chunk(rig.sway(), 3)) == ""
+    rig.operator.resume()
+    rig.tick(WAIT)
+    onwards = np.tile(rig.driver.sent[-1], (30, 1))
+    onwards[:, 0] += np.linspace(0.0, 0.4, 30)
+    assert rig.accept(rig.chunk(onwards, 3)) == ""
     mark = len(rig.driver.sent)
     rig.tick(40)
     assert (np.abs(np.diff(sent_since(rig, mark - 1), axis=0)) <= rig.contract.values("velocity") * 0.0101).all()
@@ -216,7 +220,7 @@ def test_pause_holds_and_resume_goes_on_without_a_snap(rig):
 def test_disarming_at_speed_first_comes_to_rest(rig):
     rig.accept(rig.chunk(rig.sway()))
     rig.tick(20)
-    rig.controller.disarm()
+    rig.operator.disarm()
     assert rig.state == "STOPPING"
     rig.tick(60)
     count = len(rig.driver.sent)
@@ -275,8 +279,8 @@ def test_a_fault_is_named_latches_and_never_clears_itself(rig, cause, fault, nam
     rig.tick(50)
     assert rig.state == "FAULT"
     with pytest.raises(Refused, match="clear_fault first"):
-        rig.controller.arm()
-    rig.controller.clear_fault()
+        rig.operator.arm()
+    rig.operator.clear_fault()
     assert rig.state == "DISARMED"
     count = len(rig.driver.sent)
     rig.tick(20)
@@ -287,7 +291,7 @@ def test_a_fault_whose_cause_is_still_there_cannot_be_cleared(rig):
     cut(rig)
     rig.tick(2)
     with pytest.raises(Refused, match="bus cut"):
-        rig.controller.clear_fault()
+        rig.operator.clear_fault()
     assert rig.state == "FAULT"
 
 
@@ -316,28 +320,26 @@ def test_a_path_that_falls_too_far_behind_the_clock_is_stopped_and_says_why(rig)
 
 def test_the_fault_of_the_other_arm_stops_this_one(make_rig):
     rig = make_rig(peers=("right",))
-    rig.controller.hear_peer("right", State.HOLDING, "", 0, rig.steady)
-    rig.controller.arm()
-    rig.tick()
-    rig.controller.hear_peer("right", State.FAULT, "motor 3 is hot", 0, rig.steady)
+    rig.controller.hear_peer("right", PeerStatus(State.HOLDING, "", 0), rig.steady)
+    rig.arm_and_wait()
+    rig.controller.hear_peer("right", PeerStatus(State.FAULT, "motor 3 is hot", 0), rig.steady)
     rig.tick()
     assert rig.controller.state.fault == Fault.PEER and "motor 3 is hot" in rig.controller.state.fault_text
 
 
 def test_a_refusal_or_the_silence_of_the_other_arm_stops_this_one(make_rig):
     rig = make_rig(peers=("right",))
-    rig.controller.hear_peer("right", State.HOLDING, "", 0, rig.steady)
-    rig.controller.arm()
-    rig.tick()
+    rig.controller.hear_peer("right", PeerStatus(State.HOLDING, "", 0), rig.steady)
+    rig.arm_and_wait()
     rig.accept(rig.chunk(rig.sway()))
-    rig.controller.hear_peer("right", State.FOLLOWING, "", 1, rig.steady)
+    rig.controller.hear_peer("right", PeerStatus(State.FOLLOWING, "", 1), rig.steady)
     assert rig.state == "STOPPING"
     rig.tick(100)
     assert rig.controller.state.fault == Fault.PEER and "silent" in rig.controller.state.fault_text
 
 
 def test_home_and_park_are_slow_moves_that_end_where_they_should(rig):
-    rig.controller.move_to("rest")
+    rig.operator.park()
     assert rig.accept(rig.chunk(rig.sway())) != ""
     mark = len(rig.driver.sent)
     rig.tick(1200)
@@ -366,7 +368,7 @@ def lose_the_bus_for_a_moment(rig):
 
 @pytest.mark.parametrize("fault", [jump_the_clock, lose_the_bus_for_a_moment])
 def test_a_disarmed_arm_that_was_moved_by_hand_stays_where_it_is_whatever_faults(rig, fault):
-    rig.controller.disarm()
+    rig.operator.disarm()
     rig.tick(5)
     assert rig.state == "DISARMED"
     rig.driver.positions[0] = rig.driver.goal[0] = 1.2
@@ -374,8 +376,8 @@ def test_a_disarmed_arm_that_was_moved_by_hand_stays_where_it_is_whatever_faults
     fault(rig)
     rig.tick(20)
     assert rig.state == "FAULT" and len(rig.driver.sent) == mark
-    rig.controller.clear_fault()
-    rig.controller.arm()
+    rig.operator.clear_fault()
+    rig.operator.arm()
     rig.tick(5)
     assert rig.driver.sent[-1][0] == pytest.approx(1.2, abs=0.01)
 
@@ -396,6 +398,7 @@ def test_an_arm_that_was_stuck_does_not_spring_when_it_is_freed(rig):
     rig.accept(rig.chunk(rig.sway(amplitude=0.8)))
     rig.tick(120)
     assert rig.state == "FAULT"
+    rig.tick(200)
     before = rig.driver.positions.copy()
     rig.driver.stuck = False
     rig.tick(50)
@@ -404,8 +407,10 @@ def test_an_arm_that_was_stuck_does_not_spring_when_it_is_freed(rig):
 
 def test_feedback_that_repeats_itself_while_the_arm_is_told_to_move_is_a_fault_and_nothing_more_is_sent(rig):
     rig.driver.frozen = True
-    rig.accept(rig.chunk(rig.sway(amplitude=0.8)))
-    rig.tick(60)
+    positions = rig.sway(amplitude=0.8)
+    positions[:, 1] += positions[:, 0]
+    assert rig.accept(rig.chunk(positions)) == ""
+    rig.tick(80)
     assert rig.controller.state.fault == Fault.STATE_FROZEN
     assert "repeat themselves" in rig.controller.reason
     mark = len(rig.driver.sent)
@@ -417,13 +422,14 @@ def test_feedback_that_repeats_itself_while_the_arm_is_told_to_move_is_a_fault_a
 def test_after_home_or_park_the_policy_waits_for_the_operator(rig, pose):
     rig.accept(rig.chunk(rig.sway()))
     rig.tick(150)
-    rig.controller.move_to(pose)
+    {"home": rig.operator.home, "rest": rig.operator.park}[pose]()
     rig.tick(1500)
     assert rig.state == "HOLDING"
     held = rig.driver.sent[-1]
     positions = held + np.zeros((30, 6))
     assert "call resume" in rig.accept(rig.chunk(positions, 2))
-    rig.controller.state.resume()
+    rig.operator.resume()
+    rig.tick(WAIT)
     assert rig.accept(rig.chunk(positions, 3)) == ""
 
 
@@ -436,7 +442,7 @@ def test_an_arm_whose_state_is_unknown_is_not_armed(make_rig, age):
         rig.driver.stale_ns = int(age * 1e9)
     rig.tick()
     with pytest.raises(Refused, match="joint state is|is not a number"):
-        rig.controller.arm()
+        rig.operator.arm()
     assert rig.state == "DISARMED" and rig.driver.sent == []
 
 
@@ -446,7 +452,7 @@ def test_an_arm_outside_its_limits_is_not_armed_with_a_step(make_rig):
     rig.driver.goal = rig.driver.positions.copy()
     rig.tick(2)
     with pytest.raises(Refused, match="'shoulder_pan' is 0.200 outside its limits"):
-        rig.controller.arm()
+        rig.operator.arm()
     assert rig.state == "DISARMED" and rig.driver.sent == []
 
 
@@ -462,9 +468,9 @@ def test_another_episode_does_not_go_on_by_itself_after_running_out(rig):
 def test_a_stop_does_not_take_back_a_disarm(rig):
     rig.accept(rig.chunk(rig.sway()))
     rig.tick(30)
-    rig.controller.disarm()
+    rig.operator.disarm()
     rig.tick(1)
-    rig.controller.state.stop("stopped by the operator")
+    rig.operator.stop("stopped by the operator")
     rig.tick(100)
     assert rig.state == "DISARMED"
 
@@ -491,7 +497,7 @@ def test_a_setpoint_too_far_from_the_last_one_is_never_sent(rig):
 
 
 def test_a_bad_chunk_is_named_also_while_paused(rig):
-    rig.controller.state.pause()
+    rig.operator.pause()
     rig.tick(5)
     assert rig.accept(rig.chunk(np.full((30, 6), np.nan)))
     assert rig.controller.last.refusal == Refusal.NOT_FINITE
@@ -500,25 +506,24 @@ def test_a_bad_chunk_is_named_also_while_paused(rig):
 
 def test_one_fault_on_one_arm_is_cleared_arm_by_arm(make_rig):
     rig = make_rig(peers=("right",))
-    rig.controller.hear_peer("right", State.DISARMED, "", 0, rig.steady)
-    rig.controller.arm()
-    rig.tick()
+    rig.controller.hear_peer("right", PeerStatus(State.DISARMED, "", 0), rig.steady)
+    rig.arm_and_wait()
     rig.driver.failure = "the bus is silent"
     rig.tick(2)
     rig.driver.failure = ""
-    rig.controller.hear_peer("right", State.FAULT, "arm 'arm' is in fault", 0, rig.steady)
+    rig.controller.hear_peer("right", PeerStatus(State.FAULT, "arm 'arm' is in fault", 0), rig.steady)
     rig.tick()
-    rig.controller.clear_fault()
+    rig.operator.clear_fault()
     with pytest.raises(Refused, match="arm 'right' is in fault"):
-        rig.controller.arm()
-    rig.controller.hear_peer("right", State.DISARMED, "", 0, rig.steady)
-    rig.controller.arm()
+        rig.operator.arm()
+    rig.controller.hear_peer("right", PeerStatus(State.DISARMED, "", 0), rig.steady)
+    rig.operator.arm()
 
 
 def test_an_arm_whose_peer_was_never_heard_is_not_armed(make_rig):
     rig = make_rig(peers=("right",))
     with pytest.raises(Refused, match="'right' is silent"):
-        rig.controller.arm()
+        rig.operator.arm()
     assert rig.state == "DISARMED"
 
 

@@ -4,6 +4,7 @@
 
 import numpy as np
 import pytest
+from servo_rig import WAIT
 
 from arm_controller.chunk import Refusal
 from arm_controller.controller_state import Fault, Refused
@@ -14,7 +15,7 @@ from arm_controller.driver import DriverError
 def guided(rig):
     """An armed arm that a hand has moved by 0.3 rad in its first joint."""
     rig.tick(5)
-    rig.controller.hand_guide()
+    rig.operator.hand_guide()
     rig.driver.push[0] = 0.01
     rig.tick(30)
     rig.driver.push[0] = 0.0
@@ -38,15 +39,15 @@ def test_a_guided_arm_follows_no_chunk(guided):
 
 def test_after_guiding_the_arm_is_held_where_it_was_left_without_a_snap(guided):
     left = guided.driver.positions.copy()
-    guided.controller.resume()
+    guided.operator.resume()
     guided.tick(10)
     assert guided.state == "HOLDING"
     assert np.abs(np.array(guided.driver.sent[-10:]) - left).max() < 1e-9
 
 
 def test_after_resume_the_policy_moves_the_arm_from_where_it_was_left(guided):
-    guided.controller.resume()
-    guided.tick(5)
+    guided.operator.resume()
+    guided.tick(WAIT)
     mark = len(guided.driver.sent)
     away = np.tile(guided.driver.positions, (30, 1))
     away[:, 0] += np.linspace(0.0, 0.2, 30)
@@ -60,7 +61,7 @@ def test_after_resume_the_policy_moves_the_arm_from_where_it_was_left(guided):
 @pytest.mark.parametrize("verb", ["stop", "pause"])
 def test_a_stop_takes_a_guided_arm_back_and_the_policy_waits_for_a_resume(guided, verb):
     left = guided.driver.positions.copy()
-    getattr(guided.controller, verb)()
+    getattr(guided.operator, verb)()
     guided.tick(5)
     assert guided.state == "HOLDING"
     assert np.abs(guided.driver.sent[-1] - left).max() < 1e-9
@@ -68,7 +69,7 @@ def test_a_stop_takes_a_guided_arm_back_and_the_policy_waits_for_a_resume(guided
 
 
 def test_a_guided_arm_that_is_disarmed_is_held_by_its_device(guided):
-    guided.controller.disarm()
+    guided.operator.disarm()
     mark = len(guided.driver.sent)
     guided.tick(10)
     assert guided.state == "DISARMED"
@@ -84,13 +85,13 @@ def test_an_arm_led_beyond_its_limits_is_not_taken_back_with_a_step(guided):
     guided.tick(2)
     mark = len(guided.driver.sent)
     with pytest.raises(Refused, match="'shoulder_pan' is .* outside its limits"):
-        guided.controller.resume()
+        guided.operator.resume()
     guided.tick(5)
     assert len(guided.driver.sent) == mark
     guided.driver.push[0] = -0.02
     guided.tick(60)
     guided.driver.push[0] = 0.0
-    guided.controller.resume()
+    guided.operator.resume()
     assert guided.state == "HOLDING"
 
 
@@ -105,11 +106,11 @@ def test_a_fault_while_guided_holds_the_arm_where_it_is(guided):
 def test_an_arm_that_moves_or_is_shadowed_is_not_put_into_a_hand(rig, make_rig):
     rig.accept(rig.chunk(rig.sway()))
     with pytest.raises(Refused, match="must be holding"):
-        rig.controller.hand_guide()
+        rig.operator.hand_guide()
     shadow = make_rig(shadow=True)
-    shadow.controller.arm()
+    shadow.operator.arm()
     with pytest.raises(Refused, match="shadowed"):
-        shadow.controller.hand_guide()
+        shadow.operator.hand_guide()
 
 
 def test_a_device_that_cannot_yield_says_so_and_the_arm_goes_on_holding(rig, monkeypatch):
@@ -118,7 +119,7 @@ def test_a_device_that_cannot_yield_says_so_and_the_arm_goes_on_holding(rig, mon
 
     monkeypatch.setattr(rig.driver, "guide", cannot)
     with pytest.raises(Refused, match="offers no hand guiding"):
-        rig.controller.hand_guide()
+        rig.operator.hand_guide()
     mark = len(rig.driver.sent)
     rig.tick(3)
     assert rig.state == "HOLDING"

@@ -4,29 +4,114 @@ import pickle
 import socket
 import time
 
-from arm_controller.controller_state import Fault
-from arm_controller.setpoint_process import NODE_SILENT, Core, Request, _take
+import numpy as np
+import pytest
+
+from arm_controller.controller_state import Fault, Refused
+from arm_controller.driver import ArmState
+from arm_controller.setpoint_process import NODE_SILENT, PACKET, Core, Request, send
 
 
-def test_a_request_that_fails_in_itself_is_a_fault_and_the_loop_goes_on(rig, monkeypatch):
+@pytest.fixture
+def wire():
+    """The loop's end and the node's."""
     ours, node = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)
+    for end in (ours, node):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PACKET)
+    yield ours, node
+    ours.close()
+    node.close()
+
+
+@pytest.fixture
+def core(rig):
+    return Core(rig.controller)
+
+
+def test_a_request_that_fails_in_itself_is_a_fault_and_the_loop_goes_on(rig, core, wire, monkeypatch):
     monkeypatch.setattr(rig.controller, "accept", lambda *_: 1 / 0)
-    node.send(pickle.dumps(Request("chunk", (None,))))
-    assert _take(Core(rig.controller), ours)
+    send(wire[1], Request("chunk", (None,)))
+    assert core.take(wire[0])
     assert rig.controller.state.fault == Fault.INTERNAL
     assert "ZeroDivisionError" in rig.controller.state.fault_text
-    node.close()
-    assert not _take(Core(rig.controller), ours)
-    ours.close()
+    wire[1].close()
+    assert not core.take(wire[0])
 
 
-def test_an_arm_whose_node_is_silent_comes_to_rest_since_nobody_could_stop_it(rig, monkeypatch):
+def test_a_packet_that_was_cut_off_is_a_fault_and_the_loop_goes_on(rig, core, wire):
+    wire[1].send(pickle.dumps(Request("alive", ()))[:-5])
+    assert core.take(wire[0])
+    assert rig.controller.state.fault == Fault.INTERNAL
+
+
+def test_a_message_too_large_is_not_sent_at_all(wire):
+    assert not send(wire[1], Request("chunk", (np.zeros(PACKET),)))
+    assert send(wire[1], Request("alive", ()))
+
+
+def test_a_tick_that_fails_in_itself_is_a_fault_and_nothing_is_sent_any_more(rig, core, monkeypatch):
     rig.accept(rig.chunk(rig.sway()))
-    core, started = Core(rig.controller), time.monotonic()
+    rig.tick(10)
+    monkeypatch.setattr(rig.controller, "tick", lambda *_: 1 / 0)
+    mark = len(rig.driver.sent)
+    core.tick()
+    assert rig.controller.state.fault == Fault.INTERNAL
+    monkeypatch.undo()
+    rig.tick(50)
+    assert len(rig.driver.sent) == mark
+
+
+def test_an_arm_whose_node_is_silent_comes_to_rest_since_nobody_could_stop_it(rig, core, monkeypatch):
+    rig.accept(rig.chunk(rig.sway()))
+    started = time.monotonic()
     core.watch_node()
     assert rig.state == "FOLLOWING"
     monkeypatch.setattr(time, "monotonic", lambda: started + NODE_SILENT + 1.0)
     core.watch_node()
     assert rig.state == "STOPPING"
     assert "node has been silent" in rig.controller.reason
+
+
+def test_a_stop_does_not_wait_behind_chunks(rig, core, wire, monkeypatch):
+    done = []
+    monkeypatch.setattr(core, "chunk", lambda number: done.append(number) or "")
+    monkeypatch.setattr(core, "operate", lambda verb: done.append(verb) or "")
+    for number in range(50):
+        send(wire[1], Request("chunk", (number,)))
+    send(wire[1], Request("operate", ("stop",)))
+    core.take(wire[0])
+    assert done[0] == "stop"
+    while len(done) < 9:
+        core.take(wire[0])
+    assert done[1:] == list(range(42, 50))
+
+
+def test_what_nobody_waits_for_any_more_is_not_done(core, wire, monkeypatch):
+    done = []
+    monkeypatch.setattr(core, "operate", lambda verb: done.append(verb) or "")
+    send(wire[1], Request("operate", ("arm",), 1, time.monotonic() - 1.0))
+    send(wire[1], Request("operate", ("stop",), 2))
+    core.take(wire[0])
+    assert done == ["stop"]
+
+
+def test_a_node_asks_without_waiting_for_a_loop_that_hangs(wire):
+    assert any(not send(wire[1], Request("alive", ())) for _ in range(100_000))
+
+
+def test_a_driver_that_gives_too_few_joints_is_a_fault_and_the_loop_goes_on(rig, monkeypatch):
+    read = rig.driver.read
+    monkeypatch.setattr(rig.driver, "read", lambda: ArmState(read().positions[:5], rig.ros_ns))
+    rig.tick(3)
+    assert rig.controller.state.fault == Fault.DRIVER
+    assert "for 6 joints" in rig.controller.state.fault_text
+
+
+def test_a_driver_that_fails_in_a_way_of_its_own_is_a_driver_fault(rig, monkeypatch):
+    monkeypatch.setattr(rig.driver, "read", lambda: 1 / 0)
+    rig.tick(3)
+    assert rig.controller.state.fault == Fault.DRIVER
+    with pytest.raises(Refused, match="ZeroDivisionError"):
+        rig.operator.clear_fault()
+

@@ -20,8 +20,7 @@ def at(make_rig):
         rig = make_rig()
         rig.driver.positions, rig.driver.goal = pose.copy(), pose.copy()
         rig.tick(2)
-        rig.controller.arm()
-        rig.tick(2)
+        rig.arm_and_wait()
         assert rig.state == "HOLDING"
         return rig
 
@@ -84,5 +83,5 @@ def test_a_home_move_through_the_table_is_refused(rig, at):
     assert tip_height(rig, away) > -0.01
     rig = at(away)
     with pytest.raises(Refused, match="on the straight way to home gripper_frame_link would be"):
-        rig.controller.move_to("home")
+        rig.operator.home()
     assert rig.state == "HOLDING"

@@ -15,21 +15,25 @@ operation  id  request payload                              reply payload
 IDENTIFY   1   --                                           per servo: f64 lower, f64 upper [rad], u8 length, name
 READ       2   --                                           i64 capture time [ns, ROS time], f64 position [rad] each
 WRITE      3   per goal: u8 servo index, f64 goal [rad]     --
+STATE      4   --                                           i64 capture time [ns, ROS time], i64 seed, u8 length, name
+                                                            of the scene, f64 generalised position each
+GUIDE      5   u8 servo index each                          --
 =========  ==  ===========================================  ==========================================================
+
+STATE is for viewers: who builds the scene of that name and sets its generalised positions (MuJoCo's qpos of the whole
+model: m and a quaternion for what moves freely, rad for joints) sees the world as it is. Servos named by GUIDE yield
+and carry the weight of their links until their next goal, also when the connection closes.
 
 A frame that does not fit ends the connection; the servos keep their goals.
 """
 
 from __future__ import annotations
 
-import contextlib
-import math
 import os
 import socket
 import struct
 import tempfile
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -38,9 +42,10 @@ import numpy as np
 
 MAGIC = b"MSB1"
 HEADER = struct.Struct("<4sBH")
-IDENTIFY, READ, WRITE = 1, 2, 3
+IDENTIFY, READ, WRITE, STATE, GUIDE = 1, 2, 3, 4, 5
 DONE, REFUSED = 0, 1
 RANGE, GOAL, STAMP = struct.Struct("<ddB"), struct.Struct("<Bd"), struct.Struct("<q")
+SCENE, SERVO = struct.Struct("<qqB"), struct.Struct("<B")
 
 
 class BusError(RuntimeError):
@@ -56,8 +61,19 @@ class Servo:
     upper: float
 
 
+@dataclass(frozen=True)
+class WorldState:
+    """The whole world at one time. stamp_ns: capture, ROS time; qpos: float64, generalised positions of the model that
+    the scene of that name builds; seed: of the places of what lies in it."""
+
+    stamp_ns: int
+    scene: str
+    seed: int
+    qpos: np.ndarray
+
+
 class Plant(Protocol):
-    """What the bus moves."""
+    """What the bus moves and shows."""
 
     @property
     def servos(self) -> Sequence[Servo]: ...
@@ -67,6 +83,11 @@ class Plant(Protocol):
 
     def set_goal(self, index: int, goal: float) -> None: ...
 
+    def guide(self, index: int) -> None:
+        """The servo yields until its next goal."""
+
+    def state(self) -> WorldState: ...
+
 
 def default_address(name: str = "world") -> str:
     """Path of the socket where none is given: in the user's runtime folder, else in a private temporary folder."""
@@ -74,125 +95,6 @@ def default_address(name: str = "world") -> str:
     folder = Path(runtime) if runtime else Path(tempfile.gettempdir()) / f"molmoact2-{os.getuid()}"
     domain = os.environ.get("ROS_DOMAIN_ID", "0")
     return str(folder / f"molmoact2-{name}-{domain}.sock")
-
-
-class BusServer:
-    """Serves a plant on a socket until closed. Errors: BusError where another process serves there already."""
-
-    def __init__(self, plant: Plant, address: str, log: Callable[[str], None]):
-        self._plant, self.address, self._log = plant, address, log
-        self._owners: dict[int, socket.socket] = {}
-        self._lock = threading.Lock()
-        self._connections: set[socket.socket] = set()
-        self._socket = self._listen(address)
-        threading.Thread(target=self._accept, name="bus-accept", daemon=True).start()
-
-    @staticmethod
-    def _listen(address: str) -> socket.socket:
-        path = Path(address)
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise BusError(f"{path.parent} cannot be made ({error}); name another with `address`") from error
-        if path.parent.stat().st_uid not in (os.getuid(), 0) or not os.access(path.parent, os.W_OK):
-            raise BusError(f"{path.parent} belongs to another user; name another socket with the parameter `address`")
-        if path.exists():
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-                if probe.connect_ex(address) == 0:
-                    raise BusError(f"another world serves {address}; end it, or name another socket")
-            path.unlink()
-        server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        mask = os.umask(0o177)
-        try:
-            server.bind(address)
-        finally:
-            os.umask(mask)
-        server.listen()
-        return server
-
-    def close(self) -> None:
-        """Ends every connection and removes the socket."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-        with self._lock:
-            for connection in self._connections:
-                with contextlib.suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
-        Path(self.address).unlink(missing_ok=True)
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                return
-            with self._lock:
-                self._connections.add(connection)
-            threading.Thread(target=self._serve, args=(connection,), name="bus-connection", daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        try:
-            while True:
-                header = _receive(connection, HEADER.size)
-                if header is None:
-                    return
-                magic, operation, length = HEADER.unpack(header)
-                if magic != MAGIC:
-                    self._log(f"bus: a connection sent {magic!r} where {MAGIC!r} begins a frame; closed it")
-                    return
-                payload = _receive(connection, length)
-                if payload is None:
-                    return
-                try:
-                    status, reply = DONE, self._answer(connection, operation, payload)
-                except BusError as error:
-                    status, reply = REFUSED, str(error).encode()
-                connection.sendall(HEADER.pack(MAGIC, status, len(reply)) + reply)
-        except OSError:
-            return
-        finally:
-            with self._lock:
-                self._connections.discard(connection)
-                self._owners = {i: c for i, c in self._owners.items() if c is not connection}
-            connection.close()
-
-    def _answer(self, connection: socket.socket, operation: int, payload: bytes) -> bytes:
-        if operation == IDENTIFY:
-            return b"".join(
-                RANGE.pack(s.lower, s.upper, len(s.name.encode())) + s.name.encode() for s in self._plant.servos
-            )
-        if operation == READ:
-            stamp, positions = self._plant.read()
-            return STAMP.pack(stamp) + positions.astype("<f8").tobytes()
-        if operation == WRITE:
-            goals = self._entries(GOAL, payload)
-            for index, goal in goals:
-                servo = self._plant.servos[index]
-                if not math.isfinite(goal) or not servo.lower - 1e-6 <= goal <= servo.upper + 1e-6:
-                    raise BusError(f"goal {goal} of servo {servo.name} is outside [{servo.lower:g}, {servo.upper:g}]")
-            self._claim(connection, [index for index, _ in goals])
-            for index, goal in goals:
-                self._plant.set_goal(index, goal)
-            return b""
-        raise BusError(f"operation {operation} is unknown")
-
-    def _entries(self, layout: struct.Struct, payload: bytes) -> list[tuple]:
-        if not payload or len(payload) % layout.size:
-            raise BusError(f"a payload of {len(payload)} bytes is no whole number of entries of {layout.size}")
-        entries = list(layout.iter_unpack(payload))
-        for index, _ in entries:
-            if index >= len(self._plant.servos):
-                raise BusError(f"servo {index} is not there; there are {len(self._plant.servos)}")
-        return entries
-
-    def _claim(self, connection: socket.socket, indices: Sequence[int]) -> None:
-        with self._lock:
-            for index in indices:
-                if self._owners.get(index, connection) is not connection:
-                    name = self._plant.servos[index].name
-                    raise BusError(f"servo {name} takes its goals from another connection; end that controller first")
-            self._owners.update(dict.fromkeys(indices, connection))
 
 
 class BusClient:
@@ -234,15 +136,26 @@ class BusClient:
         """Goals [rad] by servo index."""
         self._ask(WRITE, b"".join(GOAL.pack(index, goal) for index, goal in goals))
 
+    def guide(self, indices: Sequence[int]) -> None:
+        """Lets servos yield until their next goal."""
+        self._ask(GUIDE, bytes(indices))
+
+    def state(self) -> WorldState:
+        """The whole world."""
+        reply = self._ask(STATE)
+        stamp, seed, length = SCENE.unpack_from(reply)
+        end = SCENE.size + length
+        return WorldState(stamp, reply[SCENE.size : end].decode(), seed, np.frombuffer(reply, dtype="<f8", offset=end))
+
     def _ask(self, operation: int, payload: bytes = b"") -> bytes:
         try:
             self._socket.sendall(HEADER.pack(MAGIC, operation, len(payload)) + payload)
-            header = _receive(self._socket, HEADER.size)
+            header = receive(self._socket, HEADER.size)
             if header is None:
                 self.close()
                 raise BusError(f"the simulated world at {self.address} closed the connection; is it still running?")
             magic, status, length = HEADER.unpack(header)
-            reply = _receive(self._socket, length)
+            reply = receive(self._socket, length)
         except OSError as error:
             # A late reply would answer the next request: the connection is of no more use.
             self.close()
@@ -255,7 +168,7 @@ class BusClient:
         return reply
 
 
-def _receive(connection: socket.socket, size: int) -> bytes | None:
+def receive(connection: socket.socket, size: int) -> bytes | None:
     """Exactly `size` bytes; None where the other side closed before them."""
     parts = bytearray()
     while len(parts) < size:

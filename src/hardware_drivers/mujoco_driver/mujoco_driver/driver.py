@@ -13,16 +13,15 @@ from molmoact2_contract import Arm, Contract
 
 from .bus import BusClient, BusError, default_address
 
-# [s]; the bus answers within a millisecond, but its process also publishes images, and rclpy was seen to hold Python's
-# lock for 0.3 s while another process joined the graph. The servos hold meanwhile.
-TIMEOUT = 1.0
+TIMEOUT = 0.1    # [s]; the bus answers within a millisecond
 
 
 class MujocoArmDriver(ArmDriver):
     """One arm of the simulated world.
 
     Converts between ROS (arm joints in rad, gripper 0 closed .. 1 open) and the bus (rad, the gripper's angle too).
-    A contract joint is the servo of the same name. When this driver goes away the servos keep their last goal.
+    A contract joint is the servo of the same name. When this driver goes away the servos keep their last goal,
+    and guided ones go on yielding.
     """
 
     def __init__(self, contract: Contract, arm: Arm, address: str, patience: float = 30.0):
@@ -32,11 +31,18 @@ class MujocoArmDriver(ArmDriver):
         self._bus: BusClient | None = None
 
     def connect(self) -> None:
-        """Opens the bus and finds the arm's servos; moves nothing. Errors: DriverError."""
-        try:
-            self._attach(self._open())
-        except BusError as error:
-            raise DriverError(str(error)) from error
+        """Opens the bus and finds the arm's servos; moves nothing. Errors: DriverError.
+
+        Waits for the world: it is started beside the controller, and first builds its scene.
+        """
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                return self._attach(BusClient(self._address, TIMEOUT))
+            except BusError as error:
+                if time.monotonic() > deadline:
+                    raise DriverError(str(error)) from error
+                time.sleep(0.05)
 
     def _attach(self, bus: BusClient) -> None:
         """Finds the arm's servos. Errors: BusError, DriverError."""
@@ -56,17 +62,6 @@ class MujocoArmDriver(ArmDriver):
         self._offset = np.where(self._gripper, lower, 0.0)
         self._lower, self._upper = lower, upper
         self._bus = bus
-
-    def _open(self) -> BusClient:
-        """Waits for the world: it is started beside the controller, and first builds its scene. Errors: BusError."""
-        deadline = time.monotonic() + self._patience
-        while True:
-            try:
-                return BusClient(self._address, TIMEOUT)
-            except BusError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
 
     def read(self) -> ArmState:
         """Positions in ROS units, and their capture time. Errors: DriverError."""
@@ -92,8 +87,15 @@ class MujocoArmDriver(ArmDriver):
         """Holds where the arm is. Errors: DriverError."""
         self.write(self.read().positions)
 
+    def guide(self) -> None:
+        """The servos yield and carry the weight of their links, until stop() or the next write. Errors: DriverError."""
+        try:
+            self._connected().guide(self._indices.tolist())
+        except BusError as error:
+            raise DriverError(str(error)) from error
+
     def close(self) -> None:
-        """Leaves the bus; the servos keep their last goal."""
+        """Leaves the bus; the servos go on as they are."""
         if self._bus is not None:
             self._bus.close()
             self._bus = None

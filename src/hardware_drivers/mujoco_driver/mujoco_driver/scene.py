@@ -34,6 +34,7 @@ class SceneError(RuntimeError):
 class Scene:
     """A compiled scene. `joints`: the servo joints in bus order; `cubes`: names of the free bodies that are placed."""
 
+    name: str
     model: mujoco.MjModel
     joints: tuple[str, ...]
     cameras: tuple[str, ...]
@@ -84,7 +85,7 @@ def _so101_tabletop() -> Scene:
     spec.worldbody.add_camera(name="front", pos=eye, fovy=46.0, xyaxes=_axes_towards(eye, (0.14, 0.0, 0.09)))
     eye = (0.010, -0.065, -0.005)
     spec.body("gripper").add_camera(name="wrist", pos=eye, fovy=70.0, xyaxes=_axes_towards(eye, (0.010, 0.0, -0.105)))
-    return Scene(spec.compile(), joints, ("front", "wrist"), tuple(COLOURS))
+    return Scene("so101_tabletop", spec.compile(), joints, ("front", "wrist"), tuple(COLOURS))
 
 
 def _replace_meshes(spec: mujoco.MjSpec, meshes: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:

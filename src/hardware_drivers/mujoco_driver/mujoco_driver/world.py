@@ -1,18 +1,19 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""The simulated world in real time: one thread for physics, one for rendering. No ROS here."""
+"""The simulated world: physics in real time, in a thread of its own. No ROS here."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import mujoco
 import numpy as np
 
-from .bus import Servo
+from molmoact2_contract import Contract
+
+from .bus import Servo, WorldState
 from .scene import Scene, place_cubes
 
 BATCH = 3              # physics steps between two wake-ups
@@ -20,12 +21,16 @@ MOST_CATCH_UP = 10     # batches made up for after a delay; what is older is dro
 SETTLE_STEPS = 150     # for the cubes to come to rest before the world is shown
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """State of the world at one time. stamp_ns: ROS time; qpos: generalised positions of the whole model."""
-
-    stamp_ns: int
-    qpos: np.ndarray
+def home_of(contract: Contract, scene: Scene) -> dict[str, float]:
+    """The contract's home pose in the scene's angles [rad]: a gripper's 0 .. 1 spans its joint's range."""
+    home = {}
+    for name in scene.joints:
+        joint = contract.joints.get(name)
+        if joint is None:
+            continue
+        low, high = scene.model.joint(name).range
+        home[name] = low + joint.home * (high - low) if joint.is_gripper else joint.home
+    return home
 
 
 class World:
@@ -38,6 +43,8 @@ class World:
         self.scene, self.seed, self._ros_now = scene, seed, ros_now
         self._data = mujoco.MjData(scene.model)
         self._positions = np.array([scene.model.joint(j).qposadr[0] for j in scene.joints])
+        self._dofs = np.array([scene.model.joint(j).dofadr[0] for j in scene.joints])
+        self._yielding = np.zeros(len(scene.joints), dtype=bool)
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self.servos = [Servo(j, *map(float, scene.model.actuator_ctrlrange[i])) for i, j in enumerate(scene.joints)]
@@ -62,7 +69,7 @@ class World:
     def _guarded(self) -> None:
         try:
             self._run()
-        except Exception as error:    # reported by the node, which ends the process
+        except Exception as error:    # ends the process, which watches for it
             self.error = error
 
     def _run(self) -> None:
@@ -76,10 +83,27 @@ class World:
             if behind > MOST_CATCH_UP * batch_time:
                 self.dropped_seconds += behind
                 due += behind
-            with self._lock:
-                mujoco.mj_step(self.scene.model, self._data, BATCH)
-                self._stamp_ns = self._ros_now()
+            self.advance(BATCH)
             due += batch_time
+
+    def advance(self, steps: int) -> None:
+        """Makes physics steps; in real time the thread does."""
+        with self._lock:
+            if self._yielding.any():
+                for _ in range(steps):
+                    self._yield()
+                    mujoco.mj_step(self.scene.model, self._data)
+            else:
+                mujoco.mj_step(self.scene.model, self._data, steps)
+            self._stamp_ns = self._ros_now()
+
+    def _yield(self) -> None:
+        """Guided servos want to be where they are, and their joints carry the weight of their links; the damping and
+        the friction of the joints are the model's."""
+        at = self._data.qpos[self._positions]
+        self._data.ctrl[self._yielding] = at[self._yielding]
+        dofs = self._dofs[self._yielding]
+        self._data.qfrc_applied[dofs] = self._data.qfrc_bias[dofs]
 
     # --- plant behind the bus -----------------------------------------------------------------------------------------
     def read(self) -> tuple[int, np.ndarray]:
@@ -88,13 +112,19 @@ class World:
 
     def set_goal(self, index: int, goal: float) -> None:
         with self._lock:
+            self._yielding[index] = False
+            self._data.qfrc_applied[self._dofs[index]] = 0.0
             self._data.ctrl[index] = goal
 
-    # --- for the renderer and the operator ----------------------------------------------------------------------------
-    def snapshot(self) -> Snapshot:
+    def guide(self, index: int) -> None:
         with self._lock:
-            return Snapshot(self._stamp_ns, self._data.qpos.copy())
+            self._yielding[index] = True
 
+    def state(self) -> WorldState:
+        with self._lock:
+            return WorldState(self._stamp_ns, self.scene.name, self.seed, self._data.qpos.copy())
+
+    # --- for the operator ---------------------------------------------------------------------------------------------
     def reset(self) -> int:
         """Places the cubes anew with the next seed, which is returned; the arm stays as it is."""
         with self._lock:
@@ -102,71 +132,3 @@ class World:
             place_cubes(self.scene, self._data, self.seed)
             mujoco.mj_forward(self.scene.model, self._data)
             return self.seed
-
-
-class RenderLoop:
-    """Renders every camera of a scene from the same state at a steady rate, in one thread of its own.
-
-    An OpenGL context belongs to the thread that made it, so the renderer lives and dies in that thread.
-    deliver: called in it with the snapshot and one RGB uint8 (height, width, 3) image per camera.
-    """
-
-    def __init__(
-        self, world: World, width: int, height: int, rate: float,
-        deliver: Callable[[Snapshot, dict[str, np.ndarray]], None],
-    ):
-        self._world, self._width, self._height, self._period, self._deliver = world, width, height, 1.0 / rate, deliver
-        self._stop = threading.Event()
-        self.error: Exception | None = None
-        self.frames = 0
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._guarded, name="render", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def wait_for_first_frame(self) -> None:
-        """Returns when one set of images was delivered, or rendering failed (see `error`)."""
-        self._ready.wait()
-
-    def close(self) -> None:
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _guarded(self) -> None:
-        try:
-            self._run()
-        except Exception as error:    # reported by the node, which ends the process
-            self.error = error
-        finally:
-            self._ready.set()
-
-    def _run(self) -> None:
-        scene = self._world.scene
-        data = mujoco.MjData(scene.model)
-        renderer = mujoco.Renderer(scene.model, self._height, self._width)
-        try:
-            due = time.monotonic()
-            while not self._stop.is_set():
-                wait = due - time.monotonic()
-                if wait > 0:
-                    self._stop.wait(wait)
-                    continue
-                due = max(due + self._period, time.monotonic())
-                snapshot = self._world.snapshot()
-                data.qpos[:] = snapshot.qpos
-                mujoco.mj_kinematics(scene.model, data)
-                mujoco.mj_camlight(scene.model, data)
-                self._deliver(snapshot, {camera: self._image(renderer, data, camera) for camera in scene.cameras})
-                self.frames += 1
-                self._ready.set()
-        finally:
-            renderer.close()
-
-    @staticmethod
-    def _image(renderer: mujoco.Renderer, data: mujoco.MjData, camera: str) -> np.ndarray:
-        renderer.update_scene(data, camera)
-        for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
-            renderer.scene.flags[flag] = 0
-        return renderer.render()

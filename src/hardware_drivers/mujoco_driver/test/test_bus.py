@@ -6,32 +6,12 @@ import time
 
 import numpy as np
 import pytest
+from watcher import wait_until
 
 from arm_controller.driver import DriverError
-from mujoco_driver.bus import HEADER, MAGIC, WRITE, BusClient, BusError, BusServer
+from mujoco_driver.bus import HEADER, MAGIC, WRITE, BusClient, BusError
+from mujoco_driver.bus_server import BusServer
 from mujoco_driver.driver import create
-
-
-@pytest.fixture
-def client(bus):
-    client = BusClient(bus.address, timeout=2.0)
-    yield client
-    client.close()
-
-
-@pytest.fixture
-def driver(bus, contract):
-    driver = create(contract, contract.arm("arm"), {"address": bus.address})
-    driver.connect()
-    yield driver
-    driver.close()
-
-
-def wait_until(condition, what: str):
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
 
 
 def test_the_bus_names_its_servos_and_their_ranges(client, world):
@@ -43,6 +23,16 @@ def test_reading_gives_positions_and_a_capture_time_that_goes_on(client):
     first, positions = client.read()
     assert len(positions) == 6 and np.isfinite(positions).all()
     wait_until(lambda: client.read()[0] > first, "the world stands still")
+
+
+def test_the_whole_world_can_be_seen_over_the_bus(client, world):
+    seen = client.state()
+    assert (seen.scene, seen.seed) == ("so101_tabletop", 1)
+    assert len(seen.qpos) == world.scene.model.nq
+    wait_until(lambda: client.state().stamp_ns > seen.stamp_ns, "the world stands still")
+    world.reset()
+    assert client.state().seed == 2
+    assert np.abs(client.state().qpos - seen.qpos).max() > 0.01
 
 
 def test_a_servo_goes_where_it_is_told(driver, contract):

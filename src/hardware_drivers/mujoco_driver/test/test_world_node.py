@@ -2,127 +2,170 @@
 # SPDX-License-Identifier: Apache-2.0
 """The world node over real DDS, in a domain of its own."""
 
-import math
-import time
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
-import rclpy
-from rclpy.executors import SingleThreadedExecutor
+from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import Trigger
+from watcher import CONTRACT, Program, Watcher, wait_until
 
-from molmoact2_contract.qos import SENSOR_SUBSCRIBE
-from mujoco_driver.node import WorldNode
+from molmoact2_contract.qos import SUCCESS_TESTS
+from molmoact2_msgs.msg import SuccessTest
+from mujoco_driver.bus import BusClient, BusError
+from mujoco_driver.world_node import WorldNode
 
-CONTRACT = Path(__file__).resolve().parents[4] / "config/embodiments/so101.yaml"
 DOMAIN = 71
 
 
-class Watcher:
-    """Spins the world and a node that listens to it."""
-
-    def __init__(self, context, world):
-        self.node = rclpy.create_node("watcher", context=context)
-        self.executor = SingleThreadedExecutor(context=context)
-        self.executor.add_node(world)
-        self.executor.add_node(self.node)
-        self.images: dict[str, list[Image]] = {"front": [], "wrist": []}
-        self.infos: list[CameraInfo] = []
-        for name, seen in self.images.items():
-            self.node.create_subscription(Image, f"{name}/image_raw", seen.append, SENSOR_SUBSCRIBE)
-        self.node.create_subscription(CameraInfo, "front/camera_info", self.infos.append, SENSOR_SUBSCRIBE)
-
-    def until(self, condition, what: str):
-        deadline = time.monotonic() + 30
-        while not condition():
-            assert time.monotonic() < deadline, what
-            self.executor.spin_once(timeout_sec=0.1)
+def make_world(watcher: Watcher, address: Path) -> WorldNode:
+    overrides = [Parameter("contract", value=str(CONTRACT)), Parameter("address", value=str(address))]
+    world = WorldNode(context=watcher.context, parameter_overrides=overrides)
+    watcher.spin(world)
+    return world
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory):
-    context = rclpy.Context()
-    rclpy.init(context=context, domain_id=DOMAIN)
-    overrides = [
-        Parameter("contract", value=str(CONTRACT)),
-        Parameter("address", value=str(tmp_path_factory.mktemp("bus") / "world.sock")),
-        Parameter("image_width", value=160),
-        Parameter("image_height", value=120),
-    ]
-    world = WorldNode(context=context, parameter_overrides=overrides)
-    watcher = Watcher(context, world)
-    yield world, watcher
+@pytest.fixture
+def watcher():
+    watcher = Watcher(DOMAIN)
+    watcher.listen(SuccessTest, "success_tests", SUCCESS_TESTS)
+    yield watcher
+    watcher.close()
+
+
+@pytest.fixture
+def world(watcher, tmp_path):
+    world = make_world(watcher, tmp_path / "world.sock")
+    yield world
     world.close()
-    watcher.node.destroy_node()
     world.destroy_node()
-    rclpy.shutdown(context=context)
 
 
-def stamp(message) -> int:
-    return message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+@pytest.fixture
+def bus_client(world):
+    client = BusClient(world.address, timeout=5.0)
+    yield client
+    client.close()
 
 
-def pixels(message: Image) -> np.ndarray:
-    return np.frombuffer(message.data, np.uint8).reshape(message.height, message.width, 3)
-
-
-def test_both_cameras_carry_the_same_capture_stamps_and_these_go_on(running):
-    _, watcher = running
-    watcher.until(lambda: min(map(len, watcher.images.values())) >= 6, "no images")
-    front, wrist = ([stamp(m) for m in watcher.images[n]] for n in ("front", "wrist"))
-    assert len(set(front) & set(wrist)) >= 5
-    assert front == sorted(set(front))
-    age = watcher.node.get_clock().now().nanoseconds - front[-1]
-    assert 0 < age < 30 * 10**9
-    assert watcher.images["front"][0].header.frame_id == "front_optical_frame"
-
-
-def test_the_pictures_show_the_scene(running):
-    _, watcher = running
-    watcher.until(lambda: watcher.images["front"], "no images")
-    image = pixels(watcher.images["front"][-1]).astype(int)
-    red = (image[..., 0] > 100) & (image[..., 1] < 60) & (image[..., 2] < 60)
-    assert 10 < red.sum() < 2000, "the red cube is not in sight"
-
-
-def test_the_intrinsics_fit_the_field_of_view(running):
-    world, watcher = running
-    watcher.until(lambda: watcher.infos, "no camera_info")
-    info = watcher.infos[-1]
-    fovy = 2 * math.degrees(math.atan(info.height / 2 / info.k[4]))
-    assert fovy == pytest.approx(float(world._scene.model.camera("front").fovy[0]))
-    assert info.k[2] == info.width / 2 and (info.width, info.height) == (160, 120)
-
-
-def test_a_camera_can_be_made_black_and_frozen_and_comes_back(running):
-    world, watcher = running
-
-    def newest():
-        count = len(watcher.images["front"])
-        watcher.until(lambda: len(watcher.images["front"]) >= count + 3, "no images")
-        return watcher.images["front"][-1], watcher.images["front"][-2]
-
-    assert world.set_parameters([Parameter("camera_fault.front", value="black")])[0].successful
-    assert pixels(newest()[0]).max() == 0
-    world.set_parameters([Parameter("camera_fault.front", value="ok")])
-    assert pixels(newest()[0]).max() > 0
-    world.set_parameters([Parameter("camera_fault.front", value="frozen")])
-    first, second = newest()
-    assert first.data == second.data and stamp(first) > stamp(second)
-    world.set_parameters([Parameter("camera_fault.front", value="ok")])
-    assert not world.set_parameters([Parameter("camera_fault.front", value="purple")])[0].successful
-
-
-def test_reset_places_the_cubes_anew(running):
-    world, watcher = running
-    before = world.world.snapshot().qpos
-    client = watcher.node.create_client(Trigger, "world/reset")
-    future = client.call_async(Trigger.Request())
+def test_reset_places_the_cubes_anew(watcher, bus_client):
+    before = bus_client.state()
+    future = watcher.node.create_client(Trigger, "world/reset").call_async(Trigger.Request())
     watcher.until(future.done, "no answer")
-    assert future.result().success
-    after = world.world.snapshot().qpos
-    assert np.abs(after - before).max() > 0.01
-    assert np.abs(after[:6] - before[:6]).max() < 0.05, "the arm must stay where it is"
+    assert future.result().success and "seed 2" in future.result().message
+    after = bus_client.state()
+    assert after.seed == before.seed + 1
+    assert np.abs(after.qpos - before.qpos).max() > 0.01
+    assert np.abs(after.qpos[:6] - before.qpos[:6]).max() < 0.05, "the arm must stay where it is"
+
+
+def test_a_test_of_success_for_each_cube_is_published_again_and_again(watcher, world):
+    seen = watcher.next("success_tests", 9)
+    assert {message.name for message in seen} == {f"the {c} cube is lifted" for c in ("red", "green", "blue")}
+    assert not any(message.holds for message in seen)
+    stamps = [message.header.stamp.sec * 10**9 + message.header.stamp.nanosec for message in seen]
+    assert len(set(stamps)) >= 3 and stamps == sorted(stamps)
+
+
+def test_a_fault_of_the_bus_can_be_set_while_running_and_an_unknown_one_is_refused(world, bus_client):
+    assert world.set_parameters([Parameter("bus_fault", value="nan")])[0].successful
+    assert np.isnan(bus_client.read()[1][0])
+    refused = world.set_parameters([Parameter("bus_fault", value="purple")])[0]
+    assert not refused.successful and "must be one of ok, silent" in refused.reason
+    assert np.isnan(bus_client.read()[1][0])
+    assert world.set_parameters([Parameter("bus_fault", value="ok")])[0].successful
+    assert np.isfinite(bus_client.read()[1]).all()
+
+
+def test_a_world_that_stands_still_is_diagnosed_states_no_success_and_goes_on(watcher, world):
+    watcher.diagnosis(lambda s: s.level != DiagnosticStatus.ERROR, "it is not well to begin with")
+    os.kill(world.client.pid, signal.SIGSTOP)
+    watcher.diagnosis(lambda s: s.level == DiagnosticStatus.ERROR and "did not answer" in s.message, "not diagnosed")
+    before = len(watcher.seen["success_tests"])
+    watcher.diagnosis(lambda s: s.level == DiagnosticStatus.ERROR, "not diagnosed again")
+    assert len(watcher.seen["success_tests"]) == before
+    assert not world.set_parameters([Parameter("bus_fault", value="nan")])[0].successful
+    os.kill(world.client.pid, signal.SIGCONT)
+    watcher.next("success_tests")
+    watcher.diagnosis(lambda s: s.level != DiagnosticStatus.ERROR, "it does not recover")
+
+
+def test_a_second_world_on_the_same_bus_is_refused_by_name(watcher, world):
+    with pytest.raises(BusError, match="another world serves"):
+        make_world(watcher, Path(world.address))
+
+
+def test_when_the_process_of_physics_dies_the_node_ends_and_names_it(start, tmp_path):
+    program = start("world", DOMAIN, address=str(tmp_path / "world.sock"))
+    address = str(tmp_path / "world.sock")
+    wait_until(lambda: reachable(address), "no world appeared")
+    os.kill(physics(program), signal.SIGKILL)
+    program.process.wait(60)
+    code, errors = program.end()
+    assert code == 1
+    assert "error: world: the process of physics and servo bus ended with exit code -9" in errors
+
+
+def test_the_process_of_physics_loads_neither_ros_nor_what_draws(start, tmp_path):
+    address = str(tmp_path / "world.sock")
+    program = start("world", DOMAIN, address=address)
+    wait_until(lambda: reachable(address), "no world appeared")
+    loaded = Path(f"/proc/{physics(program)}/maps").read_text()
+    program.end()
+    assert "libmujoco" in loaded
+    assert not [name for name in ("rclpy", "librcl", "librmw", "libEGL", "libGL") if name in loaded]
+
+
+def test_when_the_node_is_killed_the_process_of_physics_ends_too(start, tmp_path):
+    address = str(tmp_path / "world.sock")
+    program = start("world", DOMAIN, address=address)
+    wait_until(lambda: reachable(address), "no world appeared")
+    children = program.children()
+    assert physics(program) in children
+    program.kill()
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), "a process was left")
+    assert not Path(address).exists(), "the socket was left"
+
+
+def test_a_node_that_is_asked_to_end_leaves_nothing(start, tmp_path):
+    address = str(tmp_path / "world.sock")
+    program = start("world", DOMAIN, address=address)
+    wait_until(lambda: reachable(address), "no world appeared")
+    children = program.children()
+    code, errors = program.end()
+    assert code == 0 and "error" not in errors
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), "a process was left")
+    assert not Path(address).exists(), "the socket was left"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "named"),
+    [
+        ({"scene": "moon"}, "scene 'moon' is not there; there are: so101_tabletop"),
+        ({"seed": "-1"}, "seed"),
+        ({"bus_fault": "purple"}, "bus_fault is 'purple'; it must be one of ok, silent"),
+        ({"contract": "nobody"}, "nobody"),
+    ],
+)
+def test_a_parameter_that_cannot_be_is_named_and_ends_the_node(start, tmp_path, parameters, named):
+    program = start("world", DOMAIN, address=str(tmp_path / "world.sock"), **parameters)
+    program.process.wait(60)
+    code, errors = program.end()
+    assert code == 1 and "error: world: " in errors and named in errors
+
+
+def reachable(address: str) -> bool:
+    try:
+        BusClient(address, timeout=1.0).close()
+    except BusError:
+        return False
+    return True
+
+
+def physics(program: Program) -> int:
+    """Process id of the world's own process: the child that is not the resource tracker of multiprocessing."""
+    commands = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in program.children()}
+    return next(pid for pid, command in commands.items() if "spawn_main" in command)

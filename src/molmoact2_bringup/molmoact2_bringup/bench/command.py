@@ -1,12 +1,12 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""`molmoact2 bench`: the figures of motion and of setpoints, and the plot of chunk borders."""
+"""`molmoact2 bench`: the figures of motion, of its reactions, of guidance and of setpoints, and plots of them."""
 
 from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,92 +16,92 @@ from tqdm import tqdm
 from molmoact2_contract import ContractError, find_resource, load_system
 from molmoact2_policy.backend import BackendError, InProcessBackend, Settings, Unanswered
 
-from .motion import RULES, UPSTREAM, Bench, Run
-from .plot import plot_borders
-from .setpoints import Lateness, measure
+from .cost import ROUNDS, costs
+from .motion import WARM_UP, Bench
+from .plot import plot_borders, plot_reactions
+from .reaction import CHANGES, CHUNKS, Reaction, mean, reactions, worst
+from .report import CHANGED, JOINED, LATE, NOTE, TRANSPORTED, Results, report
+from .setpoints import measure
+from .trace import Case, Run
 
-LATENCIES = (0.2, 0.35, 0.45)
-LATE = (0.6, 0.8)
 PLOTTED = 0.45
-NOTE = "Chunks: the demo's checkpoint, which is fitted to a sway and trained on no task; a still picture."
 
 
 def bench(system_name: str, out: Path, chunks: int, seconds: float) -> int:
-    """Writes bench.json, bench.md and borders.png. Returns 0, 1 when something failed, 2 for bad input."""
+    """Writes bench.json, bench.md and the plots. Returns 0, 1 when something failed, 2 for bad input."""
     try:
-        made = _bench_of(system_name)
+        made, cheap = _bench_of(system_name)
         out.mkdir(parents=True, exist_ok=True)
     except (ContractError, BackendError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    cases = [(rule, latency, "hold") for latency in LATENCIES for rule in (UPSTREAM, *RULES)]
-    cases += [("splice", latency, late) for latency in LATE for late in ("hold", "slow")]
-    runs: list[tuple[Run, str]] = []
     try:
-        with tqdm(total=len(cases) * chunks, desc="motion", unit="chunk", leave=False) as bar:
-            for rule, latency, late in cases:
-                runs.append((made.run(rule, latency, chunks, late, bar.update), late))
+        results = _measured(made, cheap, chunks, seconds)
     except (BackendError, Unanswered, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"setpoints with every core busy, {seconds:g} s ...", flush=True)
-    lateness = measure(made.contract, made.arm, seconds)
-    text = report(runs, lateness, made.tag.dt * made.horizon)
+    text = report(results)
     (out / "bench.md").write_text(text)
-    figures = {"motion": [_figures(run, late) for run, late in runs], "setpoints": asdict(lateness)}
-    (out / "bench.json").write_text(json.dumps(figures, indent=2) + "\n")
-    shown = [run for run, _ in runs if run.latency == PLOTTED]
-    plot_borders(shown, 0, made.contract.arm(made.arm).joints[0], NOTE, out / "borders.png")
-    print(f"{text}\n{out / 'borders.png'}", flush=True)
+    (out / "bench.json").write_text(json.dumps(_figures(results), indent=2) + "\n")
+    shown = [case for case in JOINED if case.latency == PLOTTED]
+    reacted = {case.rule: found for case, found in results.reactions.items() if case.latency == PLOTTED}
+    joint = made.contract.arm(made.arm).joints[0]
+    plot_borders([results.runs[case] for case in shown], 0, joint, NOTE, out / "borders.png")
+    plot_reactions(reacted, PLOTTED, out / "reaction.png")
+    print(f"{text}\n{out / 'borders.png'}, {out / 'reaction.png'}", flush=True)
     return 0
 
 
-def _bench_of(system_name: str) -> Bench:
+def _measured(made: Bench, cheap: InProcessBackend, chunks: int, seconds: float) -> Results:
+    cases = list(dict.fromkeys([*JOINED, *LATE, *TRANSPORTED]))
+    inferences = len(cases) * (chunks + WARM_UP)
+    with tqdm(total=inferences, desc="motion", unit="chunk", leave=False) as bar:
+        runs = {case: made.run(case, chunks, bar.update) for case in cases}
+    inferences = len(CHANGED) * (1 + len(CHANGES)) * (CHUNKS + WARM_UP)
+    with tqdm(total=inferences, desc="reactions", unit="chunk", leave=False) as bar:
+        found = {case: reactions(made, case, bar.update) for case in CHANGED}
+    with tqdm(total=ROUNDS + 1, desc="guidance", unit="round", leave=False) as bar:
+        paid = costs(made, cheap, bar.update)
+    print(f"setpoints with every core busy, {seconds:g} s ...", flush=True)
+    return Results(runs, found, paid, measure(made.contract, made.arm, seconds), made.length)
+
+
+def _bench_of(system_name: str) -> tuple[Bench, InProcessBackend]:
+    """The bench, whose engine guides by gradient, and an engine that guides the cheap way."""
     system = load_system(system_name)
     parameters = system.process("policy").parameters
     tag = system.contract.norm_tag(parameters["norm_tag"])
     settings = Settings(str(find_resource("checkpoints", parameters["checkpoint"])), tag.name)
     backend = InProcessBackend(settings, system.contract)
+    cheap = InProcessBackend(replace(settings, rtc="replace"), system.contract)
     backend.load()
+    cheap.load()
     generator = np.random.default_rng(0)
     frames = tuple(generator.integers(0, 255, (120, 160, 3), dtype=np.uint8) for _ in tag.cameras)
     arm = next(iter(system.contract.arms))
     state = np.zeros(len(system.contract.joints))
     horizon = len(backend.infer(frames, state.astype(np.float32), "measure", 0).actions)
-    return Bench(system.contract, tag, backend, frames, arm, "measure", horizon)
+    return Bench(system.contract, tag, backend, frames, arm, "measure", horizon), cheap
 
 
-def _figures(run: Run, late: str) -> dict[str, Any]:
+def _figures(results: Results) -> dict[str, Any]:
     return {
-        "rule": run.rule,
-        "latency": run.latency,
-        "when_late": late,
+        "motion": [_of_run(run) for run in results.runs.values()],
+        "reaction": [_of_reactions(case, found) for case, found in results.reactions.items()],
+        "guidance": [asdict(cost) for cost in results.costs],
+        "setpoints": asdict(results.lateness),
+    }
+
+
+def _of_reactions(case: Case, found: list[Reaction]) -> dict[str, Any]:
+    times = {f"{which}_{of.__name__}": of(found, which) for which in ("first", "half") for of in (mean, worst)}
+    return asdict(case) | times
+
+
+def _of_run(run: Run) -> dict[str, Any]:
+    return asdict(run.case) | {
         "velocity_step": run.border_step(1),
         "acceleration_step": run.border_step(2),
         "standing": run.standing,
         "slowdown": run.slowdown,
     }
-
-
-def report(runs: list[tuple[Run, str]], lateness: Lateness, length: float) -> str:
-    """The figures as a text in Markdown. length: of a chunk [s]."""
-    lines = ["# Motion and setpoints", "", f"{NOTE}", ""]
-    lines += ["Largest change from one setpoint to the next at chunk borders, any joint; share of time standing still."]
-    lines += ["`upstream` holds while the model runs, then plays the chunk from its first waypoint.", ""]
-    lines += ["| L [s] | rule | velocity [rad/s] | acceleration [rad/s²] | standing |", "|---|---|---|---|---|"]
-    for run, _ in runs:
-        if run.latency in LATENCIES:
-            steps = f"{run.border_step(1):.3f} | {run.border_step(2):.1f}"
-            lines.append(f"| {run.latency:g} | {run.rule} | {steps} | {run.standing:.0%} |")
-    lines += ["", f"Chunks that come too late, one inference at a time, H = {length:.2f} s.", ""]
-    lines += ["| L [s] | when_late | standing | slowdown | bound max(0, 2L − H)/L |", "|---|---|---|---|---|"]
-    for run, late in runs:
-        if run.latency in LATE:
-            bound = max(0.0, 2 * run.latency - length) / run.latency
-            lines.append(f"| {run.latency:g} | {late} | {run.standing:.0%} | {run.slowdown:.0%} | {bound:.0%} |")
-    ms = [f"{value * 1e3:.2f}" for value in (lateness.p50, lateness.p99, lateness.p999, lateness.worst)]
-    lines += ["", "Setpoints with a busy process on each core: how much later than a period after the last one.", ""]
-    lines += ["| p50 [ms] | p99 [ms] | p99.9 [ms] | worst [ms] | setpoints | periods lost |", "|---" * 6 + "|"]
-    lines += [f"| {' | '.join(ms)} | {lateness.count} | {lateness.lost} |", ""]
-    lines += [f"Privileges not permitted: {lateness.privileges or 'none'}.", ""]
-    return "\n".join(lines)

@@ -2,33 +2,40 @@
 # SPDX-License-Identifier: Apache-2.0
 """How an arm moves where chunks meet, by joining rule and latency. Simulated time; the real controller and engine.
 
-The chunks come from a real checkpoint by the real engine, one inference at a time, each arriving a set time L after its
-observation. `upstream` is what the reference's own loop does: hold still while the model runs, then play the chunk from
-its first waypoint, with nothing in between.
+The chunks come from a real checkpoint by the real engine, each arriving a set time L after its observation; the next
+observation is taken when it arrives or, with k requests in flight, every L / k. `upstream` is what the reference's own
+loop does: hold still while the model runs, then play the chunk from its first waypoint, with nothing in between.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.polynomial.legendre import legvander
 
 from arm_controller.chunk import Chunk
 from arm_controller.controller import ArmController
 from arm_controller.driver import ArmDriver, ArmState
+from arm_controller.operating import Operator
 from molmoact2_contract import Contract, NormTag
 from molmoact2_policy.backend import Backend
-from molmoact2_policy.continuity import Continuity
+from molmoact2_policy.continuity import Continuity, Prefix
 from molmoact2_policy.model_frame import ModelFrame
 from molmoact2_policy.runner import MARGIN
+
+from .trace import BORDER, Case, Run
 
 UPSTREAM, RULES = "upstream", ("splice", "rtc", "ensemble")
 FOLLOWS = 0.3                      # of the way to its command that the simulated arm goes in a tick
 START_NS = 1_800_000_000_000_000_000
-BORDER = 0.06                      # [s] before and after a chunk's arrival that count as its border
-STILL = 0.1                        # [s]
 WARM_UP = 3                        # chunks before the run is measured
+DISPLACED = 0.2                    # [rad]; how far the scripted plan moves when the scene changes
+DEGREE = 4                         # of the polynomials that smooth a chunk
+
+Progress = Callable[[], object]
 
 
 class FollowingArm(ArmDriver):
@@ -53,39 +60,12 @@ class FollowingArm(ArmDriver):
 
 
 @dataclass(frozen=True)
-class Run:
-    """Setpoints (N, J) at a steady rate, and the ticks at which chunks arrived. rates: of path time, (N,)."""
+class Request:
+    """An observation and the chunk that comes of it. actions (H, D): the checkpoint's frame."""
 
-    rule: str
-    latency: float
-    hz: float
-    setpoints: np.ndarray
-    borders: np.ndarray
-    rates: np.ndarray
-
-    def derivative(self, order: int) -> np.ndarray:
-        """(N, J), from setpoints alone; the first `order` rows are 0."""
-        values = np.diff(self.setpoints, n=order, axis=0) * self.hz**order
-        return np.concatenate([np.zeros((order, values.shape[1])), values])
-
-    def border_step(self, order: int) -> float:
-        """Largest change of the derivative from one setpoint to the next at any chunk border, of any joint."""
-        steps = np.abs(np.diff(self.derivative(order), axis=0)).max(axis=1)
-        reach = int(BORDER * self.hz)
-        near = [steps[max(b - reach, 0) : b + reach] for b in self.borders]
-        return float(np.concatenate(near).max()) if near else 0.0
-
-    @property
-    def standing(self) -> float:
-        """Share of the time in which nothing moves for at least STILL seconds."""
-        still = np.abs(np.diff(self.setpoints, axis=0)).max(axis=1) < 1e-6
-        edges = np.flatnonzero(np.diff(np.concatenate([[False], still, [False]]).astype(int)))
-        lengths = edges[1::2] - edges[::2]
-        return float(lengths[lengths >= STILL * self.hz].sum() / len(still))
-
-    @property
-    def slowdown(self) -> float:
-        return float(1.0 - self.rates.mean())
+    number: int
+    stamp_ns: int
+    actions: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -101,70 +81,46 @@ class Bench:
     instruction: str
     horizon: int
 
-    def infer(self, state: np.ndarray, number: int, continuity: Continuity | None, stamp: float) -> np.ndarray:
-        """Actions (H, D) in the checkpoint's frame for a state (J,) in ROS units."""
+    @property
+    def length(self) -> float:
+        """H, the time from an observation to its chunk's last waypoint [s]."""
+        return (self.horizon - 1 + self.tag.first_offset) * self.tag.dt
+
+    @property
+    def displaced(self) -> int:
+        """The joint of the arm that answers to a change of the scene: the last that is no gripper."""
+        joints = self.contract.arm(self.arm).joints
+        return max(index for index, joint in enumerate(joints) if not self.contract.joints[joint].is_gripper)
+
+    def infer(
+        self, state: np.ndarray, number: int, prefix: Prefix | None = None, *, changed: bool = False,
+        smooth: bool = False,
+    ) -> np.ndarray:
+        """Actions (H, D) in the checkpoint's frame for a state (J,) in ROS units.
+
+        smooth: each joint is replaced by the polynomial nearest to it.
+
+        The checkpoint that ships plans the same motion whatever the picture shows, so what a changed scene does to the
+        plan is scripted: all of it is displaced in one joint. The engine gets state and prefix without the displacement
+        and its chunk is given it back, which is the same as an engine that was fitted to the displaced motion.
+        """
         frame = ModelFrame(self.contract, self.tag)
-        prefix = continuity.prefix(stamp) if continuity else None
-        return self.backend.infer(self.frames, frame.to_model(state), self.instruction, number, prefix).actions
+        offset = np.zeros(len(state))
+        offset[self.displaced] = DISPLACED * changed
+        told = frame.to_model(state - offset)
+        moved = frame.to_model(state) - told
+        if prefix is not None:
+            prefix = Prefix(prefix.actions - moved, prefix.frozen)
+        actions = self.backend.infer(self.frames, told, self.instruction, number, prefix).actions + moved
+        return _smoothed(actions) if smooth else actions
 
-    def run(
-        self,
-        rule: str,
-        latency: float,
-        chunks: int,
-        when_late: str = "hold",
-        progress: Callable[[], object] = lambda: None,
-    ) -> Run:
-        """One run. rule: UPSTREAM or one of RULES; latency [s]: from each observation to its chunk's arrival."""
-        if rule == UPSTREAM:
-            return self._play(latency, chunks, progress)
-        start = self.contract.values("home", self.contract.arm(self.arm).joints)
-        driver = FollowingArm(start)
-        controller = ArmController(
-            self.contract, self.contract.arm(self.arm), driver, shadow=False, joining=rule, when_late=when_late
-        )
-        steady_ns, period_ns = 1_000_000_000, int(1e9 * controller.period)
-        continuity = Continuity(self.tag.dt, self.tag.first_offset, MARGIN)
-        continuity.joins_by(self.arm, rule)
-        setpoints, rates, borders = [], [], []
+    def run(self, case: Case, chunks: int, progress: Progress = lambda: None, changed_from: int | None = None) -> Run:
+        """One run. changed_from: number of the first observation, counted from 1, that shows the scene changed."""
+        if case.rule == UPSTREAM:
+            return self._play(case, chunks, progress, changed_from)
+        return _Flight(self, case, changed_from).run(chunks, progress)
 
-        def tick() -> None:
-            nonlocal steady_ns
-            steady_ns += period_ns
-            driver.now_ns += period_ns
-            controller.tick(steady_ns, driver.now_ns)
-            setpoints.append(driver.command.copy())
-            rates.append(controller.rate)
-
-        tick()
-        controller.hear_policy("bench", "bench", steady_ns / 1e9)
-        controller.arm()
-        for number in range(1, chunks + WARM_UP + 1):
-            stamp_ns = driver.now_ns
-            actions = self.infer(driver.positions, number, continuity, stamp_ns / 1e9)
-            while driver.now_ns < stamp_ns + latency * 1e9:
-                tick()
-            now = driver.now_ns / 1e9
-            chunk = self._chunk(actions, number, stamp_ns / 1e9)
-            refused = controller.accept(chunk, steady_ns / 1e9, now)
-            if refused:
-                raise RuntimeError(f"{rule}, L {latency:g} s: {refused}")
-            continuity.delivered(number, stamp_ns / 1e9, actions, latency)
-            continuity.accepted(self.arm, number, controller.last.consumed)
-            if number > WARM_UP:
-                borders.append(len(setpoints))
-            else:
-                setpoints.clear()
-                rates.clear()
-            progress()
-        return self._made(rule, latency, controller.period, setpoints, borders, rates)
-
-    def _chunk(self, actions: np.ndarray, number: int, stamp: float) -> Chunk:
-        ros, _ = ModelFrame(self.contract, self.tag).actions_to_ros(actions)
-        tag, names = self.tag, self.contract.joint_names
-        return Chunk(number, "bench", stamp, tag.dt, tag.first_offset, len(ros), names, ros.ravel())
-
-    def _play(self, latency: float, chunks: int, progress: Callable[[], object]) -> Run:
+    def _play(self, case: Case, chunks: int, progress: Progress, changed_from: int | None) -> Run:
         """Each waypoint is sent when it is due, as the reference's loop does."""
         period, dt = 1.0 / self.contract.setpoint_hz, self.tag.dt
         joints = self.contract.arm(self.arm).joints
@@ -172,20 +128,97 @@ class Bench:
         driver = FollowingArm(self.contract.values("home", joints))
         setpoints: list[np.ndarray] = []
         borders: list[int] = []
+        captures: list[int] = []
         for number in range(1, chunks + 1):
-            actions = self.infer(driver.positions, number, None, 0.0)
+            captures.append(len(setpoints))
+            changed = _sees(number, changed_from)
+            actions = self.infer(driver.positions, number, changed=changed, smooth=case.smooth)
             waypoints = ModelFrame(self.contract, self.tag).actions_to_ros(actions)[0][:, columns]
-            commands = [driver.command] * round(latency / period)
+            commands = [driver.command] * round(case.latency / period)
             times = np.arange(round(len(waypoints) * dt / period)) * period
             commands += [waypoints[min(int(t / dt + 1e-9), len(waypoints) - 1)] for t in times]
-            borders.append(len(setpoints) + round(latency / period))
+            borders.append(len(setpoints) + round(case.latency / period))
             for command in commands:
                 driver.write(command)
                 driver.read()
                 setpoints.append(driver.command.copy())
             progress()
-        return self._made(UPSTREAM, latency, period, setpoints, borders, [1.0] * len(setpoints))
+        rates = np.ones(len(setpoints))
+        return Run(case, 1.0 / period, np.array(setpoints), np.array(borders), np.array(captures), rates)
 
-    @staticmethod
-    def _made(rule: str, latency: float, period: float, setpoints: list, borders: list, rates: list) -> Run:
-        return Run(rule, latency, 1.0 / period, np.array(setpoints), np.array(borders), np.array(rates))
+
+class _Flight:
+    """One run of a controller: requests begin, their chunks arrive, and ticks go by."""
+
+    def __init__(self, bench: Bench, case: Case, changed_from: int | None):
+        self.bench, self.case, self.changed_from = bench, case, changed_from
+        arm = bench.contract.arm(bench.arm)
+        self.driver = FollowingArm(bench.contract.values("home", arm.joints))
+        self.controller = ArmController(
+            bench.contract, arm, self.driver, shadow=False, joining=case.rule, when_late=case.when_late
+        )
+        self.continuity = Continuity(bench.tag.dt, bench.tag.first_offset, MARGIN)
+        self.continuity.joins_by(bench.arm, case.rule)
+        self.steady_ns, self.under_way = 1_000_000_000, deque[Request]()
+        self.setpoints: list[np.ndarray] = []
+        self.rates: list[float] = []
+        self.captures: list[int] = []
+        self.borders: list[int] = []
+
+    def run(self, chunks: int, progress: Progress) -> Run:
+        self._tick()
+        self.controller.hear_policy("bench", "bench", self.steady_ns / 1e9)
+        Operator(self.controller, lambda: (self.steady_ns, self.driver.now_ns)).arm()
+        self._tick()    # what is observed before that moves nothing
+        last, latency_ns = chunks + WARM_UP, round(1e9 * self.case.latency)
+        next_ns, interval_ns = self.driver.now_ns, latency_ns // self.case.in_flight
+        while len(self.borders) < last:
+            if self.under_way and self.driver.now_ns >= self.under_way[0].stamp_ns + latency_ns:
+                self._arrive(self.under_way.popleft())
+                progress()
+            if self.driver.now_ns >= next_ns and len(self.captures) < last:
+                self._begin(len(self.captures) + 1)
+                next_ns += interval_ns
+            self._tick()
+        start, end = self.borders[WARM_UP - 1], self.borders[-1]
+        for _ in range(int(BORDER / self.controller.period)):
+            self._tick()
+        borders, captures = np.array(self.borders[WARM_UP:]) - start, np.array(self.captures) - start
+        setpoints, rates = np.array(self.setpoints[start:]), np.array(self.rates[start:end])
+        return Run(self.case, 1.0 / self.controller.period, setpoints, borders, captures, rates)
+
+    def _tick(self) -> None:
+        period_ns = int(1e9 * self.controller.period)
+        self.steady_ns += period_ns
+        self.driver.now_ns += period_ns
+        self.controller.tick(self.steady_ns, self.driver.now_ns)
+        self.setpoints.append(self.driver.command.copy())
+        self.rates.append(self.controller.rate)
+
+    def _begin(self, number: int) -> None:
+        stamp_ns, prefix = self.driver.now_ns, self.continuity.prefix(self.driver.now_ns / 1e9)
+        self.captures.append(len(self.setpoints) - 1)    # the clock stands at the last tick
+        changed = _sees(number, self.changed_from)
+        actions = self.bench.infer(self.driver.positions, number, prefix, changed=changed, smooth=self.case.smooth)
+        self.under_way.append(Request(number, stamp_ns, actions))
+
+    def _arrive(self, request: Request) -> None:
+        tag, contract, stamp = self.bench.tag, self.bench.contract, request.stamp_ns / 1e9
+        ros, _ = ModelFrame(contract, tag).actions_to_ros(request.actions)
+        names = contract.joint_names
+        chunk = Chunk(request.number, "bench", stamp, tag.dt, tag.first_offset, len(ros), names, ros.ravel())
+        refused = self.controller.accept(chunk, self.steady_ns / 1e9, self.driver.now_ns / 1e9)
+        if refused:
+            raise RuntimeError(f"{self.case}: {refused}")
+        self.continuity.delivered(request.number, stamp, request.actions, self.case.latency)
+        self.continuity.accepted(self.bench.arm, request.number, self.controller.last.consumed)
+        self.borders.append(len(self.setpoints))
+
+
+def _smoothed(actions: np.ndarray) -> np.ndarray:
+    basis = legvander(np.linspace(-1.0, 1.0, len(actions)), DEGREE)
+    return (basis @ np.linalg.lstsq(basis, actions, rcond=None)[0]).astype(np.float32)
+
+
+def _sees(number: int, changed_from: int | None) -> bool:
+    return changed_from is not None and number >= changed_from

@@ -25,8 +25,8 @@ from rosbags.typesys.store import Typestore
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 
 from molmoact2_contract import Contract
-from molmoact2_contract.qos import CHUNK, DIAGNOSTICS, SENSOR_PUBLISH, STATUS, TRACE
-from molmoact2_msgs.msg import ActionChunk, ControllerStatus, PolicyStatus, ReasoningTrace
+from molmoact2_contract.qos import CHUNK, DIAGNOSTICS, SENSOR_PUBLISH, STATUS, SUCCESS_TESTS, TRACE
+from molmoact2_msgs.msg import ActionChunk, ControllerStatus, PolicyStatus, ReasoningTrace, SuccessTest
 
 from .bag import DROPPED, BagError
 
@@ -39,12 +39,14 @@ PROFILES: dict[type, QoSProfile] = {
     ReasoningTrace: TRACE,
     ControllerStatus: STATUS,
     PolicyStatus: STATUS,
+    SuccessTest: SUCCESS_TESTS,
     DiagnosticArray: DIAGNOSTICS,
 }
 
 
 def topics_of(contract: Contract) -> dict[str, type]:
-    """The topics of a robot's running system and their types: cameras, joints, policy, controllers, diagnostics."""
+    """The topics of a robot's running system and their types: cameras, joints, policy, controllers, tests of success,
+    diagnostics."""
     topics: dict[str, type] = {}
     for camera in contract.cameras.values():
         topics[camera.topic] = CompressedImage if camera.transport == "compressed" else Image
@@ -55,6 +57,7 @@ def topics_of(contract: Contract) -> dict[str, type]:
     topics["policy/action_chunk"] = ActionChunk
     topics["policy/reasoning_trace"] = ReasoningTrace
     topics["policy/status"] = PolicyStatus
+    topics["success_tests"] = SuccessTest
     topics["/diagnostics"] = DiagnosticArray
     return topics
 

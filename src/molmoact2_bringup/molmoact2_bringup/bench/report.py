@@ -1,0 +1,161 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""What is measured, and the figures as a text in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from molmoact2_policy.continuity import least_loss
+
+from .cost import Cost
+from .motion import DISPLACED, RULES, UPSTREAM
+from .reaction import NOTICED, Reaction, latest_arrival, mean, worst
+from .setpoints import Lateness
+from .trace import Case, Run
+
+NOTE = "Chunks: the demo's checkpoint, which is fitted to a sway and trained on no task; a still picture."
+SMOOTH = "Waypoints smoothed (see above)."
+LATENCIES = (0.2, 0.35, 0.45)
+COMPUTE = 0.3    # [s] of a latency that is inference where there is a transport delay
+JOINED = tuple(Case(rule, latency) for latency in LATENCIES for rule in (UPSTREAM, *RULES))
+CHANGED = tuple(replace(case, smooth=True) for case in JOINED)
+LATE = tuple(Case("splice", latency, late, smooth=True) for latency in (0.45, 0.6, 0.8) for late in ("hold", "slow"))
+TRANSPORTED = tuple(
+    Case(rule, latency, late, in_flight, smooth=True)
+    for latency in (0.6, 0.8)
+    for in_flight in (1, 2)
+    for rule, late in (("splice", "hold"), ("rtc", "hold"), ("splice", "slow"))
+)
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that was measured. length: H of a chunk [s]."""
+
+    runs: dict[Case, Run]
+    reactions: dict[Case, list[Reaction]]
+    costs: list[Cost]
+    lateness: Lateness
+    length: float
+
+
+def report(results: Results) -> str:
+    """All tables. Each ratio is to figures of the same run of the bench."""
+    sections = (_borders, _late, _transport, _reaction, _guidance, _setpoints)
+    parts = ["# Motion and setpoints", NOTE, *("\n".join(section(results)) for section in sections)]
+    return "\n\n".join(parts) + "\n"
+
+
+def table(head: str, rows: Sequence[Sequence[object]]) -> list[str]:
+    """head: the titles, with | between them."""
+    lines = [f"| {head} |", "|---" * (head.count("|") + 1) + "|"]
+    return lines + [f"| {' | '.join(map(str, row))} |" for row in rows]
+
+
+def _borders(results: Results) -> list[str]:
+    rows = []
+    for case in JOINED:
+        run, reference = results.runs[case], results.runs[replace(case, rule=UPSTREAM)]
+        steps = [run.border_step(order) for order in (1, 2)]
+        times = [f"×{step / reference.border_step(order):.3f}" for order, step in enumerate(steps, 1)]
+        rows.append(
+            (f"{case.latency:g}", case.rule, f"{steps[0]:.3f}", times[0], f"{steps[1]:.1f}", times[1],
+             f"{run.standing:.0%}", f"{run.slowdown:.0%}")
+        )  # fmt: skip
+    return [
+        "## Where chunks meet\n",
+        "Largest change from one setpoint to the next at chunk borders, any joint, and its ratio to `upstream`; "
+        "share of time standing still; slowdown to stay within limits. `upstream` holds while the model runs, then "
+        "plays the chunk from its first waypoint, within no limits.\n",
+        *table(
+            "L [s] | rule | velocity [rad/s] | ratio | acceleration [rad/s²] | ratio | standing | slowdown", rows
+        ),
+        "\nThe waypoints of this checkpoint scatter, which the limits slow at any L. So that lateness and reactions "
+        "are seen by themselves, the tables below use chunks smoothed by polynomials, and say so.",
+    ]
+
+
+def _late(results: Results) -> list[str]:
+    rows = [(f"{case.latency:g}", case.when_late, *_lost(results, case)) for case in LATE]
+    return [
+        f"## Chunks that come too late\n\n{SMOOTH} One inference at a time, H = {results.length:.2f} s. Slowdown: "
+        "motion that is lost, standing included. The limits brake softly towards the end of a chunk, which costs "
+        "something just before chunks are late, and makes the arm creep before it stands.\n",
+        *table("L [s] | when_late | standing | slowdown | bound max(0, 2L − H)/L", rows),
+    ]
+
+
+def _lost(results: Results, case: Case) -> tuple[str, str, str]:
+    run = results.runs[case]
+    bound = least_loss(case.latency, results.length, case.in_flight)
+    return f"{run.standing:.0%}", f"{run.slowdown:.0%}", f"{bound:.0%}"
+
+
+def _transport(results: Results) -> list[str]:
+    rows = []
+    for case in TRANSPORTED:
+        run, parts = results.runs[case], f"{COMPUTE:g} + {case.latency - COMPUTE:g}"
+        steps = f"{run.border_step(1):.3f}", f"{run.border_step(2):.1f}"
+        rows.append((parts, case.in_flight, case.rule, case.when_late, *steps, *_lost(results, case)))
+    return [
+        f"## Transport delay: several requests in flight\n\n{SMOOTH} L = inference + transport. A request begins every "
+        f"L/k; k is at most L over the {COMPUTE:g} s of one inference, since inferences do not overlap.\n",
+        *table(
+            "L [s] | k | rule | when_late | velocity [rad/s] | acceleration [rad/s²] | standing | slowdown | "
+            "bound max(0, 1 − k(H − L)/L)", rows
+        ),
+    ]  # fmt: skip
+
+
+def _reaction(results: Results) -> list[str]:
+    rows = []
+    for case, found in results.reactions.items():
+        times = (f"{of(found, which):.2f}" for which in ("first", "half") for of in (mean, worst))
+        arrival = latest_arrival(case, results.length, case.rule == UPSTREAM)
+        reference = results.reactions[replace(case, rule=UPSTREAM)]
+        ratio = f"×{mean(found, 'half') / mean(reference, 'half'):.2f}"
+        rows.append((f"{case.latency:g}", case.rule, *times, f"{arrival:.2f}", ratio))
+    return [
+        "## Reaction: from a changed scene to changed motion\n",
+        f"{SMOOTH} **What the scene does to the plan is scripted**: the demo's checkpoint plans the same motion "
+        f"whatever it sees, so a changed scene displaces its plan by {DISPLACED:g} rad in one joint; the engine, "
+        "its guidance, the timing and the controller are the real ones. Two runs, alike but for the scene: the time "
+        f"from the change until setpoints differ by {NOTICED:.0%} of the displacement (first) and by half of it "
+        "(half), mean and worst over the moments at which the scene may change. A change just after an observation "
+        "waits for the next: the first chunk that knows of it arrives up to 2L after it, with `upstream` L + H + L. "
+        "Ratio: of the mean of half to `upstream`. Cameras are taken to show the scene at once; real ones add up to "
+        "one frame.\n",
+        *table(
+            "L [s] | rule | first, mean [s] | first, worst [s] | half, mean [s] | half, worst [s] | "
+            "chunk arrives by [s] | ratio", rows
+        ),
+    ]  # fmt: skip
+
+
+def _guidance(results: Results) -> list[str]:
+    plain = results.costs[0]
+    rows = [
+        (cost.name, f"{cost.total * 1e3:.1f}", f"×{cost.total / plain.total:.2f}", f"{cost.expert * 1e3:.1f}",
+         f"×{cost.expert / plain.expert:.2f}")
+        for cost in results.costs
+    ]  # fmt: skip
+    return [
+        "## What real-time chunking costs\n",
+        "Medians, turn by turn, a new picture for each. Only the flow expert pays; how much the whole inference does "
+        "depends on its share, which is large in this small checkpoint.\n",
+        *table("inference | whole [ms] | ratio | expert [ms] | ratio", rows),
+    ]
+
+
+def _setpoints(results: Results) -> list[str]:
+    late = results.lateness
+    ms = [f"{value * 1e3:.2f}" for value in (late.p50, late.p99, late.p999, late.worst)]
+    return [
+        "## Setpoints\n\nWith a busy process on each core: how much later than a period after the last one.\n",
+        *table(
+            "p50 [ms] | p99 [ms] | p99.9 [ms] | worst [ms] | setpoints | periods lost", [(*ms, late.count, late.lost)]
+        ),
+        f"\nPrivileges not permitted: {late.privileges or 'none'}.",
+    ]

@@ -1,0 +1,190 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""The stage of the campaign: a running system, what it says, and a witness of its arm's motion."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from std_srvs.srv import Trigger
+
+from molmoact2_contract import Contract, NormTag
+from molmoact2_contract.qos import CHUNK, STATUS, TRACE
+from molmoact2_msgs.msg import ActionChunk, ControllerStatus, PolicyStatus, ReasoningTrace
+
+from ..running import RunningSystem
+from .witness import Witness
+
+PATIENCE = 20.0    # [s] for what is expected to be seen
+CHUNKS, TRACES = "policy/action_chunk", "policy/reasoning_trace"
+UNARMED = (ControllerStatus.DISARMED, ControllerStatus.FAULT)
+S = ControllerStatus
+REFUSED, HELD, FAULT, UNHARMED = "refused", "hold", "fault", "handled unharmed"    # what a row may expect
+MEETING = 3.0      # [s] after the start of a process, in which the middleware brings it together with all others
+
+
+@dataclass(frozen=True)
+class Row:
+    """One fault and what came of it. seconds: until it was seen; failed: which promise was broken, empty where none."""
+
+    fault: str
+    expected: str
+    seen: str
+    seconds: float
+    failed: str
+
+
+class Stage:
+    """Hears one arm and the policy of a running system, plays the operator, and judges what holds for every row.
+
+    heard: what a recording must hold: stamps of what was heard [ns], by topic, but for the first moments of a process.
+    """
+
+    def __init__(self, running: RunningSystem, contract: Contract, tag: NormTag, arm: str):
+        self.running, self.contract, self.tag, self.arm = running, contract, tag, arm
+        self.node = running.node
+        self._met = time.time() + MEETING
+        self.heard: dict[str, list[int]] = {topic: [] for topic in (CHUNKS, TRACES, f"{arm}/status")}
+        self.status = ControllerStatus()
+        self.policy = PolicyStatus()
+        self.trace = ReasoningTrace()
+        self._status_at = 0.0
+        self._news = threading.Condition()
+        self._arming, self._armed_itself = False, ""
+        self.witness = Witness(contract, contract.arm(arm))
+        subscribe = self.node.create_subscription
+        subscribe(ControllerStatus, f"{arm}/status", self._on_status, STATUS)
+        subscribe(PolicyStatus, "policy/status", self._on_policy, STATUS)
+        subscribe(ReasoningTrace, TRACES, self._on_trace, TRACE)
+        subscribe(ActionChunk, CHUNKS, self._on_chunk, CHUNK)
+
+    def close(self) -> None:
+        self.witness.close()
+
+    # --- ears ---------------------------------------------------------------------------------------------------------
+    def _on_status(self, message: ControllerStatus) -> None:
+        with self._news:
+            if self.status.state in UNARMED and message.state not in UNARMED and not self._arming:
+                self._armed_itself = f"the arm armed itself: {message.reason}"
+            self.status, self._status_at = message, time.monotonic()
+            self._hear(f"{self.arm}/status", message)
+            self._news.notify_all()
+
+    def _on_policy(self, message: PolicyStatus) -> None:
+        with self._news:
+            self.policy = message
+            self._news.notify_all()
+
+    def _on_trace(self, message: ReasoningTrace) -> None:
+        with self._news:
+            self.trace = message
+            self._hear(TRACES, message)
+            self._news.notify_all()
+
+    def _on_chunk(self, message: ActionChunk) -> None:
+        self._hear(CHUNKS, message)
+
+    def _hear(self, topic: str, message: ActionChunk | ReasoningTrace | ControllerStatus) -> None:
+        if time.time() > self._met:
+            self.heard[topic].append(stamp_ns(message))
+
+    @property
+    def silent(self) -> float:
+        """For how long the controller has said nothing [s]."""
+        return time.monotonic() - self._status_at
+
+    def wait(self, condition: Callable[[], bool], patience: float = PATIENCE) -> float | None:
+        """Seconds until something holds, looked at with all that is heard and ten times a second; None if it never
+        does."""
+        began = time.monotonic()
+        with self._news:
+            while not condition():
+                if time.monotonic() - began > patience:
+                    return None
+                self._news.wait(0.1)
+        return time.monotonic() - began
+
+    def is_in(self, state: int) -> bool:
+        return self.status.state == state and self.silent < PATIENCE
+
+    # --- operator -----------------------------------------------------------------------------------------------------
+    def operate(self, verb: str) -> str:
+        """Calls one of the arm's services; returns why it failed, empty where it did not."""
+        client, done = self.node.create_client(Trigger, f"{self.arm}/{verb}"), threading.Event()
+        try:
+            if not client.wait_for_service(PATIENCE):
+                return f"{verb}: the service does not appear"
+            self._arming = verb == "arm"
+            future = client.call_async(Trigger.Request())
+            future.add_done_callback(lambda _: done.set())
+            if not done.wait(PATIENCE):
+                return f"{verb}: no answer came"
+            answer = future.result()
+            if verb == "arm" and answer.success:
+                self.wait(lambda: self.status.state not in UNARMED)
+            return "" if answer.success else f"{verb}: {answer.message}"
+        finally:
+            self._arming = False
+            self.node.destroy_client(client)
+
+    def arm_again(self) -> str:
+        """After a fault or a restart, until the arm follows; returns why it could not."""
+        failed = self._clear_fault() if self.status.state == S.FAULT else ""
+        return failed or self.operate("arm") or self.follow()
+
+    def _clear_fault(self) -> str:
+        """As an operator does who waits for the device to be there again."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            failed = self.operate("clear_fault")
+            if not failed or time.monotonic() > deadline:
+                return failed
+            self.wait(lambda: self.status.state != S.FAULT, 0.1)
+
+    def follow(self, sound: Callable[[], bool] = lambda: True) -> str:
+        """Until the arm follows chunks, with a resume where the controller asks for one; returns why it does not.
+        sound: what must hold besides."""
+        before = self.status.last_refused_chunk_id
+
+        def asks() -> bool:
+            return self.status.last_refusal == S.REFUSAL_RESUME and self.status.last_refused_chunk_id != before
+
+        def follows() -> bool:
+            return self.is_in(S.FOLLOWING) and sound()
+
+        if self.wait(lambda: asks() or follows()) is None:
+            return f"the arm does not go on: {self.status.fault_text or self.status.reason}; {self.policy.withheld}"
+        if follows():
+            return ""
+        failed = self.operate("resume")
+        return failed or ("" if self.wait(follows) is not None else "it does not resume")
+
+    # --- processes ----------------------------------------------------------------------------------------------------
+    def start(self, process: str) -> None:
+        """Starts a process of the system anew."""
+        self._met = time.time() + MEETING
+        self.running.start(process)
+
+    def signal(self, process: str, number: signal.Signals, whole: bool = False) -> None:
+        """Sends a signal to a process of the system; whole: also to the processes it has started."""
+        pid = self.running.pid(process)
+        if whole:
+            os.killpg(pid, number)    # each process of a system leads a group
+        else:
+            os.kill(pid, number)
+
+    # --- promises -----------------------------------------------------------------------------------------------------
+    def broken(self) -> str:
+        """Which promise that holds for every row was broken since this was last asked; empty where none."""
+        armed_itself, self._armed_itself = self._armed_itself, ""
+        return self.witness.motion_error() or armed_itself
+
+
+def stamp_ns(message: ActionChunk | ReasoningTrace | ControllerStatus) -> int:
+    """Of a message's header [ns]."""
+    return message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
