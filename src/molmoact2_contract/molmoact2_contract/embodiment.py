@@ -304,7 +304,8 @@ def _mount(camera: Section, frames: tuple[str, ...]) -> Mount | None:
     if "mount" not in camera:
         return None
     with camera.section("mount") as s:
-        return Mount(s.choice("parent", frames), np.array(s.vector("xyz", 3, size=FAR)), np.array(s.vector("rpy", 3, size=TURN)))
+        xyz, rpy = s.vector("xyz", 3, size=FAR), s.vector("rpy", 3, size=TURN)
+        return Mount(s.choice("parent", frames), np.array(xyz), np.array(rpy))
 
 
 def _norm_tag(name: str, section: Section, joints: dict[str, Joint], cameras: dict[str, Camera]) -> NormTag:
