@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from molmoact2_contract import ContractError, load_system
+from molmoact2_policy.bags.bag import BagError
+from molmoact2_policy.bags.recorder import BagRecorder, topics_of
 
-from .demo.bag import BagError
 from .demo.live import LiveLine
-from .demo.recorder import BagRecorder, topics_of
 from .demo.report import make_report
 from .lifecycle import BringUpError
 from .running import RunningSystem, Stopped, SystemEnded

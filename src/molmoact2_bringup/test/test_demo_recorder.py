@@ -12,12 +12,12 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, JointState
 
-from molmoact2_bringup.demo.bag import Bag, BagError, read_bag
 from molmoact2_bringup.demo.live import LiveLine, Seen, live_line
-from molmoact2_bringup.demo.recorder import BagRecorder, topics_of
 from molmoact2_contract import load_contract
 from molmoact2_contract.qos import CHUNK, SENSOR_PUBLISH, STATUS, TRACE
 from molmoact2_msgs.msg import ActionChunk, ControllerStatus, InputStamp, PolicyStatus, ReasoningTrace, StageTiming
+from molmoact2_policy.bags.bag import Bag, BagError, read_bag
+from molmoact2_policy.bags.recorder import BagRecorder, topics_of
 
 CONTRACT = load_contract(Path(__file__).parents[3] / "config/embodiments/so101.yaml")
 PATIENCE = 30.0    # seconds; only a failing test waits that long

@@ -15,11 +15,11 @@ import pytest
 import rclpy
 from builtin_interfaces.msg import Time
 
-from molmoact2_bringup.demo.bag import Bag, BagError
 from molmoact2_bringup.faults.recording import Recording, lost
 from molmoact2_contract import load_contract
 from molmoact2_contract.qos import CHUNK, TRACE
 from molmoact2_msgs.msg import ActionChunk, ReasoningTrace
+from molmoact2_policy.bags.bag import Bag, BagError
 
 ROOT = Path(__file__).parents[3]
 CONTRACT = load_contract(ROOT / "config/embodiments/so101.yaml")

@@ -18,6 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw
 
 from molmoact2_contract import Joint
+from molmoact2_policy.bags.bag import Bag, stamp_ns
 from molmoact2_policy.view.draw import (
     BACKGROUND,
     CODES_TITLE,
@@ -31,7 +32,6 @@ from molmoact2_policy.view.draw import (
     refreshed_cells,
 )
 
-from .bag import Bag, stamp_ns
 from .run import Run, Timed, frames
 from .summary import acceptances, state_spans
 from .video import largest_code

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from molmoact2_contract import Contract
+from molmoact2_policy.bags.bag import Bag
 
-from .bag import Bag
 from .plots import write_depth, write_joints
 from .run import read_run
 from .summary import Summary, summarise

@@ -12,8 +12,7 @@ import numpy as np
 from cv_bridge import CvBridge, CvBridgeError
 
 from molmoact2_contract import Camera, Contract
-
-from .bag import Bag, BagError, Names, stamp_ns
+from molmoact2_policy.bags.bag import Bag, BagError, Names, stamp_ns
 
 CONTROLLER, TRACE = "molmoact2_msgs/msg/ControllerStatus", "molmoact2_msgs/msg/ReasoningTrace"
 CHUNKS, TRACES, POLICY, JOINTS = "/policy/action_chunk", "/policy/reasoning_trace", "/policy/status", "/joint_states"
@@ -87,7 +86,8 @@ def read_run(bag: Bag, contract: Contract) -> Run:
     """Reads a run, pixels left aside. Errors: BagError for a bag without any message."""
     if bag.span_ns is None:
         raise BagError(f"bag {bag.path} holds no message: nothing was recorded, there is nothing to report")
-    run = Run(contract, *bag.span_ns, bag.counts, bag.dropped, _names(bag))
+    start_ns, end_ns = bag.span_ns
+    run = Run(contract, start_ns, end_ns, bag.counts, bag.dropped, _names(bag))
     run.controllers = {arm: [] for arm in contract.arms}
     run.measured = {joint: [] for joint in contract.joints}
     run.image_stamps = {camera: [] for camera in contract.cameras}

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from .bag import stamp_ns
+from molmoact2_policy.bags.bag import stamp_ns
+
 from .run import CHUNKS, POLICY, TRACES, Run, Timed, resolved
 
 

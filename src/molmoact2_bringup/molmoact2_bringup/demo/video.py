@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
+from molmoact2_policy.bags.bag import Bag, stamp_ns
 from molmoact2_policy.view.draw import (
     BACKGROUND,
     CODES_TITLE,
@@ -32,7 +33,6 @@ from molmoact2_policy.view.draw import (
     wrapped,
 )
 
-from .bag import Bag, stamp_ns
 from .run import Frame, Run, Timed, frames
 from .summary import acceptances, state_spans
 

@@ -19,9 +19,9 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CompressedImage, Image
 
 from molmoact2_contract import Contract
+from molmoact2_policy.bags.bag import Bag, BagError, stamp_ns
+from molmoact2_policy.bags.recorder import BagRecorder, topics_of
 
-from ..demo.bag import Bag, BagError, stamp_ns
-from ..demo.recorder import BagRecorder, topics_of
 from ..demo.run import resolved
 
 NODE = "faults_recorder"
