@@ -23,5 +23,6 @@ setup(
             "policy = molmoact2_policy.node:main",
             "visualizer = molmoact2_policy.view.node:main",
         ],
+        "molmoact2.commands": ["replay = molmoact2_policy.replay.command:register"],
     },
 )

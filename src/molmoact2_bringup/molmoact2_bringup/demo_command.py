@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -20,6 +21,7 @@ from .running import RunningSystem, Stopped, SystemEnded
 from .up import BAD_INPUT, FAILED, OK, with_settings
 
 LOG_TAIL = 25
+HEARD_WITHIN = 10.0    # [s]
 
 
 def demo(system_name: str, settings: list[str], seconds: float, out: Path) -> int:
@@ -89,12 +91,27 @@ def _write(file: TextIO, line: str) -> None:
     file.flush()
 
 
+def _wait_until_heard(running: RunningSystem, recorder: BagRecorder) -> None:
+    """Until what is published before the policy is active reaches the recorder, the policy's own status among it."""
+    contract = running.system.contract
+    names = ["joint_states", "policy/status", *(camera.topic for camera in contract.cameras.values())]
+    topics = [running.node.resolve_topic_name(name) for name in names]
+    deadline = time.monotonic() + HEARD_WITHIN
+    while not all(recorder.received[topic] for topic in topics) and not running.stopping.is_set():
+        if time.monotonic() > deadline:
+            return    # the report says what is missing
+        running.wait(0.05)
+
+
 def _record(running: RunningSystem, seconds: float, out: Path) -> None:
-    """Runs the system, and records it from the moment its lifecycles are active."""
+    """Runs the system, and records it from just before its lifecycles are active: the first full depth pass is what a
+    replay begins with."""
     with running:
         print(f"starting {running.system.name}; its log is {out / 'log.txt'}", flush=True)
-        running.bring_up()
-        with BagRecorder(running.node, out / "bag", topics_of(running.system.contract)):
+        running.configure()
+        with BagRecorder(running.node, out / "bag", topics_of(running.system.contract)) as recorder:
+            _wait_until_heard(running, recorder)
+            running.activate()
             live = LiveLine(running.node, running.system.contract, seconds)
             try:
                 running.wait(seconds, live.update)

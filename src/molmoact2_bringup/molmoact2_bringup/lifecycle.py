@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,12 +28,11 @@ class _Step:
     after: int
 
 
-STEPS = (
-    _Step(
-        Transition.TRANSITION_CONFIGURE, "configure", State.PRIMARY_STATE_UNCONFIGURED, State.PRIMARY_STATE_INACTIVE
-    ),
-    _Step(Transition.TRANSITION_ACTIVATE, "activate", State.PRIMARY_STATE_INACTIVE, State.PRIMARY_STATE_ACTIVE),
+CONFIGURE = _Step(
+    Transition.TRANSITION_CONFIGURE, "configure", State.PRIMARY_STATE_UNCONFIGURED, State.PRIMARY_STATE_INACTIVE
 )
+ACTIVATE = _Step(Transition.TRANSITION_ACTIVATE, "activate", State.PRIMARY_STATE_INACTIVE, State.PRIMARY_STATE_ACTIVE)
+STEPS = (CONFIGURE, ACTIVATE)
 
 
 class BringUpError(RuntimeError):
@@ -41,9 +40,10 @@ class BringUpError(RuntimeError):
 
 
 def bring_up(
-    node: Node, name: str, give_up: Callable[[], str | None], *, appear_within: float = 60.0, step_within: float = 900.0
+    node: Node, name: str, give_up: Callable[[], str | None], steps: Sequence[_Step] = STEPS, *,
+    appear_within: float = 60.0, step_within: float = 900.0,
 ) -> None:
-    """Takes the lifecycle node `name` from unconfigured to active.
+    """Takes the lifecycle node `name` from unconfigured to active, or the given steps of that way.
 
     node: a node that another thread spins. give_up: returns a reason to stop waiting (e.g. the process died), or None.
     appear_within, step_within: patience for the service to appear and for each step [s]; configuring reads a
@@ -53,7 +53,7 @@ def bring_up(
     ask = node.create_client(GetState, f"{name}/get_state")
     try:
         _wait(lambda: change.service_is_ready(), give_up, appear_within, f"{name} offers no lifecycle service")
-        for step in STEPS:
+        for step in steps:
             _take(step, name, change, ask, give_up, step_within)
     finally:
         node.destroy_client(change)

@@ -26,7 +26,7 @@ from molmoact2_contract import ContractError, Process, System
 from molmoact2_contract.qos import STATUS
 from molmoact2_msgs.msg import ControllerStatus
 
-from .lifecycle import BringUpError, bring_up
+from .lifecycle import ACTIVATE, CONFIGURE, BringUpError, bring_up
 from .processes import Exit, Processes
 
 STATES = {
@@ -155,19 +155,33 @@ class RunningSystem:
 
         Errors: BringUpError; SystemEnded when a process dies meanwhile, Stopped when a stop is asked for.
         """
+        self.configure()
+        self.activate()
+
+    def configure(self) -> None:
+        """The first half of bring_up: nothing moves by it. Errors: as there."""
         for process in self.system.processes:
             if process.lifecycle:
                 self._say(f"[up] configuring {process.name}")
-                try:
-                    bring_up(self.node, process.name, self._reason_to_give_up)
-                except BringUpError:
-                    if self.stopping.is_set():
-                        raise Stopped from None
-                    ended = self._processes.ended()
-                    if ended is not None:
-                        raise SystemEnded(ended, self.wait_for_rest()) from None
-                    raise
+                self._take(process, CONFIGURE)
+
+    def activate(self) -> None:
+        """The second half. Errors: as of bring_up."""
+        for process in self.system.processes:
+            if process.lifecycle:
+                self._take(process, ACTIVATE)
                 self._say(f"[up] {process.name} is active")
+
+    def _take(self, process: Process, step: Any) -> None:
+        try:
+            bring_up(self.node, process.name, self._reason_to_give_up, [step])
+        except BringUpError:
+            if self.stopping.is_set():
+                raise Stopped from None
+            ended = self._processes.ended()
+            if ended is not None:
+                raise SystemEnded(ended, self.wait_for_rest()) from None
+            raise
 
     def _reason_to_give_up(self) -> str | None:
         if self.stopping.is_set():

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .errors import CheckpointError, DecodeError, InputError, ModelError, UnsupportedError
     from .fast import FastTokenizer
     from .images import image_fault
-    from .policy import MolmoAct2Policy, set_threads
+    from .policy import MolmoAct2Policy, machine, set_threads
     from .session import InferenceResult, Session, Trace
 
 _HOME = {
@@ -35,6 +35,7 @@ _HOME = {
     "Session": "session",
     "Trace": "session",
     "image_fault": "images",
+    "machine": "policy",
     "set_threads": "policy",
 }
 
@@ -50,6 +51,7 @@ __all__ = [
     "Trace",
     "UnsupportedError",
     "image_fault",
+    "machine",
     "set_threads",
 ]
 

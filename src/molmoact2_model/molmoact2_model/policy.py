@@ -7,6 +7,7 @@ the caller's work.
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -181,6 +182,24 @@ class MolmoAct2Policy:
 def set_threads(count: int) -> None:
     """How many processor threads the engine uses, in this process."""
     torch.set_num_threads(count)
+
+
+def machine(device: str) -> dict[str, str]:
+    """What the last bits of a result depend on besides its inputs: torch, processor, and threads of the engine."""
+    if torch.device(device).type == "cuda":
+        processor = torch.cuda.get_device_name(torch.device(device))
+    else:
+        processor = f"{_processor()}, {torch.backends.cpu.get_cpu_capability()}"
+    return {"torch": torch.__version__, "processor": processor, "threads": str(torch.get_num_threads())}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _device(name: str) -> torch.device:

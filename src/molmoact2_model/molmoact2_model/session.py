@@ -48,6 +48,9 @@ class Trace:
     seed: int | None  # of the flow's noise; None where noise was given or none is used
     timings: dict[str, float]  # stage -> seconds; "total" is the whole call
     warnings: tuple[str, ...]
+    # The session's clock [s] before and after depth was reasoned, by which pauses are judged; None where depth is
+    # not adaptive.
+    clock: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -93,11 +96,14 @@ class Session:
         """Waypoints the flow produces; `noise` has as many rows."""
         return self._tag.horizon
 
-    def reset(self) -> None:
-        """Begins a new episode: the depth cache is forgotten, the next adaptive call makes a full pass."""
+    def reset(self, because: str = "reset") -> None:
+        """Begins a new episode: the depth cache is forgotten, the next adaptive call makes a full pass.
+
+        because: the cause that this pass will name.
+        """
         with self._lock:
             if self._cache is not None:
-                self._cache.forget("reset")
+                self._cache.forget(because)
 
     def check_instruction(self, instruction: str, num_images: int = 1) -> None:
         """InputError for an instruction that `infer` would refuse with so many images."""
@@ -172,10 +178,12 @@ class Session:
             raise ModelError("the model produced actions that are not finite; nothing was returned")
         last = self._first + request.n_action_steps
         actions = self._tag.action.unnormalize(normalized[self._first : last])
+        clock = None
         if seen is not None and self._cache is not None:
-            self._cache.commit(seen.request, seen.decision, seen.codes, self._clock())
+            clock = (seen.request.now, self._clock())
+            self._cache.commit(seen.request, seen.decision, seen.codes, clock[1])
         watch.lap("post")
-        trace = self._trace(prompt, input_ids, action_ids, seen, request, watch.done())
+        trace = self._trace(prompt, input_ids, action_ids, seen, request, watch.done(), clock)
         return InferenceResult(actions, trace)
 
     def _guidance(self, request: _Checked) -> Guidance | None:
@@ -223,6 +231,7 @@ class Session:
         seen: _Seen | None,
         request: _Checked,
         timings: dict[str, float],
+        clock: tuple[float, float] | None,
     ) -> Trace:
         none = np.empty(0)
         codes = seen.codes if seen else Codes(none.astype(int), none.astype(np.float32), none.astype(int))
@@ -246,6 +255,7 @@ class Session:
             seed=request.seed,
             timings=timings,
             warnings=self._warnings(request),
+            clock=clock,
         )
 
     def _warnings(self, request: _Checked) -> tuple[str, ...]:

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -85,18 +86,22 @@ class Backend(Protocol):
     def check_instruction(self, instruction: str) -> None:
         """Errors: ValueError for one that cannot be followed, in words."""
 
-    def reset(self) -> None: ...
+    def reset(self, because: str = "reset") -> None:
+        """Forgets what was seen; `because` is the cause that the next full depth pass names."""
+
+    def facts(self) -> dict[str, str]:
+        """What its results depend on besides their inputs, once it is loaded."""
 
     def close(self) -> None: ...
 
 
 class InProcessBackend:
-    """The engine in this process."""
+    """The engine in this process. clock: monotonic [s]; by it the engine knows how long it has not looked."""
 
     name = "in_process"
 
-    def __init__(self, settings: Settings, contract: Contract):
-        self._settings, self._contract = settings, contract
+    def __init__(self, settings: Settings, contract: Contract, clock: Callable[[], float] = time.monotonic):
+        self._settings, self._contract, self._clock = settings, contract, clock
         self._policy: Any = None
         self._session: Any = None
 
@@ -120,6 +125,7 @@ class InProcessBackend:
                 fast_tokenizer=settings.fast_tokenizer or None,
                 rtc=settings.rtc,
                 rtc_beta=settings.rtc_beta,
+                clock=self._clock,
             )
             self._warm_up()
         except (ModelError, Unanswered) as error:
@@ -174,8 +180,14 @@ class InProcessBackend:
     def check_instruction(self, instruction: str) -> None:
         self._session.check_instruction(instruction, len(self._contract.norm_tag(self._settings.norm_tag).cameras))
 
-    def reset(self) -> None:
-        self._session.reset()
+    def reset(self, because: str = "reset") -> None:
+        self._session.reset(because)
+
+    def facts(self) -> dict[str, str]:
+        from molmoact2_model import machine
+
+        settings = {name: str(value) for name, value in asdict(self._settings).items()}
+        return settings | machine(self._settings.device)
 
     def close(self) -> None:
         """Frees the memory of the checkpoint."""

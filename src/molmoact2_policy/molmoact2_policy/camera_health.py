@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 from molmoact2_contract import Contract, NormTag
@@ -46,10 +45,9 @@ class CameraHealth:
             elif fault:
                 problems.append(f"camera {camera.name} is {fault}")
             elif self._check_frozen and camera.frozen_after is not None:
-                digest = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
                 seen = self._seen.get(camera.name)
-                if seen is None or seen.digest != digest:
-                    self._seen[camera.name] = _Seen(digest, source.stamp_ns)
+                if seen is None or seen.digest != source.digest:
+                    self._seen[camera.name] = _Seen(source.digest, source.stamp_ns)
                 elif source.stamp_ns - seen.first_ns > camera.frozen_after * 1e9:
                     problems.append(
                         f"camera {camera.name} is frozen: it has repeated one frame for over {camera.frozen_after:g} s"

@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,12 +30,13 @@ class ObservationError(ValueError):
 
 @dataclass(frozen=True)
 class Input:
-    """One message that went into an observation. stamp_ns: capture, ROS time."""
+    """One message that went into an observation. stamp_ns: capture, ROS time; digest: of an image's pixels."""
 
     kind: int
     topic: str
     frame_id: str
     stamp_ns: int
+    digest: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,11 @@ class Observation:
 def stamp_ns(message: Any) -> int:
     """Stamp of a message's header [ns]."""
     return message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
+
+
+def digest(image: np.ndarray) -> bytes:
+    """BLAKE2b of the pixels, 16 bytes."""
+    return hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest()
 
 
 def read_image(topic: str, transport: str, message: Any) -> np.ndarray:
@@ -103,9 +110,11 @@ class Ingest:
         for camera, item in zip(self._cameras, inputs, strict=True):
             self._check_header(camera, item)
         state = self._state(joint_states)
+        pixels = [read_image(c.topic, c.transport, m) for c, m in zip(self._cameras, images, strict=True)]
+        inputs = [replace(item, digest=digest(image)) for item, image in zip(inputs, pixels, strict=True)]
         inputs += [Input(JOINT_STATE, joint_topic, m.header.frame_id, stamp_ns(m)) for m in joint_states]
         observation = Observation(
-            images=tuple(read_image(c.topic, c.transport, m) for c, m in zip(self._cameras, images, strict=True)),
+            images=tuple(pixels),
             state=state,
             model_state=self._frame.to_model(state),
             state_stamp_ns=min(stamp_ns(m) for m in joint_states),

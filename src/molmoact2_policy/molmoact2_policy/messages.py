@@ -60,7 +60,10 @@ def trace_message(outcome: Outcome, tag: NormTag, resolve: Callable[[str], str])
     message.chunk_id = outcome.chunk_id
     message.withheld = outcome.withheld
     message.inputs = [
-        InputStamp(kind=i.kind, topic=resolve(i.topic), frame_id=i.frame_id, stamp=time_message(i.stamp_ns))
+        InputStamp(
+            kind=i.kind, topic=resolve(i.topic), frame_id=i.frame_id, stamp=time_message(i.stamp_ns),
+            digest=list(i.digest),
+        )
         for i in observation.inputs
     ]
     message.model_state, message.norm_tag = observation.model_state.tolist(), tag.name
@@ -79,6 +82,10 @@ def trace_message(outcome: Outcome, tag: NormTag, resolve: Callable[[str], str])
     message.generated_token_ids = np.asarray(trace.generated_token_ids).tolist()
     message.noise_seeded = trace.seed is not None
     message.noise_seed = trace.seed or 0
+    if outcome.prefix is not None:
+        message.prefix, message.prefix_frozen = outcome.prefix.actions.ravel().tolist(), outcome.prefix.frozen
+    if trace.clock is not None:
+        message.clock_before, message.clock_after = trace.clock
     message.flow_steps = outcome.inference.flow_steps
     message.timings = [StageTiming(stage=stage, seconds=seconds) for stage, seconds in trace.timings.items()]
     message.started, message.finished = time_message(outcome.started_ns), time_message(outcome.finished_ns)
@@ -89,14 +96,16 @@ def trace_message(outcome: Outcome, tag: NormTag, resolve: Callable[[str], str])
 
 
 def status_message(
-    state: int, process_id: str, settings: Settings, backend: str, runner: Runner | None, ages: Mapping[str, float],
-    last_error: str, stamp: Time,
+    state: int, process_id: str, settings: Settings, facts: Mapping[str, str], backend: str, runner: Runner | None,
+    ages: Mapping[str, float], last_error: str, stamp: Time,
 ) -> PolicyStatus:
-    """runner: None before it is configured. ages: by topic [s], negative where nothing has come."""
+    """facts: what else its results depend on. runner: None before it is configured. ages: by topic [s], negative where
+    nothing has come."""
     message = PolicyStatus(state=state, process_id=process_id, backend=backend, last_error=last_error)
     message.header.stamp = stamp
     message.checkpoint, message.norm_tag = settings.checkpoint, settings.norm_tag
     message.depth_mode = DEPTH_MODES.get(settings.depth, ReasoningTrace.DEPTH_OFF)
+    message.setting_names, message.setting_values = list(facts), list(facts.values())
     message.input_topics, message.input_ages = list(ages), list(ages.values())
     if runner is None:
         return message

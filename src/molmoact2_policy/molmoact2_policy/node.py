@@ -54,6 +54,7 @@ class PolicyNode(LifecycleNode):
         self._chunk_ids = itertools.count(1)
         self._configuration: Configuration | None = None
         self._backend: Backend | None = None
+        self._facts: dict[str, str] = {}
         self._runner: Runner | None = None
         self._matcher: Matcher | None = None
         self._controllers: list[Subscription] = []
@@ -89,6 +90,7 @@ class PolicyNode(LifecycleNode):
             return FAILURE
         self.get_logger().info(f"loaded and warm after {time.monotonic() - before:.1f} s")
         self._configuration, self._backend, self._last_error = wanted, backend, ""
+        self._facts = {"contract": str(wanted.contract.path), **backend.facts()}
         self._runner = Runner(
             wanted.contract,
             wanted.tag,
@@ -153,6 +155,7 @@ class PolicyNode(LifecycleNode):
         if self._backend is not None:
             self._backend.close()
         self._backend = self._runner = self._configuration = None
+        self._facts = {}
 
     # --- inference thread ---------------------------------------------------------------------------------------------
     def _deliver(self, outcome: Outcome) -> None:
@@ -243,7 +246,8 @@ class PolicyNode(LifecycleNode):
         }
         backend = self._backend.name if self._backend else ""
         return status_message(
-            self._state, self._process_id, settings, backend, self._runner, ages, self._last_error, now.to_msg()
+            self._state, self._process_id, settings, self._facts, backend, self._runner, ages, self._last_error,
+            now.to_msg(),
         )
 
     def _publish_status(self) -> None:

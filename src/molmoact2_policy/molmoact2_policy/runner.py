@@ -19,7 +19,7 @@ from molmoact2_contract import Contract, NormTag
 
 from .backend import Backend, BackendError, Inference, Unanswered
 from .camera_health import CameraHealth
-from .continuity import Continuity
+from .continuity import Continuity, Prefix
 from .ingest import Ingest, Observation, ObservationError
 from .model_frame import ModelFrame
 from .state_health import StateHealth
@@ -45,8 +45,8 @@ class Outcome:
     """One inference, ready to be published.
 
     actions: float64 (H, D) in ROS units. number: counts the inferences. withheld: why the chunk must not be published;
-    empty where it may. chunk_id: 0 where it is withheld. frozen: waypoints held to the running chunk. started_ns,
-    finished_ns: ROS time.
+    empty where it may. chunk_id: 0 where it is withheld. prefix: the running chunk that was to be continued.
+    started_ns, finished_ns: ROS time.
     """
 
     observation: Observation
@@ -58,9 +58,14 @@ class Outcome:
     chunk_id: int
     withheld: str
     warnings: tuple[str, ...]
-    frozen: int
+    prefix: Prefix | None
     started_ns: int
     finished_ns: int
+
+    @property
+    def frozen(self) -> int:
+        """Waypoints held to the running chunk."""
+        return self.prefix.frozen if self.prefix and self.inference.guided else 0
 
 
 @dataclass
@@ -76,6 +81,24 @@ class Statistics:
     def percentile(self, share: float) -> float:
         """Latency from capture to publication [s]; 0 before the first."""
         return float(np.percentile(list(self.latencies), 100 * share)) if self.latencies else 0.0
+
+
+def ask(
+    backend: Backend, frame: ModelFrame, observation: Observation, instruction: str, seed: int | None,
+    prefix: Prefix | None,
+) -> tuple[Inference, np.ndarray, tuple[str, ...]]:
+    """One inference, live or replayed: its result, the actions in ROS units float64 (H, D), and what is to be remarked.
+
+    Errors: Unanswered, BackendError.
+    """
+    inference = backend.infer(observation.images, observation.model_state, instruction, seed, prefix)
+    actions, clipped = frame.actions_to_ros(inference.actions)
+    if not np.isfinite(actions).all():
+        raise BackendError("the model asked for positions that are not numbers")
+    warnings = tuple(inference.trace.warnings)
+    if clipped:
+        warnings += (f"{clipped} gripper values lay outside 0 .. 1 and were brought back",)
+    return inference, actions, warnings
 
 
 class Runner:
@@ -242,13 +265,7 @@ class Runner:
         problem = "; ".join(filter(None, problems))
         seed = secrets.randbelow(2**63) if self._seed is None else self._seed
         prefix = self.continuity.prefix(observation.stamp_ns / 1e9)
-        inference = self._backend.infer(observation.images, observation.model_state, instruction, seed, prefix)
-        actions, clipped = self._frame.actions_to_ros(inference.actions)
-        if not np.isfinite(actions).all():
-            raise BackendError("the model asked for positions that are not numbers")
-        warnings = tuple(inference.trace.warnings)
-        if clipped:
-            warnings += (f"{clipped} gripper values lay outside 0 .. 1 and were brought back",)
+        inference, actions, warnings = ask(self._backend, self._frame, observation, instruction, seed, prefix)
         with self._lock:
             self.statistics.inferences += 1
             if self._stop.is_set() or episode != self.episode_id:
@@ -265,10 +282,9 @@ class Runner:
                 self.statistics.latencies.append(latency)
                 self.statistics.chunk_times.append(time.monotonic())
                 self.continuity.delivered(chunk_id, observation.stamp_ns / 1e9, inference.actions, latency)
-            frozen = prefix.frozen if prefix and inference.guided else 0
             self._deliver(
                 Outcome(
                     observation, inference, actions, instruction, episode, self._number, chunk_id, problem, warnings,
-                    frozen, started, finished,
+                    prefix, started, finished,
                 )
             )

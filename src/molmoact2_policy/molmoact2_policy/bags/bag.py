@@ -12,6 +12,7 @@ from typing import Any
 
 from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.rosbag2 import Reader, ReaderError
+from rosbags.typesys.store import Typestore
 
 DROPPED = "molmoact2_recorder_dropped"      # prefix of the keys in the bag's custom data, followed by the topic
 UNREADABLE = (AnyReaderError, ReaderError, OSError, EOFError, ValueError, TypeError, KeyError)
@@ -59,6 +60,11 @@ class Bag:
         return counts
 
     @property
+    def types(self) -> dict[str, str]:
+        """Type name of each topic."""
+        return {connection.topic: connection.msgtype for connection in self._reader.connections}
+
+    @property
     def dropped(self) -> dict[str, int] | None:
         """Messages that the recorder had to drop, by topic; None where the bag does not say."""
         (reader,) = self._reader.readers
@@ -88,6 +94,17 @@ class Bag:
                 yield connection.topic, connection.msgtype, message, receive_ns
         except UNREADABLE as error:
             raise BagError(f"bag {self.path} is damaged: {error}") from error
+
+    @property
+    def typestore(self) -> Typestore:
+        """The message definitions of this bag."""
+        return self._reader.typestore
+
+    def fields(self, typename: str) -> tuple[str, ...]:
+        """Names of the fields of a message type; empty where the bag does not hold that type."""
+        if typename not in self._reader.typestore.fielddefs:
+            return ()
+        return tuple(name for name, _ in self._reader.typestore.fielddefs[typename][1])
 
     def names(self, typename: str, field_type: str, prefix: str = "") -> Names:
         """Names of the constants of a message type, by value: those of one field type whose name has the prefix.

@@ -1,0 +1,114 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a recorded policy was configured with, and what a replay of it shall be configured with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from molmoact2_contract import Contract, ContractError, NormTag, find_resource, load_contract
+
+from ..backend import Settings
+from ..bags.bag import Bag, BagError
+from .recorded import STATUS
+
+STATUS_TYPE = "molmoact2_msgs/msg/PolicyStatus"
+KINDS = {field.name: {"str": str, "int": int, "float": float}[str(field.type)] for field in fields(Settings)}
+MACHINE = ("torch", "processor", "threads")
+# What decides neither codes nor actions: names, and where the same thing lies.
+NAMES_ONLY = ("checkpoint", "contract", "device")
+
+
+@dataclass(frozen=True)
+class Configured:
+    """Settings of a policy by name, from a receive time [ns] on."""
+
+    since_ns: int
+    facts: Mapping[str, str]
+
+    def differing(self, other: Mapping[str, str]) -> list[str]:
+        """Names of the settings that differ."""
+        return [name for name in self.facts if self.facts[name] != other.get(name)]
+
+
+def read_configured(bag: Bag) -> list[Configured]:
+    """How the policy was configured, each time anew where that changed. Empty where the bag does not say."""
+    found: list[Configured] = []
+    if "setting_names" not in bag.fields(STATUS_TYPE):
+        return found
+    for _, _, status, receive_ns in bag.messages({STATUS}):
+        facts = dict(zip(status.setting_names, status.setting_values, strict=True))
+        if facts and (not found or found[-1].facts != facts):
+            found.append(Configured(receive_ns, facts))
+    return found
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to run: settings, robot, and which of the recorded settings were changed on purpose, with both values."""
+
+    settings: Settings
+    contract: Contract
+    tag: NormTag
+    changed: Mapping[str, tuple[str, str]]
+
+
+def choose(bag: Bag, recorded: Configured | None, given: Mapping[str, Any]) -> Wanted:
+    """The recorded settings with those given instead of them.
+
+    given: by the names of Settings and `contract`; None: as recorded. Errors: BagError or ContractError that says which
+    option to give.
+    """
+    facts = dict(recorded.facts) if recorded else {}
+    changed = {
+        name: (facts.get(name, ""), str(value))
+        for name, value in given.items()
+        if value is not None and facts.get(name) != str(value)
+    }
+    values = facts | {name: str(value) for name, value in given.items() if value is not None}
+    for name in ("contract", "checkpoint", "norm_tag"):
+        if not values.get(name):
+            option = name.replace("_", "-")
+            raise BagError(f"bag {bag.path} does not say which {name} its policy ran; name it with --{option}")
+    contract = load_contract(_place(values["contract"], "config/embodiments", ".yaml", "contract"))
+    tag = contract.norm_tag(values["norm_tag"])
+    values["checkpoint"] = _place(values["checkpoint"], "checkpoints", "", "checkpoint")
+    if values.get("fast_tokenizer"):
+        values["fast_tokenizer"] = _place(values["fast_tokenizer"], "checkpoints", "", "fast_tokenizer")
+    settings = Settings(**{name: kind(values[name]) for name, kind in KINDS.items() if name in values})
+    return Wanted(settings, contract, tag, changed)
+
+
+def _place(value: str, folder: str, suffix: str, name: str) -> str:
+    """Where a file of the recording lies here: as it was named, or by its last part among the suite's own.
+
+    What has the form owner/name may be a Hub id.
+    """
+    for candidate in (value, Path(value).name.removesuffix(suffix)):
+        try:
+            return str(find_resource(folder, candidate, suffix))
+        except ContractError:
+            continue
+    if name == "checkpoint" and value.count("/") == 1 and not value.startswith((".", "/")):
+        return value
+    option = name.replace("_", "-")
+    raise ContractError(f"{name} {value} is not here; say where it is with --{option}")
+
+
+def unpromised(recorded: Configured | None, wanted: Wanted, facts: Mapping[str, str]) -> list[str]:
+    """Why codes and actions need not be equal to the recorded ones; empty where they must be.
+
+    facts: of the backend that replays.
+    """
+    if recorded is None:
+        return ["the bag does not say with which settings its policy ran"]
+    reasons = [f"{name} was {old or 'not known'} and is {new}" for name, (old, new) in wanted.changed.items()]
+    for name in facts:
+        if name in NAMES_ONLY or name in wanted.changed:
+            continue
+        if facts[name] != recorded.facts.get(name):
+            reasons.append(f"{name} was {recorded.facts.get(name) or 'not known'} and is {facts[name]}")
+    return reasons

@@ -1,0 +1,80 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a replay found, counted: how much was made again, what was equal, what was not, and what could not be."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from .equality import INPUTS, RESULTS
+from .rerun import Repeated
+
+MOST_LISTED = 1000    # of inferences that are named one by one; all are counted
+
+
+@dataclass
+class Tally:
+    """unpromised: why codes and actions need not be equal; empty where they must be. inputs_promised: whether the model's
+    inputs must be equal."""
+
+    unpromised: list[str]
+    inputs_promised: bool
+    traces: int = 0
+    repeated: int = 0
+    equal: Counter[str] = field(default_factory=Counter)
+    unequal: Counter[str] = field(default_factory=Counter)
+    unknown: Counter[str] = field(default_factory=Counter)
+    mismatches: list[dict[str, Any]] = field(default_factory=list)    # where equality is promised
+    broken: int = 0                                                   # inferences with a mismatch
+    not_repeated: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, result: Repeated) -> None:
+        self.traces += 1
+        if result.equality is None:
+            if len(self.not_repeated) < MOST_LISTED:
+                self.not_repeated.append({"trace": result.recorded.name, "why": result.why_not})
+            return
+        self.repeated += 1
+        for name, equal in result.equality.parts.items():
+            {True: self.equal, False: self.unequal, None: self.unknown}[equal][name] += 1
+        promised = (INPUTS if self.inputs_promised else ()) + (() if self.unpromised else RESULTS)
+        broken = result.equality.unequal(promised)
+        if broken:
+            self.broken += 1
+            if len(self.mismatches) < MOST_LISTED:
+                self.mismatches.append({"trace": result.recorded.name, "unequal": broken})
+
+    def as_figures(self) -> dict[str, Any]:
+        parts = {
+            name: {"equal": self.equal[name], "unequal": self.unequal[name], "not_recorded": self.unknown[name]}
+            for name in (*INPUTS, *RESULTS)
+        }
+        return {
+            "traces": self.traces,
+            "repeated": self.repeated,
+            "equality": parts,
+            "equality_of_results_promised": not self.unpromised,
+            "because_not": self.unpromised,
+            "mismatches": {"inferences": self.broken, "listed": self.mismatches},
+            "not_repeated": {"inferences": self.traces - self.repeated, "listed": self.not_repeated},
+        }
+
+    def headline(self) -> list[str]:
+        lines = [f"{self.repeated} of {self.traces} recorded inferences were made again"]
+        if self.unpromised:
+            lines.append(f"equality of codes and actions is not promised: {'; '.join(self.unpromised)}")
+        for name in (*INPUTS, *RESULTS):
+            known = self.equal[name] + self.unequal[name]
+            if self.unequal[name]:
+                lines.append(f"{name}: {self.unequal[name]} of {known} differ")
+        if self.repeated and not self.unequal:
+            lines.append("inputs, codes and actions are equal, bit by bit")
+        lines += [f"NOT EQUAL in {m['trace']}: {', '.join(m['unequal'])}" for m in self.mismatches[:10]]
+        if self.broken > 10:
+            lines.append(f"... and {self.broken - 10} more, see summary.json")
+        lines += [f"not made again: {m['trace']}: {m['why']}" for m in self.not_repeated[:10]]
+        if self.traces - self.repeated > 10:
+            lines.append(f"... and {self.traces - self.repeated - 10} more, see summary.json")
+        return lines
