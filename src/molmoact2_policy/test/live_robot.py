@@ -7,6 +7,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -104,6 +105,14 @@ class Robot:
         with self._news:
             assert self._news.wait_for(condition, PATIENCE), f"not heard; last status: {self.statuses[-1:]}"
             return condition()
+
+    @staticmethod
+    def wait_until(condition: Callable[[], object]) -> None:
+        """For what is not heard by the robot itself."""
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline, "it did not come to be"
+            time.sleep(0.01)
 
     def next(self, kept: list, condition: Callable = lambda message: True):
         """The first message heard from now on for which `condition` holds."""

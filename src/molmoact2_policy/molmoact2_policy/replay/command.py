@@ -27,7 +27,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         description="Runs the policy over a bag without a ROS graph. Given a bag with exact images, the model's inputs "
         "are those of the live run, byte for byte, and with the recorded seeds so are codes and actions, where "
         "software, processor and settings are the same. Exit code: 0 when all that must be equal is, 1 when something "
-        "is not, 2 for bad input.",
+        "is not or nothing could be made again, 2 for bad input.",
     )
     add = parser.add_argument
     add("bag", type=Path, metavar="BAG", help="a rosbag2 folder or file")
@@ -78,7 +78,9 @@ def run(args: argparse.Namespace) -> int:
         return BAD_INPUT
     print("\n".join(tally.headline()))
     print(f"\n{args.out / 'summary.json'}")
-    return UNEQUAL if tally.broken else OK
+    if not tally.repeated:
+        print("error: no recorded inference could be made again", file=sys.stderr)
+    return UNEQUAL if tally.broken or not tally.repeated else OK
 
 
 def prepare(out: Path) -> None:

@@ -26,13 +26,14 @@ class Embodied:
 
     contract: its cameras have the bag's topics, transports and, where the topic was renamed, frames. topics: name of a
     topic in traces and contract -> in the bag, where they differ. joints: name of a joint in the bag -> in the contract.
-    joint_topic: in the bag.
+    joint_topic: in the bag. lossy: cameras whose images were recorded with loss.
     """
 
     contract: Contract
     topics: Mapping[str, str]
     joints: Mapping[str, str]
     joint_topic: str
+    lossy: tuple[str, ...] = ()
 
     def joint_state(self, message: Any) -> Any:
         """A joint state with the contract's names."""
@@ -67,7 +68,12 @@ def embody(
             "name theirs with --topic joint_states=TOPIC"
         )
     _check_joints(bag, contract, joint_topic, joints)
-    recorded = Embodied(replace(contract, cameras=cameras), renamed, joints, joint_topic)
+    lossy = tuple(
+        name for name in tag.cameras
+        if (cameras[name].transport, contract.cameras[name].transport) == ("compressed", "raw")
+        and _is_jpeg(bag, full_name(cameras[name].topic))
+    )
+    recorded = Embodied(replace(contract, cameras=cameras), renamed, joints, joint_topic, lossy)
     _check_traces(bag, contract, tag, recorded)
     return recorded
 
@@ -93,6 +99,11 @@ def _camera(bag: Bag, contract: Contract, camera: Camera, kinds: Mapping[str, st
     first = next((message for _, _, message, _ in bag.messages({found})), None)
     frame = camera.frame_id if first is None else first.header.frame_id
     return replace(camera, topic=found, transport=_transport(kinds[found]), frame_id=frame)
+
+
+def _is_jpeg(bag: Bag, topic: str) -> bool:
+    first = next((message for _, _, message, _ in bag.messages({topic})), None)
+    return first is not None and ("jpeg" in first.format or "jpg" in first.format)
 
 
 def _transport(kind: str) -> str:

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 # Fields of a trace by what they tell; actions stand in the chunk.
-INPUTS = ("images", "state", "prompt")
+INPUTS = ("images", "state")
 DEPTH = {
     "codes": ("codes", np.uint16),
     "refreshed": ("refreshed", np.bool_),
     "ages": ("cell_ages", np.uint32),
     "confidence": ("code_probs", np.float32),
 }
-RESULTS = (*DEPTH, "mode and cause", "tokens", "actions")
+RESULTS = ("prompt", *DEPTH, "mode and cause", "tokens", "actions")
 
 
 @dataclass(frozen=True)

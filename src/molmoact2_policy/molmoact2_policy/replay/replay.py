@@ -15,12 +15,14 @@ from tqdm import tqdm
 
 from ..backend import InProcessBackend
 from ..bags.bag import Bag, BagError
-from .configured import Configured, choose, read_configured, unpromised
-from .embodied import embody
+from .configured import Configured, Wanted, choose, read_configured, unpromised
+from .embodied import Embodied, embody
 from .output import NewBag
 from .recorded import CHUNKS, TRACES, Recorded, read_needs, read_recorded
 from .rerun import RecordedClock, Repeated, Rerun
 from .tally import Tally
+
+DECIDE_INPUTS = ("contract", "norm_tag")    # settings on which the model's inputs depend
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def replay(path: Path, out: Path, options: Options) -> Tally:
         backend = InProcessBackend(wanted.settings, robot.contract, clock)
         backend.load()
         facts = backend.facts()
-        tally = Tally(unpromised(recorded, wanted, facts), inputs_promised=True)
+        tally = Tally(*_promises(recorded, wanted, facts, robot))
         rerun = Rerun(robot, wanted.tag, backend, clock, follows=wanted.settings.depth == "adaptive")
         began, spent = time.perf_counter(), 0.0
         with NewBag(out / "bag", bag) as new:
@@ -71,6 +73,15 @@ def replay(path: Path, out: Path, options: Options) -> Tally:
     }
     (out / "summary.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return tally
+
+
+def _promises(
+    recorded: Configured | None, wanted: Wanted, facts: Mapping[str, str], robot: Embodied
+) -> tuple[list[str], list[str]]:
+    """Why the model's inputs, and why its results, need not be equal to the recorded ones; empty where they must be."""
+    inputs = [f"{name} was {old} and is {new}" for name, (old, new) in wanted.changed.items() if name in DECIDE_INPUTS]
+    inputs += [f"the images of camera {name!r} were recorded with loss" for name in robot.lossy]
+    return inputs, inputs + [reason for reason in unpromised(recorded, wanted, facts) if reason not in inputs]
 
 
 def _shown(inferences: Iterator[Recorded], total: int, progress: bool) -> Iterator[Recorded]:

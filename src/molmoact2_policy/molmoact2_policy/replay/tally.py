@@ -16,11 +16,11 @@ MOST_LISTED = 1000    # of inferences that are named one by one; all are counted
 
 @dataclass
 class Tally:
-    """unpromised: why codes and actions need not be equal; empty where they must be. inputs_promised: whether the model's
-    inputs must be equal."""
+    """inputs_unpromised, unpromised: why the model's inputs, and why its results, need not be equal to the recorded ones;
+    empty where they must be."""
 
+    inputs_unpromised: list[str]
     unpromised: list[str]
-    inputs_promised: bool
     traces: int = 0
     repeated: int = 0
     equal: Counter[str] = field(default_factory=Counter)
@@ -39,7 +39,7 @@ class Tally:
         self.repeated += 1
         for name, equal in result.equality.parts.items():
             {True: self.equal, False: self.unequal, None: self.unknown}[equal][name] += 1
-        promised = (INPUTS if self.inputs_promised else ()) + (() if self.unpromised else RESULTS)
+        promised = (() if self.inputs_unpromised else INPUTS) + (() if self.unpromised else RESULTS)
         broken = result.equality.unequal(promised)
         if broken:
             self.broken += 1
@@ -55,6 +55,7 @@ class Tally:
             "traces": self.traces,
             "repeated": self.repeated,
             "equality": parts,
+            "equality_of_inputs_promised": not self.inputs_unpromised,
             "equality_of_results_promised": not self.unpromised,
             "because_not": self.unpromised,
             "mismatches": {"inferences": self.broken, "listed": self.mismatches},
@@ -70,7 +71,8 @@ class Tally:
             if self.unequal[name]:
                 lines.append(f"{name}: {self.unequal[name]} of {known} differ")
         if self.repeated and not self.unequal:
-            lines.append("inputs, codes and actions are equal, bit by bit")
+            without = f"; {self.unknown['actions']} without a chunk to compare" if self.unknown["actions"] else ""
+            lines.append(f"inputs, codes and actions are equal, bit by bit{without}")
         lines += [f"NOT EQUAL in {m['trace']}: {', '.join(m['unequal'])}" for m in self.mismatches[:10]]
         if self.broken > 10:
             lines.append(f"... and {self.broken - 10} more, see summary.json")

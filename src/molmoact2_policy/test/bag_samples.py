@@ -1,0 +1,89 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""Bags for tests: a run of the real policy node over DDS, and copies of a bag with something changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rclpy
+from live_robot import ACTIVATE, CONFIGURE, Robot
+from sides import Side
+from tiny_robot import CONTRACT, picture
+
+from molmoact2_contract.qos import STATUS
+from molmoact2_msgs.msg import ActionChunk, ControllerStatus
+from molmoact2_msgs.srv import ResetEpisode
+from molmoact2_policy.bags.bag import Bag
+from molmoact2_policy.bags.recorder import BagRecorder, open_writer, topics_of
+
+TOP, WRIST, JOINTS = "/top/image_raw", "/wrist/image_raw/compressed", "/joint_states"
+TRACES, CHUNKS, STATUSES = "/policy/reasoning_trace", "/policy/action_chunk", "/policy/status"
+
+
+def record_a_run(path: Path, inferences: int, **parameters) -> Path:
+    """A policy that is activated, makes some inferences, is reset, and makes as many again. Both arms take its chunks and
+    join them by real-time chunking."""
+    robot = Robot()
+    listener = Side(robot.domain, lambda context: rclpy.create_node("recorder", context=context))
+    try:
+        follow(robot)
+        robot.top = scene
+        robot.start_policy(**parameters)
+        assert robot.transition(CONFIGURE)
+        with BagRecorder(listener.node, path, topics_of(CONTRACT)) as recorder:
+            robot.wait_until(lambda: all(recorder.received[topic] for topic in (TOP, WRIST, JOINTS, STATUSES)))
+            assert robot.transition(ACTIVATE)
+            for _ in range(2):
+                enough = len(robot.traces) + inferences
+                robot.wait(lambda enough=enough: len(robot.traces) >= enough)
+                assert robot.call(ResetEpisode, "policy/reset", ResetEpisode.Request()).success
+            robot.wait_until(lambda: recorder.received[TRACES] >= 2 * inferences)
+    finally:
+        listener.close()
+        robot.close()
+    return path
+
+
+def scene(frame: int) -> np.ndarray:
+    """A still picture in which a small thing moves."""
+    image = picture(3)
+    image[20:28, 4 + 3 * (frame % 20):12 + 3 * (frame % 20)] = picture(4, 8, 8)
+    return image
+
+
+def follow(robot: Robot) -> None:
+    """Has both controllers say that they follow each chunk as it comes, of which two waypoints are over."""
+    publishers = {arm: robot.node.create_publisher(ControllerStatus, f"{arm}/status", STATUS) for arm in CONTRACT.arms}
+
+    def accept(chunk: ActionChunk) -> None:
+        for arm, publisher in publishers.items():
+            status = ControllerStatus(
+                joining="rtc", chunk_id=chunk.chunk_id, episode_id=chunk.episode_id, waypoints_consumed_at_acceptance=2
+            )
+            status.header.stamp = chunk.header.stamp
+            publisher.publish(status)
+
+    robot.node.create_subscription(ActionChunk, "policy/action_chunk", accept, 10)
+
+
+Change = Callable[[str, Any], Any | None]
+
+
+def copied(bag: Path, path: Path, change: Change) -> Path:
+    """A copy of a bag with each message as `change(topic, message)` gives it back; None leaves it out."""
+    with Bag(bag) as old:
+        writer = open_writer(path)
+        connections = {
+            topic: writer.add_connection(topic, kind, typestore=old.typestore) for topic, kind in old.types.items()
+        }
+        for topic, kind, message, receive_ns in old.messages():
+            changed = change(topic, deepcopy(message))    # what the reader gives cannot be written to
+            if changed is not None:
+                writer.write(connections[topic], receive_ns, bytes(old.typestore.serialize_cdr(changed, kind)))
+        writer.close()
+    return path

@@ -1,0 +1,207 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""Replay of a run that the real policy node made over DDS."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import rclpy
+from bag_samples import CHUNKS, JOINTS, TOP, TRACES, copied, record_a_run
+from tiny_robot import CONTRACT
+
+from molmoact2_model import cli
+from molmoact2_msgs.msg import ReasoningTrace
+from molmoact2_policy.bags.bag import Bag, stamp_ns
+
+INFERENCES = 6
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory):
+    return record_a_run(tmp_path_factory.mktemp("run") / "bag", INFERENCES)
+
+
+@pytest.fixture
+def replay(tmp_path, capsys):
+    """Runs the command; returns its exit code, its summary (None where there is none), and what it printed."""
+
+    def run(path, *arguments):
+        out = tmp_path / "out"
+        code = cli.main(["replay", str(path), "--out", str(out), *arguments])
+        summary = out / "summary.json"
+        printed = capsys.readouterr()
+        return code, json.loads(summary.read_text()) if summary.exists() else None, printed.out + printed.err
+
+    return run
+
+
+def traces_of(bag, topic=TRACES):
+    with Bag(bag) as opened:
+        return [message for _, _, message, _ in opened.messages({topic})]
+
+
+def adaptive(trace):
+    return trace.depth_mode == ReasoningTrace.DEPTH_ADAPTIVE
+
+
+def test_a_replay_gives_the_recorded_inputs_codes_and_actions_bit_by_bit(bag, replay, tmp_path):
+    old = traces_of(bag)
+    assert len(old) >= 2 * INFERENCES
+    assert any(adaptive(t) for t in old) and len({t.episode_id for t in old}) >= 2
+    assert any(len(t.prefix) and t.prefix_frozen for t in old), "some continue a running chunk"
+
+    code, summary, printed = replay(bag)
+
+    assert code == 0, printed
+    assert (summary["traces"], summary["repeated"]) == (len(old), len(old))
+    assert summary["equality_of_results_promised"] and summary["equality_of_inputs_promised"]
+    assert all(part["equal"] == len(old) for part in summary["equality"].values())
+    assert not rclpy.ok(), "no ROS graph was entered"
+    new = traces_of(tmp_path / "out/bag", "/replay" + TRACES)
+    assert [t.trace_id for t in new] == [t.trace_id for t in old]
+    for a, b in zip(old, new, strict=True):
+        assert np.array_equal(a.codes, b.codes) and np.array_equal(a.model_state, b.model_state)
+    chunks = {c.chunk_id: c for c in traces_of(bag, CHUNKS)}
+    for chunk in traces_of(tmp_path / "out/bag", "/replay" + CHUNKS):
+        assert chunk.positions.tobytes() == chunks[chunk.chunk_id].positions.tobytes()
+
+
+def test_one_changed_code_is_named_and_ends_with_one(bag, replay, tmp_path):
+    wrong = traces_of(bag)[2].trace_id
+
+    def change(topic, message):
+        if topic == TRACES and message.trace_id == wrong:
+            message.codes[41] ^= 1
+        return message
+
+    code, summary, printed = replay(copied(bag, tmp_path / "changed", change))
+    assert code == 1
+    assert summary["mismatches"] == {"inferences": 1, "listed": [{"trace": wrong, "unequal": ["codes"]}]}
+    assert f"NOT EQUAL in {wrong}: codes" in printed
+
+
+@pytest.mark.parametrize("what", ["pixel", "joint", "action"])
+def test_one_changed_bit_of_what_was_used_or_asked_for_is_found(bag, replay, tmp_path, what):
+    trace = traces_of(bag)[INFERENCES]
+
+    def change(topic, message):
+        if what == "pixel" and topic == TOP and stamp_ns(message.header.stamp) == stamp_ns(trace.header.stamp):
+            message.data[17] ^= 1
+        if what == "joint" and topic == JOINTS and message.header.stamp == trace.inputs[-1].stamp:
+            message.position[0] = np.nextafter(np.float32(message.position[0]), np.float32(9))
+        if what == "action" and topic == CHUNKS and message.trace_id == trace.trace_id:
+            message.positions[5] = np.nextafter(message.positions[5], 9)
+        return message
+
+    code, summary, _ = replay(copied(bag, tmp_path / "changed", change))
+    assert code == 1
+    found = {entry["trace"]: entry["unequal"] for entry in summary["mismatches"]["listed"]}
+    assert {"pixel": "images", "joint": "state", "action": "actions"}[what] in found[trace.trace_id]
+
+
+def test_an_inference_whose_image_is_missing_is_listed_and_what_depends_on_it_waits_for_a_full_pass(
+    bag, replay, tmp_path
+):
+    old = traces_of(bag)
+    lost = next(i for i, t in enumerate(old) if i and not adaptive(old[i - 1]) and adaptive(t))
+    again = next(i for i, t in enumerate(old) if i > lost and not adaptive(t))
+
+    def change(topic, message):
+        gone = topic == TOP and stamp_ns(message.header.stamp) == stamp_ns(old[lost].header.stamp)
+        return None if gone else message
+
+    code, summary, printed = replay(copied(bag, tmp_path / "changed", change))
+    assert code == 0, printed
+    listed = summary["not_repeated"]["listed"]
+    assert [entry["trace"] for entry in listed] == [t.trace_id for t in old[lost:again]]
+    assert "/top/image_raw stamped" in listed[0]["why"] and "not in the bag" in listed[0]["why"]
+    assert all(f"depends on {old[lost].trace_id}" in entry["why"] for entry in listed[1:])
+    assert summary["repeated"] == len(old) - len(listed)
+    assert all(not part["unequal"] for part in summary["equality"].values())
+
+
+def test_a_bag_that_begins_in_the_middle_or_lacks_a_trace_is_replayed_from_the_next_full_pass(bag, replay, tmp_path):
+    old = traces_of(bag)
+    lost = next(i for i, t in enumerate(old) if not adaptive(t))
+    again = next(i for i, t in enumerate(old) if i > lost and not adaptive(t))
+
+    def change(topic, message):
+        return None if topic == TRACES and message.trace_id == old[lost].trace_id else message
+
+    code, summary, _ = replay(copied(bag, tmp_path / "changed", change))
+    assert code == 0
+    assert [entry["trace"] for entry in summary["not_repeated"]["listed"]] == [t.trace_id for t in old[lost + 1:again]]
+
+
+def test_with_other_settings_nothing_is_promised_and_differences_are_told(bag, replay):
+    code, summary, printed = replay(bag, "--depth", "full")
+    assert code == 0
+    assert summary["because_not"] == ["depth was adaptive and is full"]
+    assert summary["repeated"] == summary["traces"]
+    assert summary["equality"]["state"]["unequal"] == summary["equality"]["images"]["unequal"] == 0
+    assert summary["equality"]["mode and cause"]["equal"] == 0
+    assert "is not promised: depth was adaptive and is full" in printed
+
+
+def test_a_bag_without_any_full_pass_ends_with_one_and_says_so(bag, replay, tmp_path):
+    def change(topic, message):
+        return None if topic == TRACES and not adaptive(message) else message
+
+    code, summary, printed = replay(copied(bag, tmp_path / "changed", change))
+    assert (code, summary["repeated"]) == (1, 0)
+    assert "no recorded inference could be made again" in printed
+
+
+def test_a_bag_that_was_cut_off_is_refused_with_its_name(bag, replay, tmp_path):
+    cut = shutil.copytree(bag, tmp_path / "cut")
+    (file,) = cut.glob("*.mcap")
+    file.write_bytes(file.read_bytes()[:100_000])
+    code, summary, printed = replay(cut)
+    assert (code, summary) == (2, None)
+    assert str(cut) in printed and "Traceback" not in printed
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda topic, m: None if topic == TOP else m, "its joint states"),
+        (lambda topic, m: _joints_renamed(topic, m), "is of another robot than tiny_arm.yaml"),
+    ],
+)
+def test_a_bag_of_another_robot_is_refused_with_what_differs(bag, replay, tmp_path, change, said):
+    other = copied(bag, tmp_path / "other", lambda topic, m: _joints_renamed(topic, m))
+    code, _, printed = replay(other)
+    assert code == 2
+    assert said in printed and "joint_0" in printed and "axis_0" in printed
+
+
+def _joints_renamed(topic, message):
+    if topic == JOINTS:
+        message.name = [name.replace("joint", "axis") for name in message.name]
+    return message
+
+
+def test_renamed_joints_give_the_recorded_inputs_again(bag, replay, tmp_path):
+    other = copied(bag, tmp_path / "other", _joints_renamed)
+    names = [f"{name.replace('joint', 'axis')}={name}" for name in CONTRACT.joints if name.startswith("joint")]
+    code, summary, printed = replay(other, *(part for name in names for part in ("--joint", name)))
+    assert code == 0, printed
+    assert summary["equality"]["actions"]["equal"] == summary["repeated"] == summary["traces"]
+
+
+def test_a_checkpoint_that_is_not_there_and_a_missing_bag_are_bad_input(bag, replay, tmp_path):
+    code, _, printed = replay(bag, "--checkpoint", str(tmp_path / "nowhere"))
+    assert code == 2 and "nowhere" in printed and "--checkpoint" in printed
+    code, _, printed = replay(tmp_path / "no_bag")
+    assert code == 2 and "no_bag does not exist" in printed
+
+
+def test_a_folder_that_is_no_earlier_replays_is_left_alone(bag, tmp_path, capsys):
+    kept = tmp_path / "out/mine.txt"
+    kept.parent.mkdir()
+    kept.write_text("mine")
+    assert cli.main(["replay", str(bag), "--out", str(kept.parent)]) == 2
+    assert "not an earlier replay's folder" in capsys.readouterr().err
+    assert kept.read_text() == "mine"
