@@ -14,7 +14,7 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image, JointState
 
 from molmoact2_bringup.demo.report import make_report
-from molmoact2_bringup.demo.run import frames
+from molmoact2_policy.report.run import frames
 from molmoact2_contract import load_contract
 from molmoact2_msgs.msg import ActionChunk, ControllerStatus, InputStamp, PolicyStatus, ReasoningTrace, StageTiming
 from molmoact2_policy.bags.bag import Bag, BagError, read_bag

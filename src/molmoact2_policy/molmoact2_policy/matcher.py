@@ -7,6 +7,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import message_filters
@@ -31,16 +32,16 @@ class MessageSet:
     joint_states: tuple[JointState, ...]
 
 
-class Matcher:
-    """Subscribes to the cameras of a norm tag and to the joint states.
+class Matching:
+    """Makes sets of the messages of the cameras of a norm tag and of joint states, live ones and recorded ones alike.
 
     Images are matched to each other by stamp, each in one set only, so that cameras which fire together stay together;
     to them, of each group of joints that is published together, the joint state nearest to the main image. wait() gives
     the newest set, each once. `stamps`: newest stamp of each topic [ns], -1 where nothing has come.
     """
 
-    def __init__(self, node: Node, contract: Contract, tag: NormTag, joint_topic: str):
-        self._contract = contract
+    def __init__(self, contract: Contract, tag: NormTag, joint_topic: str):
+        self._contract, self._joint_topic = contract, joint_topic
         self._limit_ns, self._gone_ns = int(contract.skew_limit * 1e9), int(contract.max_observation_age * 1e9)
         self._ready = threading.Condition()
         self._newest: MessageSet | None = None
@@ -48,21 +49,21 @@ class Matcher:
         self._closed = False
         cameras = [contract.cameras[name] for name in tag.cameras]
         self.stamps = {camera.topic: -1 for camera in cameras} | {joint_topic: -1}
-        self._cameras = []
-        for camera in cameras:
-            kind = CompressedImage if camera.transport == "compressed" else Image
-            subscriber = message_filters.Subscriber(node, kind, camera.topic, qos_profile=SENSOR_SUBSCRIBE)
-            subscriber.registerCallback(self._note, camera.topic)
-            self._cameras.append(subscriber)
-        self._joints = message_filters.Subscriber(node, JointState, joint_topic, qos_profile=SENSOR_SUBSCRIBE)
+        self._cameras = {camera.topic: message_filters.SimpleFilter() for camera in cameras}
         self._recent: dict[tuple[str, ...], deque[JointState]] = {}
         self._waiting: tuple[Any, ...] | None = None
-        self._joints.registerCallback(self._note, joint_topic)
-        self._joints.registerCallback(self._on_joints)
         self._together = message_filters.ApproximateTimeSynchronizer(
-            self._cameras, IMAGE_QUEUE, contract.skew_limit + NANOSECOND
+            list(self._cameras.values()), IMAGE_QUEUE, contract.skew_limit + NANOSECOND
         )
         self._together.registerCallback(self._on_images)
+
+    def take(self, topic: str, message: Any) -> None:
+        """A message on one of the topics, as it comes."""
+        self._note(message, topic)
+        if topic == self._joint_topic:
+            self._on_joints(message)
+        else:
+            self._cameras[topic].signalMessage(message)
 
     def _note(self, message: Any, topic: str) -> None:
         """Sees every message before it is matched. What waits with stamps of a clock since set back would match nothing
@@ -133,9 +134,28 @@ class Matcher:
             "check their rates and that they share a clock"
         )
 
-    def close(self, node: Node) -> None:
+    def end(self) -> None:
+        """Who waits, waits no longer."""
         with self._ready:
             self._closed = True
             self._ready.notify_all()
-        for subscriber in (*self._cameras, self._joints):
-            node.destroy_subscription(subscriber.sub)
+
+
+class Matcher(Matching):
+    """Takes the messages from subscriptions of a node."""
+
+    def __init__(self, node: Node, contract: Contract, tag: NormTag, joint_topic: str):
+        super().__init__(contract, tag, joint_topic)
+        kinds: dict[str, type] = {joint_topic: JointState}
+        for name in tag.cameras:
+            camera = contract.cameras[name]
+            kinds[camera.topic] = CompressedImage if camera.transport == "compressed" else Image
+        self._subscriptions = [
+            node.create_subscription(kind, topic, partial(self.take, topic), SENSOR_SUBSCRIBE)
+            for topic, kind in kinds.items()
+        ]
+
+    def close(self, node: Node) -> None:
+        self.end()
+        for subscription in self._subscriptions:
+            node.destroy_subscription(subscription)

@@ -32,9 +32,9 @@ from molmoact2_policy.view.draw import (
     refreshed_cells,
 )
 
-from .run import Run, Timed, frames
-from .summary import acceptances, state_spans
-from .video import largest_code
+from molmoact2_policy.report.run import Run, Timed, frames
+from molmoact2_policy.report.summary import acceptances, state_spans
+from molmoact2_policy.report.video import largest_code
 
 COMMANDED, MEASURED, PLANNED, BORDER = "#d1495b", "#1f4e79", "#e0a526", "#7a7f87"
 DPI, WIDTH = 100, 16.0                          # 1600 px

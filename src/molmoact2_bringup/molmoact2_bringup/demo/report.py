@@ -14,9 +14,9 @@ from molmoact2_contract import Contract
 from molmoact2_policy.bags.bag import Bag
 
 from .plots import write_depth, write_joints
-from .run import read_run
-from .summary import Summary, summarise
-from .video import write_video
+from molmoact2_policy.report.run import read_run
+from molmoact2_policy.report.summary import Summary, summarise
+from molmoact2_policy.report.video import write_video
 
 SPREAD = {"count", "p50", "p95", "max"}
 UNITS = (

@@ -22,7 +22,7 @@ from molmoact2_contract import Contract
 from molmoact2_policy.bags.bag import Bag, BagError, stamp_ns
 from molmoact2_policy.bags.recorder import BagRecorder, topics_of
 
-from ..demo.run import resolved
+from molmoact2_policy.report.run import resolved
 
 NODE = "faults_recorder"
 BEGIN_WITHIN, END_WITHIN = 60.0, 30.0    # [s]

@@ -13,7 +13,7 @@ from molmoact2_contract import Contract, ContractError, NormTag, find_resource, 
 
 from ..backend import Settings
 from ..bags.bag import Bag, BagError
-from .recorded import STATUS
+from ..report.run import POLICY
 
 STATUS_TYPE = "molmoact2_msgs/msg/PolicyStatus"
 KINDS = {field.name: {"str": str, "int": int, "float": float}[str(field.type)] for field in fields(Settings)}
@@ -39,7 +39,7 @@ def read_configured(bag: Bag) -> list[Configured]:
     found: list[Configured] = []
     if "setting_names" not in bag.fields(STATUS_TYPE):
         return found
-    for _, _, status, receive_ns in bag.messages({STATUS}):
+    for _, _, status, receive_ns in bag.messages({POLICY}):
         facts = dict(zip(status.setting_names, status.setting_values, strict=True))
         if facts and (not found or found[-1].facts != facts):
             found.append(Configured(receive_ns, facts))

@@ -12,7 +12,7 @@ from molmoact2_contract import Camera, Contract, NormTag
 
 from ..bags.bag import Bag, BagError
 from ..ingest import IMAGE
-from .recorded import TRACES, full_name
+from ..report.run import TRACES, resolved
 
 RAW, COMPRESSED, JOINT_STATES = (
     "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/JointState"
@@ -52,14 +52,14 @@ def embody(
     names what is missing.
     """
     kinds = bag.types
-    renamed = {full_name(old): full_name(new) for old, new in topics.items()}
+    renamed = {resolved(old): resolved(new) for old, new in topics.items()}
     for old, new in renamed.items():
         if new not in kinds:
             raise BagError(f"bag {bag.path} has no topic {new} (--topic {old}={new}); it has: {', '.join(sorted(kinds))}")
     cameras = dict(contract.cameras)
     for name in tag.cameras:
         cameras[name] = _camera(bag, contract, cameras[name], kinds, renamed)
-    joint_topic = full_name(joint_topic)
+    joint_topic = resolved(joint_topic)
     joint_topic = renamed.get(joint_topic, joint_topic)
     if kinds.get(joint_topic) != JOINT_STATES:
         there = _of_type(kinds, JOINT_STATES)
@@ -71,7 +71,7 @@ def embody(
     lossy = tuple(
         name for name in tag.cameras
         if (cameras[name].transport, contract.cameras[name].transport) == ("compressed", "raw")
-        and _is_jpeg(bag, full_name(cameras[name].topic))
+        and _is_jpeg(bag, resolved(cameras[name].topic))
     )
     recorded = Embodied(replace(contract, cameras=cameras), renamed, joints, joint_topic, lossy)
     _check_traces(bag, contract, tag, recorded)
@@ -79,7 +79,7 @@ def embody(
 
 
 def _camera(bag: Bag, contract: Contract, camera: Camera, kinds: Mapping[str, str], renamed: dict[str, str]) -> Camera:
-    topic = full_name(camera.topic)
+    topic = resolved(camera.topic)
     found = renamed.get(topic)
     if found is None:
         # A recorder may keep a raw camera compressed, on the topic that image_transport gives it.
@@ -144,7 +144,7 @@ def _check_traces(bag: Bag, contract: Contract, tag: NormTag, recorded: Embodied
     if first is None:
         return
     used = [recorded.topics.get(item.topic, item.topic) for item in first.inputs if item.kind == IMAGE]
-    wanted = [full_name(recorded.contract.cameras[name].topic) for name in tag.cameras]
+    wanted = [resolved(recorded.contract.cameras[name].topic) for name in tag.cameras]
     if used != wanted:
         raise BagError(
             f"bag {bag.path}: its traces used the images {', '.join(used)}; norm tag {tag.name!r} of "

@@ -14,7 +14,8 @@ from molmoact2_msgs.msg import ActionChunk, ReasoningTrace
 
 from ..bags.bag import Bag, BagError
 from ..bags.recorder import open_writer, typename_of, typestore_of
-from .recorded import CHUNKS, TRACE_TYPE, TRACES
+from ..report.run import CHUNKS, TRACES
+from .recorded import TRACE_TYPE
 
 PREFIX = "/replay"    # of the topics of new messages
 CHUNK_TYPE = "molmoact2_msgs/msg/ActionChunk"

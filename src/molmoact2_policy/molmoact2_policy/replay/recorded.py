@@ -5,14 +5,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..bags.bag import Bag, BagError, stamp_ns
 from ..ingest import IMAGE
+from ..report.run import CHUNKS, TRACES
 
-TRACES, CHUNKS, STATUS = "/policy/reasoning_trace", "/policy/action_chunk", "/policy/status"
 TRACE_TYPE = "molmoact2_msgs/msg/ReasoningTrace"
 NEEDED = ("prefix", "clock_before")    # fields of a trace without which an inference cannot be repeated
 PATIENCE_NS = 5_000_000_000            # of bag time after a trace, for an input that was received later than it
@@ -47,11 +47,6 @@ class Needs:
 
     wanted: Counter[Key] = field(default_factory=Counter)
     traces: int = 0
-
-
-def full_name(topic: str) -> str:
-    """Full name of a topic that a contract or a user names."""
-    return topic if topic.startswith("/") else f"/{topic}"
 
 
 def wanted_by(trace: Any) -> Counter[Key]:
@@ -130,14 +125,19 @@ class _Pool:
                 self._kept.pop(key, None)
 
 
-def read_recorded(bag: Bag, needs: Needs, renamed: Mapping[str, str]) -> Iterator[Recorded]:
+def read_recorded(
+    bag: Bag, needs: Needs, renamed: Mapping[str, str], joint_topic: str, hear: Callable[[Any], None]
+) -> Iterator[Recorded]:
     """The inferences of a bag in the order of their traces; holds only messages that a trace to come still wants.
 
-    needs: of this bag; used up. renamed: name of a topic in the traces -> in the bag, where they differ.
+    needs: of this bag; used up. renamed: name of a topic in the traces -> in the bag, where they differ. hear: called with
+    every joint state on joint_topic.
     """
     topics = {renamed.get(key[0], key[0]): key[0] for key in needs.wanted if key[0] != CHUNKS}
     pool, waiting = _Pool(needs, topics), deque[tuple[Any, int]]()
-    for topic, _, message, receive_ns in bag.messages({*topics, CHUNKS, TRACES}):
+    for topic, _, message, receive_ns in bag.messages({*topics, CHUNKS, TRACES, joint_topic}):
+        if topic == joint_topic:
+            hear(message)
         if topic == TRACES:
             waiting.append((message, receive_ns))
         else:

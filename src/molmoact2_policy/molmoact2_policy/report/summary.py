@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from molmoact2_policy.bags.bag import stamp_ns
+from ..bags.bag import stamp_ns
 
 from .run import CHUNKS, POLICY, TRACES, Run, Timed, resolved
 

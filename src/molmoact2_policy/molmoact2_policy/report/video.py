@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from molmoact2_policy.bags.bag import Bag, stamp_ns
-from molmoact2_policy.view.draw import (
+from ..bags.bag import Bag, stamp_ns
+from ..view.draw import (
     BACKGROUND,
     CODES_TITLE,
     FAINT,

@@ -12,7 +12,7 @@ import numpy as np
 from cv_bridge import CvBridge, CvBridgeError
 
 from molmoact2_contract import Camera, Contract
-from molmoact2_policy.bags.bag import Bag, BagError, Names, stamp_ns
+from ..bags.bag import Bag, BagError, Names, stamp_ns
 
 CONTROLLER, TRACE = "molmoact2_msgs/msg/ControllerStatus", "molmoact2_msgs/msg/ReasoningTrace"
 CHUNKS, TRACES, POLICY, JOINTS = "/policy/action_chunk", "/policy/reasoning_trace", "/policy/status", "/joint_states"
@@ -82,11 +82,13 @@ def resolved(topic: str) -> str:
     return topic if topic.startswith("/") else f"/{topic}"
 
 
-def read_run(bag: Bag, contract: Contract) -> Run:
-    """Reads a run, pixels left aside. Errors: BagError for a bag without any message."""
+def read_run(bag: Bag, contract: Contract, until_ns: int | None = None) -> Run:
+    """Reads a run, pixels left aside. until_ns: receive time after which nothing is read. Errors: BagError for a bag
+    without any message."""
     if bag.span_ns is None:
         raise BagError(f"bag {bag.path} holds no message: nothing was recorded, there is nothing to report")
     start_ns, end_ns = bag.span_ns
+    end_ns = end_ns if until_ns is None else min(end_ns, until_ns)
     run = Run(contract, start_ns, end_ns, bag.counts, bag.dropped, _names(bag))
     run.controllers = {arm: [] for arm in contract.arms}
     run.measured = {joint: [] for joint in contract.joints}
@@ -95,6 +97,8 @@ def read_run(bag: Bag, contract: Contract) -> Run:
     lists.update({f"/{arm}/status": run.controllers[arm] for arm in contract.arms})
     cameras = {resolved(c.topic): c.name for c in contract.cameras.values()}
     for topic, _, message, receive_ns in bag.messages({*lists, *cameras, JOINTS}):
+        if receive_ns > end_ns:
+            break
         if topic in lists:
             lists[topic].append(Timed(receive_ns, message))
         elif topic in cameras:
