@@ -90,7 +90,9 @@ class PolicyNode(LifecycleNode):
             return FAILURE
         self.get_logger().info(f"loaded and warm after {time.monotonic() - before:.1f} s")
         self._configuration, self._backend, self._last_error = wanted, backend, ""
-        self._facts = {"contract": str(wanted.contract.path), **backend.facts()}
+        self._facts = {
+            "contract": str(wanted.contract.path), "min_period": str(wanted.min_period), **backend.facts()
+        }
         self._runner = Runner(
             wanted.contract,
             wanted.tag,

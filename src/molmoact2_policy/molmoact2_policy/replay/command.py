@@ -7,7 +7,14 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .figures import RunFigures
+    from .replay import Options
 
 OK, UNEQUAL, BAD_INPUT = 0, 1, 2
 MARK = "replay.txt"    # shows that a folder is an earlier replay's
@@ -54,6 +61,20 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         help="a topic of the contract that has another name in the bag; may be repeated")
     add("--joint", type=_pair, action="append", default=[], metavar="THEIRS=OURS", dest="joints",
         help="a joint that has another name in the bag; may be repeated")
+    which = parser.add_argument_group("which images (default: those of the recorded inferences)")
+    add = which.add_argument
+    add("--fresh", action="store_true", help="every set of images in the bag")
+    add("--realtime-latency", type=float, nargs="?", const=-1.0, metavar="SECONDS",
+        help="those that the live node would have taken, had each inference taken this long (default: as recorded)")
+    add("--instruction", default="", help="what the robot is to do (default: as recorded)")
+    add("--seed", type=int, default=0, help="of the noise, with --fresh and --realtime-latency (default: 0)")
+    told = parser.add_argument_group("report")
+    add = told.add_argument
+    add("--compare", action="append", default=[], metavar="DIR_OR_SETTING",
+        help="another run in the report: the folder of an earlier replay of the same bag, or a setting such as "
+        "depth=full, which is then replayed too; may be repeated")
+    add("--video-seconds", type=float, default=60.0, metavar="SECONDS",
+        help="how much of the bag the report's video covers; 0: no video (default: 60)")
     parser.set_defaults(func=run)
 
 
@@ -62,25 +83,71 @@ def run(args: argparse.Namespace) -> int:
 
     from ..backend import BackendError
     from ..bags.bag import BagError
-    from .configured import KINDS
-    from .replay import Options, replay
+    from .replay import replay
+    from .report import write_report
 
-    names = [name for name in (*KINDS, "contract") if hasattr(args, name)]
-    options = Options(
-        given={name: getattr(args, name) for name in names},
-        topics=dict(args.topics), joints=dict(args.joints), progress=sys.stderr.isatty(),
-    )
     try:
+        options = options_of(args)
         prepare(args.out)
-        tally = replay(args.bag, args.out, options)
+        replayed = replay(args.bag, args.out, options)
+        compared = [_compared(args, options, text, number) for number, text in enumerate(args.compare)]
+        write_report(args.bag, args.out, replayed, compared, args.video_seconds, options.progress)
     except (BagError, BackendError, ContractError) as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
+    tally = replayed.tally
     print("\n".join(tally.headline()))
-    print(f"\n{args.out / 'summary.json'}")
+    print(f"{replayed.elapsed:.1f} s, {replayed.in_the_model:.1f} s of them in the model")
+    print(f"\n{args.out / 'report.html'}\n{args.out / 'summary.json'}\n{args.out / 'bag'}")
     if not tally.repeated:
-        print("error: no recorded inference could be made again", file=sys.stderr)
+        print("error: no inference could be made", file=sys.stderr)
     return UNEQUAL if tally.broken or not tally.repeated else OK
+
+
+def options_of(args: argparse.Namespace) -> Options:
+    """Errors: ContractError for what does not go together."""
+    from molmoact2_contract import ContractError
+
+    from .configured import KINDS
+    from .replay import FRESH, REALTIME, TRACED, Options
+
+    if args.fresh and args.realtime_latency is not None:
+        raise ContractError("--fresh and --realtime-latency exclude each other")
+    mode = FRESH if args.fresh else TRACED if args.realtime_latency is None else REALTIME
+    latency = args.realtime_latency
+    names = [name for name in (*KINDS, "contract") if hasattr(args, name)]
+    return Options(
+        given={name: getattr(args, name) for name in names},
+        topics=dict(args.topics),
+        joints=dict(args.joints),
+        mode=mode,
+        latency=None if latency is None or latency < 0 else latency,
+        instruction=args.instruction,
+        seed=args.seed,
+        progress=sys.stderr.isatty(),
+    )
+
+
+def _compared(
+    args: argparse.Namespace, options: Options, text: str, number: int
+) -> tuple[RunFigures, Mapping[str, str]]:
+    """A run to compare with. Errors: ContractError for what is neither a folder nor a setting."""
+    from molmoact2_contract import ContractError
+
+    from .configured import KINDS
+    from .earlier import read_earlier
+    from .replay import replay
+
+    if Path(text).is_dir():
+        return read_earlier(Path(text))
+    name, _, value = text.partition("=")
+    name = name.replace("-", "_")
+    if name not in KINDS or not value:
+        raise ContractError(f"--compare {text}: neither a folder nor a setting NAME=VALUE; settings: {', '.join(KINDS)}")
+    other = replace(options, given={**options.given, name: value})
+    replayed = replay(args.bag, args.out / f"compared_{number + 1}", other)
+    replayed.new.name = text
+    return replayed.new, replayed.facts
 
 
 def prepare(out: Path) -> None:

@@ -15,11 +15,11 @@ from .figures import RunFigures
 from .output import PREFIX
 
 
-def read_earlier(folder: Path) -> RunFigures:
-    """The new run of an earlier replay. Errors: BagError where the folder is none."""
+def read_earlier(folder: Path) -> tuple[RunFigures, dict[str, str]]:
+    """The new run of an earlier replay, and its settings. Errors: BagError where the folder is none."""
     try:
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        joints, open_loop = tuple(summary["joints"]), summary["open_loop"]
+        joints, open_loop, settings = tuple(summary["joints"]), summary["open_loop"], dict(summary["settings"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BagError(f"{folder} is not the folder of an earlier replay: {error!r}; name one with summary.json") from error
     run = RunFigures(str(folder), joints)
@@ -30,4 +30,4 @@ def read_earlier(folder: Path) -> RunFigures:
         for _, _, trace, _ in bag.messages({PREFIX + TRACES}):
             finished = ready.get(trace.trace_id, stamp_ns(trace.finished))
             run.add(trace, chunks.pop(trace.trace_id, None), finished)
-    return run
+    return run, settings

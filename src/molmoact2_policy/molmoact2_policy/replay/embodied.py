@@ -35,6 +35,10 @@ class Embodied:
     joint_topic: str
     lossy: tuple[str, ...] = ()
 
+    def live_name(self, topic: str) -> str:
+        """Full name of a topic of the bag in the contract's words, as the live node's traces would have it."""
+        return next((live for live, here in self.topics.items() if here == resolved(topic)), resolved(topic))
+
     def joint_state(self, message: Any) -> Any:
         """A joint state with the contract's names."""
         if not self.joints:

@@ -165,6 +165,6 @@ def _lists(tally: Tally) -> str:
     if tally.not_repeated:
         rows = [(m["trace"], m["why"]) for m in tally.not_repeated]
         parts += [
-            f"<h2>Not made again ({tally.traces - tally.repeated})</h2>", _table(("inference", "why"), rows)
+            f"<h2>Not made ({tally.traces - tally.repeated})</h2>", _table(("inference", "why"), rows)
         ]
     return "\n".join(parts)

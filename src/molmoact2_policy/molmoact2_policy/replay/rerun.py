@@ -16,7 +16,7 @@ from molmoact2_msgs.msg import ActionChunk, ReasoningTrace
 from ..backend import Backend, Unanswered
 from ..bags.bag import stamp_ns
 from ..continuity import Prefix
-from ..ingest import IMAGE, Ingest, Observation, ObservationError
+from ..ingest import IMAGE, Ingest, ObservationError
 from ..messages import chunk_message, trace_message
 from ..model_frame import ModelFrame
 from ..runner import Outcome, ask
@@ -41,15 +41,19 @@ class RecordedClock:
 
 
 @dataclass(frozen=True)
-class Repeated:
-    """What came of one recorded inference.
+class Result:
+    """What came of one inference.
 
-    why_not: why it was not made again; then outcome and what follows it are None. seconds: in the backend.
+    name: its trace's id. receive_ns: its time in the bag. ready_ns: when its result was or would have been ready, ROS
+    time. why_not: why it was not made; then trace and what follows it are None. recorded: None where none was.
+    equality: with the recorded one. seconds: in the backend.
     """
 
-    recorded: Recorded
+    name: str
+    receive_ns: int
+    ready_ns: int
     why_not: str = ""
-    observation: Observation | None = None
+    recorded: Recorded | None = None
     trace: ReasoningTrace | None = None
     chunk: ActionChunk | None = None
     equality: Equality | None = None
@@ -61,18 +65,19 @@ class Rerun:
 
     backend: loaded, its clock is `clock`. follows: whether adaptive codes shall follow from those of the recorded
     inference before; if so, what comes after one that cannot be made again waits for the next recorded full pass.
+    instruction: another than the recorded ones, where it is given.
     """
 
-    def __init__(self, robot: Embodied, tag: NormTag, backend: Backend, clock: RecordedClock, follows: bool):
-        contract = robot.contract
-        self._robot, self._contract, self._tag, self._backend, self._clock = robot, contract, tag, backend, clock
-        self._follows = follows
-        self._ingest, self._frame = Ingest(contract, tag), ModelFrame(contract, tag)
-        self._cameras = [contract.cameras[name] for name in tag.cameras]
+    def __init__(
+        self, robot: Embodied, tag: NormTag, backend: Backend, clock: RecordedClock, follows: bool, instruction: str
+    ):
+        self._robot, self._tag, self._backend, self._clock = robot, tag, backend, clock
+        self._follows, self._instruction = follows, instruction
+        self._ingest, self._frame = Ingest(robot.contract, tag), ModelFrame(robot.contract, tag)
         self._episode, self._number = "", 0
         self._lost = "the bag begins after the last full depth pass before it"
 
-    def repeat(self, recorded: Recorded, why_not: str = "") -> Repeated:
+    def repeat(self, recorded: Recorded, why_not: str = "") -> Result:
         """why_not: what else speaks against it. Errors: BackendError."""
         trace = recorded.trace
         cannot = self._cannot_follow(trace)
@@ -86,28 +91,27 @@ class Rerun:
             self._clock.tell(*_readings(trace))
             prefix = _prefix(trace)
             seed = int(trace.noise_seed) if trace.noise_seeded else None
-            inference, actions, warnings = ask(
-                self._backend, self._frame, observation, trace.instruction, seed, prefix
-            )
+            instruction = self._instruction or trace.instruction
+            inference, actions, warnings = ask(self._backend, self._frame, observation, instruction, seed, prefix)
         except (ObservationError, Unanswered) as error:
             return self._give_up(recorded, str(error))
         started = stamp_ns(trace.started)
         seconds = inference.trace.timings["total"]
         outcome = Outcome(
-            observation, inference, actions, trace.instruction, trace.episode_id, _number(trace), int(trace.chunk_id),
+            observation, inference, actions, instruction, trace.episode_id, _number(trace), int(trace.chunk_id),
             trace.withheld, warnings, prefix, started, started + round(seconds * 1e9),
         )
-        topics = {camera.topic: item.topic for camera, item in zip(self._cameras, trace.inputs, strict=False)}
-        new = trace_message(outcome, self._tag, lambda topic: topics.get(topic, topic))
-        chunk = chunk_message(outcome, self._contract, self._tag)
-        return Repeated(
-            recorded, "", observation, new, chunk, compare(trace, new, recorded.chunk, chunk), seconds
+        new = trace_message(outcome, self._tag, self._robot.live_name)
+        chunk = chunk_message(outcome, self._robot.contract, self._tag)
+        equality = compare(trace, new, recorded.chunk, chunk)
+        return Result(
+            recorded.name, recorded.receive_ns, stamp_ns(trace.finished), "", recorded, new, chunk, equality, seconds
         )
 
-    def _give_up(self, recorded: Recorded, why: str) -> Repeated:
+    def _give_up(self, recorded: Recorded, why: str) -> Result:
         if self._follows and not self._lost:
             self._lost = f"depends on {recorded.name}, which could not be made again"
-        return Repeated(recorded, why)
+        return Result(recorded.name, recorded.receive_ns, stamp_ns(recorded.trace.finished), why, recorded)
 
     def _cannot_follow(self, trace: Any) -> str:
         """Brings the session to where the recorded one was; why that cannot be, empty where it can."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .equality import INPUTS, RESULTS
-from .rerun import Repeated
+from .rerun import Result
 
 MOST_LISTED = 1000    # of inferences that are named one by one; all are counted
 
@@ -23,6 +23,7 @@ class Tally:
     unpromised: list[str]
     traces: int = 0
     repeated: int = 0
+    compared: int = 0
     equal: Counter[str] = field(default_factory=Counter)
     unequal: Counter[str] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
@@ -30,13 +31,16 @@ class Tally:
     broken: int = 0                                                   # inferences with a mismatch
     not_repeated: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, result: Repeated) -> None:
+    def add(self, result: Result) -> None:
         self.traces += 1
-        if result.equality is None:
+        if result.why_not:
             if len(self.not_repeated) < MOST_LISTED:
-                self.not_repeated.append({"trace": result.recorded.name, "why": result.why_not})
+                self.not_repeated.append({"trace": result.name, "why": result.why_not})
             return
         self.repeated += 1
+        if result.equality is None:
+            return
+        self.compared += 1
         for name, equal in result.equality.parts.items():
             {True: self.equal, False: self.unequal, None: self.unknown}[equal][name] += 1
         promised = (() if self.inputs_unpromised else INPUTS) + (() if self.unpromised else RESULTS)
@@ -44,7 +48,7 @@ class Tally:
         if broken:
             self.broken += 1
             if len(self.mismatches) < MOST_LISTED:
-                self.mismatches.append({"trace": result.recorded.name, "unequal": broken})
+                self.mismatches.append({"trace": result.name, "unequal": broken})
 
     def as_figures(self) -> dict[str, Any]:
         parts = {
@@ -63,20 +67,23 @@ class Tally:
         }
 
     def headline(self) -> list[str]:
-        lines = [f"{self.repeated} of {self.traces} recorded inferences were made again"]
-        if self.unpromised:
+        if not self.compared and self.repeated:
+            lines = [f"{self.repeated} inferences over the images of the bag; there is nothing recorded to compare with"]
+        else:
+            lines = [f"{self.repeated} of {self.traces} recorded inferences were made again"]
+        if self.compared and self.unpromised:
             lines.append(f"equality of codes and actions is not promised: {'; '.join(self.unpromised)}")
         for name in (*INPUTS, *RESULTS):
             known = self.equal[name] + self.unequal[name]
             if self.unequal[name]:
                 lines.append(f"{name}: {self.unequal[name]} of {known} differ")
-        if self.repeated and not self.unequal:
+        if self.compared and not self.unequal:
             without = f"; {self.unknown['actions']} without a chunk to compare" if self.unknown["actions"] else ""
             lines.append(f"inputs, codes and actions are equal, bit by bit{without}")
         lines += [f"NOT EQUAL in {m['trace']}: {', '.join(m['unequal'])}" for m in self.mismatches[:10]]
         if self.broken > 10:
             lines.append(f"... and {self.broken - 10} more, see summary.json")
-        lines += [f"not made again: {m['trace']}: {m['why']}" for m in self.not_repeated[:10]]
+        lines += [f"not made: {m['trace']}: {m['why']}" for m in self.not_repeated[:10]]
         if self.traces - self.repeated > 10:
             lines.append(f"... and {self.traces - self.repeated - 10} more, see summary.json")
         return lines
