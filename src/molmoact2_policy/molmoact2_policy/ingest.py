@@ -73,7 +73,7 @@ def stamp_ns(message: Any) -> int:
 
 def digest(image: np.ndarray) -> bytes:
     """BLAKE2b of the pixels, 16 bytes."""
-    return hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest()
+    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
 
 
 def read_image(topic: str, transport: str, message: Any) -> np.ndarray:

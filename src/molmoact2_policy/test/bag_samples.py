@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from sides import Side
 from tiny_robot import CONTRACT, picture
 
 from molmoact2_contract.qos import STATUS
+from molmoact2_model import cli
 from molmoact2_msgs.msg import ActionChunk, ControllerStatus
 from molmoact2_msgs.srv import ResetEpisode
 from molmoact2_policy.bags.bag import Bag
@@ -26,8 +28,8 @@ TRACES, CHUNKS, STATUSES = "/policy/reasoning_trace", "/policy/action_chunk", "/
 
 
 def record_a_run(path: Path, inferences: int, **parameters) -> Path:
-    """A policy that is activated, makes some inferences, is reset, and makes as many again. Both arms take its chunks and
-    join them by real-time chunking."""
+    """A policy that is activated, makes some inferences, is reset, and makes as many again. Both arms take its chunks
+    and join them by real-time chunking."""
     robot = Robot()
     listener = Side(robot.domain, lambda context: rclpy.create_node("recorder", context=context))
     try:
@@ -58,10 +60,10 @@ def scene(frame: int) -> np.ndarray:
 
 def follow(robot: Robot) -> None:
     """Has both controllers say that they follow each chunk as it comes, of which two waypoints are over."""
-    publishers = {arm: robot.node.create_publisher(ControllerStatus, f"{arm}/status", STATUS) for arm in CONTRACT.arms}
+    publishers = [robot.node.create_publisher(ControllerStatus, f"{arm}/status", STATUS) for arm in CONTRACT.arms]
 
     def accept(chunk: ActionChunk) -> None:
-        for arm, publisher in publishers.items():
+        for publisher in publishers:
             status = ControllerStatus(
                 joining="rtc", chunk_id=chunk.chunk_id, episode_id=chunk.episode_id, waypoints_consumed_at_acceptance=2
             )
@@ -71,19 +73,35 @@ def follow(robot: Robot) -> None:
     robot.node.create_subscription(ActionChunk, "policy/action_chunk", accept, 10)
 
 
+def replayed(bag: Path, out: Path, capsys, *arguments: str) -> tuple[int, dict | None, str]:
+    """Runs `molmoact2 replay` without a video; its exit code, its summary (None where there is none), what it printed."""
+    code = cli.main(["replay", str(bag), "--out", str(out), "--video-seconds", "0", *arguments])
+    printed = capsys.readouterr()
+    summary = out / "summary.json"
+    return code, json.loads(summary.read_text()) if summary.exists() else None, printed.out + printed.err
+
+
 Change = Callable[[str, Any], Any | None]
 
 
-def copied(bag: Path, path: Path, change: Change) -> Path:
-    """A copy of a bag with each message as `change(topic, message)` gives it back; None leaves it out."""
+def copied(
+    bag: Path, path: Path, change: Change, renamed: Mapping[str, tuple[str, str]] | None = None,
+    left_out: tuple[str, ...] = (),
+) -> Path:
+    """A copy of a bag with each message as `change(topic, message)` gives it back; None leaves it out.
+
+    renamed: topic -> its name and type in the copy. left_out: topics that are not even named there.
+    """
     with Bag(bag) as old:
-        writer = open_writer(path)
-        connections = {
-            topic: writer.add_connection(topic, kind, typestore=old.typestore) for topic, kind in old.types.items()
-        }
-        for topic, kind, message, receive_ns in old.messages():
+        writer, connections = open_writer(path), {}
+        for topic, kind in old.types.items():
+            if topic not in left_out:
+                name, kind = (renamed or {}).get(topic, (topic, kind))
+                connections[topic] = writer.add_connection(name, kind, typestore=old.typestore)
+        for topic, _, message, receive_ns in old.messages(set(connections)):
             changed = change(topic, deepcopy(message))    # what the reader gives cannot be written to
             if changed is not None:
-                writer.write(connections[topic], receive_ns, bytes(old.typestore.serialize_cdr(changed, kind)))
+                data = old.typestore.serialize_cdr(changed, connections[topic].msgtype)
+                writer.write(connections[topic], receive_ns, bytes(data))
         writer.close()
     return path

@@ -2,14 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Replay of a run that the real policy node made over DDS."""
 
-import json
 import shutil
 
 import numpy as np
 import pytest
 import rclpy
-from bag_samples import CHUNKS, JOINTS, TOP, TRACES, copied, record_a_run
-from tiny_robot import CONTRACT
+from bag_samples import CHUNKS, JOINTS, TOP, TRACES, copied, record_a_run, replayed
 
 from molmoact2_model import cli
 from molmoact2_msgs.msg import ReasoningTrace
@@ -25,16 +23,7 @@ def bag(tmp_path_factory):
 
 @pytest.fixture
 def replay(tmp_path, capsys):
-    """Runs the command; returns its exit code, its summary (None where there is none), and what it printed."""
-
-    def run(path, *arguments):
-        out = tmp_path / "out"
-        code = cli.main(["replay", str(path), "--out", str(out), *arguments])
-        summary = out / "summary.json"
-        printed = capsys.readouterr()
-        return code, json.loads(summary.read_text()) if summary.exists() else None, printed.out + printed.err
-
-    return run
+    return lambda path, *arguments: replayed(path, tmp_path / "out", capsys, *arguments)
 
 
 def traces_of(bag, topic=TRACES):
@@ -151,7 +140,7 @@ def test_a_bag_without_any_full_pass_ends_with_one_and_says_so(bag, replay, tmp_
 
     code, summary, printed = replay(copied(bag, tmp_path / "changed", change))
     assert (code, summary["repeated"]) == (1, 0)
-    assert "no recorded inference could be made again" in printed
+    assert "no inference could be made" in printed
 
 
 def test_a_bag_that_was_cut_off_is_refused_with_its_name(bag, replay, tmp_path):
@@ -161,34 +150,6 @@ def test_a_bag_that_was_cut_off_is_refused_with_its_name(bag, replay, tmp_path):
     code, summary, printed = replay(cut)
     assert (code, summary) == (2, None)
     assert str(cut) in printed and "Traceback" not in printed
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda topic, m: None if topic == TOP else m, "its joint states"),
-        (lambda topic, m: _joints_renamed(topic, m), "is of another robot than tiny_arm.yaml"),
-    ],
-)
-def test_a_bag_of_another_robot_is_refused_with_what_differs(bag, replay, tmp_path, change, said):
-    other = copied(bag, tmp_path / "other", lambda topic, m: _joints_renamed(topic, m))
-    code, _, printed = replay(other)
-    assert code == 2
-    assert said in printed and "joint_0" in printed and "axis_0" in printed
-
-
-def _joints_renamed(topic, message):
-    if topic == JOINTS:
-        message.name = [name.replace("joint", "axis") for name in message.name]
-    return message
-
-
-def test_renamed_joints_give_the_recorded_inputs_again(bag, replay, tmp_path):
-    other = copied(bag, tmp_path / "other", _joints_renamed)
-    names = [f"{name.replace('joint', 'axis')}={name}" for name in CONTRACT.joints if name.startswith("joint")]
-    code, summary, printed = replay(other, *(part for name in names for part in ("--joint", name)))
-    assert code == 0, printed
-    assert summary["equality"]["actions"]["equal"] == summary["repeated"] == summary["traces"]
 
 
 def test_a_checkpoint_that_is_not_there_and_a_missing_bag_are_bad_input(bag, replay, tmp_path):

@@ -19,6 +19,9 @@ from PIL import Image, ImageDraw
 
 from molmoact2_contract import Joint
 from molmoact2_policy.bags.bag import Bag, stamp_ns
+from molmoact2_policy.report.run import Run, Timed, frames
+from molmoact2_policy.report.summary import acceptances, state_spans
+from molmoact2_policy.report.video import largest_code
 from molmoact2_policy.view.draw import (
     BACKGROUND,
     CODES_TITLE,
@@ -31,10 +34,6 @@ from molmoact2_policy.view.draw import (
     picture,
     refreshed_cells,
 )
-
-from molmoact2_policy.report.run import Run, Timed, frames
-from molmoact2_policy.report.summary import acceptances, state_spans
-from molmoact2_policy.report.video import largest_code
 
 COMMANDED, MEASURED, PLANNED, BORDER = "#d1495b", "#1f4e79", "#e0a526", "#7a7f87"
 DPI, WIDTH = 100, 16.0                          # 1600 px

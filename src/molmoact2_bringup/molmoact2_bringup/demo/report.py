@@ -12,11 +12,11 @@ from typing import Any
 
 from molmoact2_contract import Contract
 from molmoact2_policy.bags.bag import Bag
-
-from .plots import write_depth, write_joints
 from molmoact2_policy.report.run import read_run
 from molmoact2_policy.report.summary import Summary, summarise
 from molmoact2_policy.report.video import write_video
+
+from .plots import write_depth, write_joints
 
 SPREAD = {"count", "p50", "p95", "max"}
 UNITS = (

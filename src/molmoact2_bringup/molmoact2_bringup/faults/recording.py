@@ -21,7 +21,6 @@ from sensor_msgs.msg import CompressedImage, Image
 from molmoact2_contract import Contract
 from molmoact2_policy.bags.bag import Bag, BagError, stamp_ns
 from molmoact2_policy.bags.recorder import BagRecorder, topics_of
-
 from molmoact2_policy.report.run import resolved
 
 NODE = "faults_recorder"

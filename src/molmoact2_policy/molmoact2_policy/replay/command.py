@@ -143,7 +143,8 @@ def _compared(
     name, _, value = text.partition("=")
     name = name.replace("-", "_")
     if name not in KINDS or not value:
-        raise ContractError(f"--compare {text}: neither a folder nor a setting NAME=VALUE; settings: {', '.join(KINDS)}")
+        known = ", ".join(KINDS)
+        raise ContractError(f"--compare {text}: neither a folder nor a setting NAME=VALUE; settings: {known}")
     other = replace(options, given={**options.given, name: value})
     replayed = replay(args.bag, args.out / f"compared_{number + 1}", other)
     replayed.new.name = text

@@ -21,7 +21,7 @@ def read_earlier(folder: Path) -> tuple[RunFigures, dict[str, str]]:
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         joints, open_loop, settings = tuple(summary["joints"]), summary["open_loop"], dict(summary["settings"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BagError(f"{folder} is not the folder of an earlier replay: {error!r}; name one with summary.json") from error
+        raise BagError(f"{folder} is no folder of an earlier replay ({error!r}); name one with summary.json") from error
     run = RunFigures(str(folder), joints)
     run.open_loop = np.array(open_loop, np.float64).reshape(-1, len(joints))
     with Bag(folder / "bag") as bag:

@@ -25,8 +25,8 @@ class Embodied:
     """A robot as a bag has it.
 
     contract: its cameras have the bag's topics, transports and, where the topic was renamed, frames. topics: name of a
-    topic in traces and contract -> in the bag, where they differ. joints: name of a joint in the bag -> in the contract.
-    joint_topic: in the bag. lossy: cameras whose images were recorded with loss.
+    topic in traces and contract -> in the bag, where they differ. joints: name of a joint in the bag -> in the
+    contract. joint_topic: in the bag. lossy: cameras whose images were recorded with loss.
     """
 
     contract: Contract
@@ -59,7 +59,8 @@ def embody(
     renamed = {resolved(old): resolved(new) for old, new in topics.items()}
     for old, new in renamed.items():
         if new not in kinds:
-            raise BagError(f"bag {bag.path} has no topic {new} (--topic {old}={new}); it has: {', '.join(sorted(kinds))}")
+            there = ", ".join(sorted(kinds))
+            raise BagError(f"bag {bag.path} has no topic {new} (--topic {old}={new}); it has: {there}")
     cameras = dict(contract.cameras)
     for name in tag.cameras:
         cameras[name] = _camera(bag, contract, cameras[name], kinds, renamed)
@@ -122,7 +123,8 @@ def _check_joints(bag: Bag, contract: Contract, topic: str, joints: Mapping[str,
     """Whether the joint states speak of the contract's joints, all of them."""
     for new in joints.values():
         if new not in contract.joints:
-            raise BagError(f"--joint: {new!r} is no joint of {contract.path.name}; it has: {', '.join(contract.joints)}")
+            there = ", ".join(contract.joints)
+            raise BagError(f"--joint: {new!r} is no joint of {contract.path.name}; it has: {there}")
     seen: dict[str, None] = {}
     for count, (_, _, message, _) in enumerate(bag.messages({topic})):
         seen.update(dict.fromkeys(joints.get(name, name) for name in message.name))

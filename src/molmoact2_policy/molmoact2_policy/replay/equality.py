@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ..ingest import IMAGE
+
 # Fields of a trace by what they tell; actions stand in the chunk.
 INPUTS = ("images", "state")
 DEPTH = {
@@ -50,8 +52,8 @@ def compare(old: Any, new: Any, old_chunk: Any | None, new_chunk: Any) -> Equali
 
 def _images(old: Any, new: Any) -> bool | None:
     """By the digests of their pixels."""
-    digests = [[bytes(bytearray(item.digest)) for item in trace.inputs if item.kind == item.IMAGE] for trace in (old, new)]
-    return digests[0] == digests[1] if all(digests[0]) else None
+    was, now = ([bytes(bytearray(i.digest)) for i in trace.inputs if i.kind == IMAGE] for trace in (old, new))
+    return was == now if all(was) else None
 
 
 def _equal(old: Any, new: Any, kind: type) -> bool:

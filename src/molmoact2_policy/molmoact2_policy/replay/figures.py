@@ -14,13 +14,15 @@ from ..bags.bag import stamp_ns
 from ..messages import DEPTH_MODES
 
 MODES = {number: name for name, number in DEPTH_MODES.items()}
-NONE = np.zeros(0)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One inference. seconds: of each stage. seam: largest step over all joints from the chunk before to this one at the
-    time this one was ready, before any joining; NaN where there was nothing to step from. actions float32 (H, J)."""
+    """One inference.
+
+    seconds: of each stage. seam: largest step over all joints from the chunk before to this one at the time this one
+    was ready, before any joining; NaN where there was nothing to step from. actions float32 (H, J).
+    """
 
     trace_id: str
     stamp_ns: int
@@ -92,7 +94,6 @@ class RunFigures:
 
     def summary(self) -> dict[str, Any]:
         """Figures for summary.json; None where there is nothing to count."""
-        ahead = np.nanmean(self.open_loop, axis=1) if self._judged else NONE
         return {
             "inferences": len(self.rows),
             "refresh_ratio": _mean(self.refresh_ratio),
@@ -100,15 +101,10 @@ class RunFigures:
             "seconds": {stage: _spread(self.seconds(stage)) for stage in self.stages},
             "seams": _spread(self.seams),
             "open_loop_error": {
-                joint: _short(np.nanmean(column)) for joint, column in zip(self.joints, self.open_loop.T, strict=True)
-                if np.isfinite(column).any()
-            } if self._judged else None,
-            "open_loop_error_by_step_ahead": [_short(value) for value in ahead] if self._judged else None,
+                joint: _mean(column) for joint, column in zip(self.joints, self.open_loop.T, strict=False)
+            },
+            "open_loop_error_by_step_ahead": [_mean(row) for row in self.open_loop],
         }
-
-    @property
-    def _judged(self) -> bool:
-        return bool(np.isfinite(self.open_loop).any())
 
     def against(self, other: RunFigures) -> dict[str, Any]:
         """How this run differs from another over the same inferences."""

@@ -83,7 +83,7 @@ class Timing:
         newest: Taken | None = None
         free_ns = 0
         for messages, now in sets:
-            if newest is not None and free_ns <= now:
+            if newest is not None and free_ns < now:
                 start = max(free_ns, newest.started_ns)
                 yield Taken(newest.messages, start)
                 free_ns = start + round(max(self._latency(), self._min_period) * 1e9)

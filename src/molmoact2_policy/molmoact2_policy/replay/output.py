@@ -22,8 +22,9 @@ CHUNK_TYPE = "molmoact2_msgs/msg/ActionChunk"
 
 
 class NewBag:
-    """Writes DIR/bag. Recorded traces and chunks keep their topics, new ones are on /replay/..., at the recorded time of
-    reception. Use as a context manager. Errors: BagError."""
+    """Writes a bag: recorded traces and chunks keep their topics, new ones are on /replay/..., at the recorded time of
+    reception. Use as a context manager. Errors: BagError.
+    """
 
     def __init__(self, path: Path, recorded: Bag):
         self.path, self._old = path, recorded.typestore

@@ -66,15 +66,14 @@ def write_page(
         "<h2>Equality with the recording</h2>",
         _equality(tally),
         "<h2>Depth</h2>",
-        _picture(plots.depth_cells(runs[-1]), "depth codes and refreshed cells over time", "Depth was off."),
-        f"<p>Cells of {html.escape(runs[-1].name)}.</p>",
+        *(_depth(run) for run in runs if run.name != "recorded"),
         _picture(plots.refresh_ratio(runs, start_ns), "share of cells generated anew over time", ""),
         "<h2>Latency by stage</h2>",
         _picture(plots.latency(runs, start_ns), "seconds of each stage over time", ""),
         _stages(runs),
         "<h2>Seams</h2>",
-        "<p>The largest step over all joints from the chunk before to the new one, at the time it was ready, as planned: "
-        "what a controller has to join.</p>",
+        "<p>The largest step over all joints from the chunk before to the new one, at the time it was ready, as "
+        "planned: what a controller has to join.</p>",
         _picture(plots.seams(runs, start_ns), "steps at chunk borders", ""),
         "<h2>Open-loop error</h2>",
         "<p>How far each waypoint lay from where the joint then was, by how many steps ahead it was planned. The arm "
@@ -85,7 +84,7 @@ def write_page(
         _comparison(runs),
         "<h2>Settings</h2>",
         _settings(runs, settings),
-        f"<p class='faint'>The replay took {seconds['replay']:g} s, {seconds['in_the_model']:g} s of them in the model.</p>",
+        f"<p class='faint'>It took {seconds['replay']:g} s, {seconds['in_the_model']:g} s of them in the model.</p>",
         _lists(tally),
     ]
     page = f'<!doctype html>\n<html lang="en"><meta charset="utf-8">{FAVICON}<title>{html.escape(title)}</title>'
@@ -103,7 +102,8 @@ def _headline(tally: Tally) -> str:
 def _video(video: Path | None) -> str:
     if video is None:
         return '<p class="faint">No video was asked for.</p>'
-    return f'<video controls muted src="{_inline("video/mp4", video.read_bytes())}"></video>'
+    source = _inline("video/mp4", video.read_bytes())
+    return f'<video controls muted onloadedmetadata="this.currentTime=this.duration/3" src="{source}"></video>'
 
 
 def _equality(tally: Tally) -> str:
@@ -117,11 +117,16 @@ def _equality(tally: Tally) -> str:
     return _table(("", "equal", "not equal", "nothing to compare with", "equality promised"), rows)
 
 
+def _depth(run: RunFigures) -> str:
+    picture = _picture(plots.depth_cells(run), "depth codes and refreshed cells over time", "Depth was off.")
+    return f"<h3>{html.escape(run.name)}</h3>{picture}"
+
+
 def _stages(runs: Sequence[RunFigures]) -> str:
     summaries = [run.summary()["seconds"] for run in runs]
     stages = list(dict.fromkeys(stage for summary in summaries for stage in summary))
     rows = [
-        (stage, *(f"{s[stage]['p50']:g} / {s[stage]['p95']:g}" if s.get(stage) else None for s in summaries))
+        (stage, *(f"{s[stage]['p50']:.3g} / {s[stage]['p95']:.3g}" if s.get(stage) else None for s in summaries))
         for stage in stages
     ]
     return _table(("p50 / p95 [s]", *(run.name for run in runs)), rows)
@@ -132,7 +137,7 @@ def _comparison(runs: Sequence[RunFigures]) -> str:
     differences = [run.against(runs[0]) for run in runs]
 
     def spread(value: Any) -> Any:
-        return f"{value['p50']:g} / {value['p95']:g} / {value['max']:g}" if value else None
+        return f"{value['p50']:.3g} / {value['p95']:.3g} / {value['max']:.3g}" if value else None
 
     rows: list[Sequence[Any]] = [
         ("inferences", *(s["inferences"] for s in summaries)),
@@ -147,7 +152,7 @@ def _comparison(runs: Sequence[RunFigures]) -> str:
         ),
     ]
     for joint in runs[0].joints:
-        rows.append((f"open-loop error of {joint}", *((s["open_loop_error"] or {}).get(joint) for s in summaries)))
+        rows.append((f"open-loop error of {joint}", *(s["open_loop_error"].get(joint) for s in summaries)))
     return _table(("", *(run.name for run in runs)), rows)
 
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from itertools import cycle
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,7 +19,14 @@ from molmoact2_model.picture import code_colours
 from ..view.draw import REFRESHED
 from .figures import RunFigures, action_difference
 
-COLOURS = ("#7a8594", "#d9822b", "#2a7f62")    # of the runs in their order: recorded, replayed, compared
+# Of the runs in their order; the first is broad, so that it shows below those that are equal to it.
+STYLES: tuple[dict[str, Any], ...] = (
+    {"color": "#b7c0cc", "lw": 5},
+    {"color": "#d9822b", "lw": 1.2, "marker": ".", "ms": 5},
+    {"color": "#2a7f62", "lw": 1.2, "marker": ".", "ms": 5},
+    {"color": "#7b4fa3", "lw": 1.2, "marker": ".", "ms": 5},
+    {"color": "#c0392b", "lw": 1.2, "marker": ".", "ms": 5},
+)
 STAGES = ("#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#b279a2", "#9d755d", "#bab0ac")
 WIDTH, DPI = 12.0, 100
 MOST_COLUMNS = 1500    # of inferences in a picture of cells; more are thinned out
@@ -69,8 +78,8 @@ def depth_cells(run: RunFigures) -> bytes | None:
 
 def refresh_ratio(runs: Sequence[RunFigures], start_ns: int) -> bytes:
     figure, axes = _figure(2.8)
-    for run, colour in zip(runs, COLOURS, strict=False):
-        axes[0, 0].plot(_times(run, start_ns), run.refresh_ratio, color=colour, marker=".", ms=4, lw=1, label=run.name)
+    for run, style in zip(runs, cycle(STYLES), strict=False):
+        axes[0, 0].plot(_times(run, start_ns), run.refresh_ratio, label=run.name, **style)
     axes[0, 0].set_ylim(-0.03, 1.03)
     _style(axes[0, 0], "share of cells anew")
     axes[0, 0].set_xlabel("time [s]")
@@ -79,7 +88,7 @@ def refresh_ratio(runs: Sequence[RunFigures], start_ns: int) -> bytes:
 
 
 def latency(runs: Sequence[RunFigures], start_ns: int) -> bytes:
-    """Each run's stages, stacked, and beside it their medians are in the table."""
+    """Each run's stages, stacked."""
     figure, axes = _figure(2.4 * len(runs), len(runs), sharex=True, sharey=True)
     for axis, run in zip(axes[:, 0], runs, strict=True):
         stages = [stage for stage in run.stages if stage != "total"]
@@ -95,8 +104,8 @@ def latency(runs: Sequence[RunFigures], start_ns: int) -> bytes:
 
 def seams(runs: Sequence[RunFigures], start_ns: int) -> bytes:
     figure, axes = _figure(2.8)
-    for run, colour in zip(runs, COLOURS, strict=False):
-        axes[0, 0].plot(_times(run, start_ns), run.seams, color=colour, marker=".", ms=5, lw=0.8, label=run.name)
+    for run, style in zip(runs, cycle(STYLES), strict=False):
+        axes[0, 0].plot(_times(run, start_ns), run.seams, label=run.name, **style)
     _style(axes[0, 0], "largest step [rad, or of a gripper]")
     axes[0, 0].set_xlabel("time [s]")
     axes[0, 0].legend(loc="upper right")
@@ -115,9 +124,9 @@ def open_loop(runs: Sequence[RunFigures]) -> bytes | None:
         axis.set_visible(index < len(joints))
         if index >= len(joints):
             continue
-        for run, colour in zip(runs, COLOURS, strict=False):
+        for run, style in zip(runs, cycle(STYLES), strict=False):
             errors = run.open_loop[:, index]
-            axis.plot(np.arange(1, len(errors) + 1), errors, color=colour, lw=1.6, label=run.name)
+            axis.plot(np.arange(1, len(errors) + 1), errors, label=run.name, **{**style, "marker": ""})
         axis.set_title(joints[index], loc="left", fontsize=11)
         axis.set_ylim(bottom=0)
         _style(axis, "")
@@ -131,9 +140,9 @@ def action_differences(runs: Sequence[RunFigures], start_ns: int) -> bytes:
     """Largest difference of the chunks from those of the first run, by inference."""
     base = {row.trace_id: row for row in runs[0].rows}
     figure, axes = _figure(2.8)
-    for run, colour in zip(runs[1:], COLOURS[1:], strict=False):
+    for run, style in zip(runs[1:], cycle(STYLES[1:]), strict=False):
         values = [action_difference(r, base[r.trace_id]) if r.trace_id in base else np.nan for r in run.rows]
-        axes[0, 0].plot(_times(run, start_ns), values, color=colour, marker=".", ms=5, lw=0.8, label=run.name)
+        axes[0, 0].plot(_times(run, start_ns), values, label=run.name, **style)
     _style(axes[0, 0], f"largest difference from {runs[0].name}\n[rad, or of a gripper]")
     axes[0, 0].set_xlabel("time [s]")
     axes[0, 0].legend(loc="upper right")

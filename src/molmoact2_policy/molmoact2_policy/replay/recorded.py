@@ -24,9 +24,9 @@ Key = tuple[Any, ...]                  # (topic, stamp [ns]) of an input, (CHUNK
 class Recorded:
     """One recorded inference.
 
-    trace, receive_ns: its ReasoningTrace and when that was received. chunk: its ActionChunk; None where it was held back
-    or is not in the bag. images: in model order; joint_states. missing: what of the inputs is not in the bag, in words;
-    where it says something, images and joint_states are not complete.
+    trace, receive_ns: its ReasoningTrace and when that was received. chunk: its ActionChunk; None where it was held
+    back or is not in the bag. images: in model order; joint_states. missing: what of the inputs is not in the bag, in
+    words; where it says something, images and joint_states are not complete.
     """
 
     trace: Any
@@ -77,7 +77,10 @@ def read_needs(bag: Bag) -> Needs:
 
 
 class _Pool:
-    """Keeps messages that traces want until the last of these has had them. topics: name in the bag -> in the traces."""
+    """Keeps messages that traces want until the last of these has had them.
+
+    topics: name in the bag -> in the traces.
+    """
 
     def __init__(self, needs: Needs, topics: Mapping[str, str]):
         self._wanted, self._topics = needs.wanted, topics
@@ -100,12 +103,14 @@ class _Pool:
 
     def take(self, trace: Any, receive_ns: int) -> Recorded:
         chunk = next(iter(self.found(chunk_of(trace))), None) if trace.chunk_id else None
-        images, joints, missing = [], [], []
+        images, joints, missing = list[Any](), list[Any](), list[str]()
         for (topic, stamp), count in wanted_by(trace).items():
             found, kind = self.found((topic, stamp)), self._kind(trace, topic)
-            what = f"{'image' if kind == IMAGE else 'joint state'} of {topic} stamped {stamp // 10**9}.{stamp % 10**9:09d}"
+            what = "image" if kind == IMAGE else "joint state"
+            what += f" of {topic} stamped {stamp // 10**9}.{stamp % 10**9:09d}"
             if len(found) < count:
-                missing.append(f"{what}: not in the bag" if count == 1 else f"{what}: {len(found)} of {count} in the bag")
+                there = "not" if count == 1 else f"{len(found)} of {count}"
+                missing.append(f"{what}: {there} in the bag")
             elif len(found) > count:
                 missing.append(f"{what}: {len(found)} in the bag, {count} used, and which is not recorded")
             (images if kind == IMAGE else joints).extend(found)
@@ -130,8 +135,8 @@ def read_recorded(
 ) -> Iterator[Recorded]:
     """The inferences of a bag in the order of their traces; holds only messages that a trace to come still wants.
 
-    needs: of this bag; used up. renamed: name of a topic in the traces -> in the bag, where they differ. hear: called with
-    every joint state on joint_topic.
+    needs: of this bag; used up. renamed: name of a topic in the traces -> in the bag, where they differ. hear: called
+    with every joint state on joint_topic.
     """
     topics = {renamed.get(key[0], key[0]): key[0] for key in needs.wanted if key[0] != CHUNKS}
     pool, waiting = _Pool(needs, topics), deque[tuple[Any, int]]()

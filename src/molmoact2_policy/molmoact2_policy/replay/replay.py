@@ -34,9 +34,9 @@ class Options:
     """How to replay.
 
     given: settings instead of the recorded ones, by name. topics, joints: as in embodied.embody. mode: TRACED makes the
-    recorded inferences again; FRESH takes every set of images; REALTIME takes those that the live node would have taken.
-    latency [s]: of REALTIME; None: as recorded, else as long as each takes now. instruction: empty: as recorded. seed: of
-    FRESH and REALTIME. progress: show a bar on stderr.
+    recorded inferences again; FRESH takes every set of images; REALTIME takes those that the live node would have
+    taken. latency [s]: of REALTIME; None: as recorded, else as long as each takes now. instruction: empty: as recorded.
+    seed: of FRESH and REALTIME. progress: show a bar on stderr.
     """
 
     given: Mapping[str, Any] = field(default_factory=dict)
@@ -93,7 +93,8 @@ class _Studio:
         needs = read_needs(self._bag) if options.mode == TRACED else None
         if needs is not None and not needs.traces:
             raise BagError(
-                f"bag {self._bag.path} holds no reasoning traces; run over its images with --fresh or --realtime-latency"
+                f"bag {self._bag.path} holds no reasoning traces; run over its images with --fresh or "
+                "--realtime-latency"
             )
         instruction = options.instruction or ("" if needs is not None else self._recorded_instruction())
         clock = RecordedClock()
@@ -156,9 +157,10 @@ class _Studio:
 
     # --- what was recorded --------------------------------------------------------------------------------------------
     def _promises(self, facts: Mapping[str, str]) -> tuple[list[str], list[str]]:
-        """Why the model's inputs, and why its results, need not be equal to the recorded ones; empty where they must."""
+        """Why the model's inputs, and why its results, need not equal the recorded ones; empty where they must."""
         wanted, options = self._wanted, self._options
-        inputs = [f"{name} was {old} and is {new}" for name, (old, new) in wanted.changed.items() if name in DECIDE_INPUTS]
+        changed = [(name, *values) for name, values in wanted.changed.items() if name in DECIDE_INPUTS]
+        inputs = [f"{name} was {old or 'not known'} and is {new}" for name, old, new in changed]
         inputs += [f"the images of camera {name!r} were recorded with loss" for name in self._robot.lossy]
         results = unpromised(self._recorded, wanted, facts)
         results += [f"the instruction is {options.instruction!r} throughout"] if options.instruction else []
@@ -185,9 +187,8 @@ class _Studio:
         if self._options.latency is not None:
             given = self._options.latency
             return lambda: given
-        recorded = [
-            (stamp_ns(trace.finished) - stamp_ns(trace.started)) / 1e9 for _, _, trace, _ in self._bag.messages({TRACES})
-        ]
+        traces = (trace for _, _, trace, _ in self._bag.messages({TRACES}))
+        recorded = [(stamp_ns(trace.finished) - stamp_ns(trace.started)) / 1e9 for trace in traces]
         following = iter(recorded)
         return lambda: next(following, recorded[-1] if recorded else fresh.last_seconds)
 

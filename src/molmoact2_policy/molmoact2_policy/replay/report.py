@@ -25,8 +25,11 @@ def write_report(
     bag: Path, out: Path, replayed: Replayed, compared: Sequence[tuple[RunFigures, Mapping[str, str]]],
     video_seconds: float, progress: bool,
 ) -> None:
-    """compared: other runs over the same bag, with their settings. video_seconds: how much of the bag the video covers; 0:
-    no video. Errors: BagError."""
+    """Writes both files.
+
+    compared: other runs over the same bag, with their settings. video_seconds: how much of the bag the video covers; 0:
+    no video. Errors: BagError.
+    """
     runs, settings = [replayed.new], [replayed.facts]
     if replayed.recorded is not None:
         runs, settings = [replayed.recorded, *runs], [replayed.recorded_facts, *settings]

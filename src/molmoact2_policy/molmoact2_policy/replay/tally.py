@@ -16,8 +16,11 @@ MOST_LISTED = 1000    # of inferences that are named one by one; all are counted
 
 @dataclass
 class Tally:
-    """inputs_unpromised, unpromised: why the model's inputs, and why its results, need not be equal to the recorded ones;
-    empty where they must be."""
+    """Counts.
+
+    inputs_unpromised, unpromised: why the model's inputs, and why its results, need not equal the recorded ones; empty
+    where they must.
+    """
 
     inputs_unpromised: list[str]
     unpromised: list[str]
@@ -68,7 +71,7 @@ class Tally:
 
     def headline(self) -> list[str]:
         if not self.compared and self.repeated:
-            lines = [f"{self.repeated} inferences over the images of the bag; there is nothing recorded to compare with"]
+            lines = [f"{self.repeated} inferences over the images of the bag; nothing was recorded to compare with"]
         else:
             lines = [f"{self.repeated} of {self.traces} recorded inferences were made again"]
         if self.compared and self.unpromised:

@@ -12,6 +12,7 @@ import numpy as np
 from cv_bridge import CvBridge, CvBridgeError
 
 from molmoact2_contract import Camera, Contract
+
 from ..bags.bag import Bag, BagError, Names, stamp_ns
 
 CONTROLLER, TRACE = "molmoact2_msgs/msg/ControllerStatus", "molmoact2_msgs/msg/ReasoningTrace"

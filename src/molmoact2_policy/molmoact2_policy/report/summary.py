@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from ..bags.bag import stamp_ns
-
 from .run import CHUNKS, POLICY, TRACES, Run, Timed, resolved
 
 

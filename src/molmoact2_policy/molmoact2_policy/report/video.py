@@ -32,7 +32,6 @@ from ..view.draw import (
     refreshed_cells,
     wrapped,
 )
-
 from .run import Frame, Run, Timed, frames
 from .summary import acceptances, state_spans
 
@@ -147,7 +146,7 @@ class _Screen:
         y = BOTTOM_ROW + PANEL_SIZE[1] - 46
         draw.rectangle((SIDE, y, SIDE + 26, y + 16), tuple(int(0.6 * c) for c in REFRESHED), REFRESHED)
         said = "generated anew;  number: age in inferences;  bar: confidence"
-        draw.text((SIDE + 36, y + 8), said, FAINT, font(14), anchor="lm")
+        draw.text((SIDE + 36, y + 8), said, FAINT, font(13), anchor="lm")
         base.paste(code_scale((220, 14), self._top), (SIDE + 36, y + 30))
         draw.text((SIDE + 26, y + 37), "0", FAINT, font(14), anchor="rm")
         draw.text((SIDE + 266, y + 37), f"{self._top}  code index", FAINT, font(14), anchor="lm")
