@@ -74,7 +74,7 @@ def follow(robot: Robot) -> None:
 
 
 def replayed(bag: Path, out: Path, capsys, *arguments: str) -> tuple[int, dict | None, str]:
-    """Runs `molmoact2 replay` without a video; its exit code, its summary (None where there is none), what it printed."""
+    """Runs `molmoact2 replay` without a video; its exit code, its summary (None without one), and what it printed."""
     code = cli.main(["replay", str(bag), "--out", str(out), "--video-seconds", "0", *arguments])
     printed = capsys.readouterr()
     summary = out / "summary.json"

@@ -95,6 +95,9 @@ def run(args: argparse.Namespace) -> int:
     except (BagError, BackendError, ContractError) as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
+    except OSError as error:
+        print(f"error: {args.out} cannot be written: {error}", file=sys.stderr)
+        return BAD_INPUT
     tally = replayed.tally
     print("\n".join(tally.headline()))
     print(f"{replayed.elapsed:.1f} s, {replayed.in_the_model:.1f} s of them in the model")

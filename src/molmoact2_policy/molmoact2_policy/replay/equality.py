@@ -58,12 +58,3 @@ def _images(old: Any, new: Any) -> bool | None:
 
 def _equal(old: Any, new: Any, kind: type) -> bool:
     return np.asarray(old, kind).tobytes() == np.asarray(new, kind).tobytes()
-
-
-def apart(old_chunk: Any, new_chunk: Any) -> np.ndarray | None:
-    """|difference| of the waypoints both chunks have, float64 (H, D); None where their joints differ."""
-    if list(old_chunk.joint_names) != list(new_chunk.joint_names):
-        return None
-    old, new = (np.asarray(c.positions, np.float64).reshape(c.horizon, -1) for c in (old_chunk, new_chunk))
-    horizon = min(len(old), len(new))
-    return np.abs(old[:horizon] - new[:horizon])

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..bags.bag import stamp_ns
 
+JUMP = 1.0     # [s]
 KEPT = 30.0    # [s] of measured joints; a chunk that is not judged by then is not
 
 
@@ -27,7 +28,11 @@ class Measured:
         stamp = stamp_ns(message.header.stamp) / 1e9
         for joint, position in zip(message.name, message.position, strict=False):
             track = self._tracks.get(joint)
-            if track is None or (track and stamp <= track[-1][0]):
+            if track is None:
+                continue
+            if track and stamp < track[-1][0] - JUMP:
+                track.clear()    # a clock was set back
+            if track and stamp <= track[-1][0]:
                 continue
             track.append((stamp, float(position)))
             while track[0][0] < stamp - KEPT:
@@ -73,8 +78,12 @@ class OpenLoop:
 
     def advance(self, finish: bool = False) -> None:
         """Judges the chunks whose time is over; finish: all, as far as is known."""
-        while self._waiting and (finish or self._waiting[0][0][-1] <= self._measured.newest):
-            times, positions = self._waiting.popleft()
+        newest = self._measured.newest
+        while self._waiting:
+            times, positions = self._waiting[0]
+            if not finish and newest < times[-1] and times[0] < newest + KEPT:
+                return
+            self._waiting.popleft()
             errors = np.abs(positions - self._measured.at(times))
             missing = len(errors) - len(self._sums)
             if missing > 0:

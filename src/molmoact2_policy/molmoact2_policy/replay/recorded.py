@@ -60,6 +60,9 @@ def chunk_of(trace: Any) -> Key:
 
 def read_needs(bag: Bag) -> Needs:
     """Reads every trace once. Errors: BagError for traces that lack what replay needs."""
+    kind = bag.types.get(TRACES)
+    if kind not in (None, TRACE_TYPE):
+        raise BagError(f"bag {bag.path}: {TRACES} holds {kind}, not {TRACE_TYPE}; its traces cannot be read")
     fields = bag.fields(TRACE_TYPE)
     lacking = [name for name in NEEDED if fields and name not in fields]
     if lacking:

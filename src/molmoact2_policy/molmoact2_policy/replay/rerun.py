@@ -85,7 +85,7 @@ class Rerun:
         if why_not:
             return self._give_up(recorded, why_not)
         try:
-            joint_topic = next(item.topic for item in trace.inputs if item.kind != IMAGE)
+            joint_topic = next((item.topic for item in trace.inputs if item.kind != IMAGE), "")
             joint_states = [self._robot.joint_state(message) for message in recorded.joint_states]
             observation = self._ingest.observation(recorded.images, joint_states, joint_topic)
             self._clock.tell(*_readings(trace))
@@ -93,7 +93,7 @@ class Rerun:
             seed = int(trace.noise_seed) if trace.noise_seeded else None
             instruction = self._instruction or trace.instruction
             inference, actions, warnings = ask(self._backend, self._frame, observation, instruction, seed, prefix)
-        except (ObservationError, Unanswered) as error:
+        except (ObservationError, Unanswered, ValueError) as error:    # ValueError: a trace that contradicts itself
             return self._give_up(recorded, str(error))
         started = stamp_ns(trace.started)
         seconds = inference.trace.timings["total"]
