@@ -166,3 +166,12 @@ def test_a_folder_that_is_no_earlier_replays_is_left_alone(bag, tmp_path, capsys
     assert cli.main(["replay", str(bag), "--out", str(kept.parent)]) == 2
     assert "not an earlier replay's folder" in capsys.readouterr().err
     assert kept.read_text() == "mine"
+
+
+def test_a_folder_from_which_is_to_be_read_is_not_replaced(bag, replay, tmp_path, capsys):
+    assert replay(bag)[0] == 0
+    out = tmp_path / "out"
+    for arguments in ((str(out / "bag"), "--out", str(out)), (str(bag), "--out", str(out), "--compare", str(out))):
+        assert cli.main(["replay", *arguments]) == 2
+        assert "which is to be read" in capsys.readouterr().err
+    assert (out / "summary.json").exists()

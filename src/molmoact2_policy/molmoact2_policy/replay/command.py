@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         options = options_of(args)
-        prepare(args.out)
+        prepare(args.out, [args.bag, *(Path(text) for text in args.compare)])
         replayed = replay(args.bag, args.out, options)
         compared = [_compared(args, options, text, number) for number, text in enumerate(args.compare)]
         write_report(args.bag, args.out, replayed, compared, args.video_seconds, options.progress)
@@ -154,13 +154,16 @@ def _compared(
     return replayed.new, replayed.facts
 
 
-def prepare(out: Path) -> None:
+def prepare(out: Path, needed: list[Path]) -> None:
     """An empty folder; an earlier replay's is replaced, anything else is left alone and refused.
 
-    Errors: ContractError.
+    needed: what must not be replaced. Errors: ContractError.
     """
     from molmoact2_contract import ContractError
 
+    for path in needed:
+        if path.exists() and path.resolve().is_relative_to(out.resolve()):
+            raise ContractError(f"--out {out} would replace {path}, which is to be read; name another folder")
     if out.exists():
         if not out.is_dir() or (any(out.iterdir()) and not (out / MARK).is_file()):
             raise ContractError(f"{out} exists and is not an earlier replay's folder; name another with --out")

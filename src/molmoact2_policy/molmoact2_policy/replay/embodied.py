@@ -12,7 +12,7 @@ from molmoact2_contract import Camera, Contract, NormTag
 
 from ..bags.bag import Bag, BagError
 from ..ingest import IMAGE
-from ..report.run import TRACES, resolved
+from ..report.run import JOINTS, TRACES, resolved
 
 RAW, COMPRESSED, JOINT_STATES = (
     "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/JointState"
@@ -47,8 +47,7 @@ class Embodied:
 
 
 def embody(
-    bag: Bag, contract: Contract, tag: NormTag, topics: Mapping[str, str], joints: Mapping[str, str],
-    joint_topic: str = "joint_states",
+    bag: Bag, contract: Contract, tag: NormTag, topics: Mapping[str, str], joints: Mapping[str, str]
 ) -> Embodied:
     """Finds the cameras of a norm tag and the joints of a contract in a bag.
 
@@ -64,8 +63,9 @@ def embody(
     cameras = dict(contract.cameras)
     for name in tag.cameras:
         cameras[name] = _camera(bag, contract, cameras[name], kinds, renamed)
-    joint_topic = resolved(joint_topic)
-    joint_topic = renamed.get(joint_topic, joint_topic)
+    trace = next((message for _, _, message, _ in bag.messages({TRACES})), None)
+    used = [] if trace is None else [str(item.topic) for item in trace.inputs if item.kind != IMAGE]
+    joint_topic = renamed.get(JOINTS) or next(iter(used), JOINTS)
     if kinds.get(joint_topic) != JOINT_STATES:
         there = _of_type(kinds, JOINT_STATES)
         raise BagError(
@@ -79,7 +79,8 @@ def embody(
         and _is_jpeg(bag, resolved(cameras[name].topic))
     )
     recorded = Embodied(replace(contract, cameras=cameras), renamed, joints, joint_topic, lossy)
-    _check_traces(bag, contract, tag, recorded)
+    if trace is not None:
+        _check_trace(bag, contract, tag, recorded, trace)
     return recorded
 
 
@@ -144,12 +145,9 @@ def _check_joints(bag: Bag, contract: Contract, topic: str, joints: Mapping[str,
         )
 
 
-def _check_traces(bag: Bag, contract: Contract, tag: NormTag, recorded: Embodied) -> None:
+def _check_trace(bag: Bag, contract: Contract, tag: NormTag, recorded: Embodied, trace: Any) -> None:
     """Whether the traces speak of these cameras."""
-    first = next((message for _, _, message, _ in bag.messages({TRACES})), None)
-    if first is None:
-        return
-    used = [recorded.topics.get(item.topic, item.topic) for item in first.inputs if item.kind == IMAGE]
+    used = [recorded.topics.get(item.topic, item.topic) for item in trace.inputs if item.kind == IMAGE]
     wanted = [resolved(recorded.contract.cameras[name].topic) for name in tag.cameras]
     if used != wanted:
         raise BagError(

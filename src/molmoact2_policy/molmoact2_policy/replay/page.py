@@ -6,9 +6,13 @@ from __future__ import annotations
 
 import base64
 import html
+import io
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import av
 
 from . import plots
 from .equality import INPUTS, RESULTS
@@ -102,8 +106,18 @@ def _headline(tally: Tally) -> str:
 def _video(video: Path | None) -> str:
     if video is None:
         return '<p class="faint">No video was asked for.</p>'
-    source = _inline("video/mp4", video.read_bytes())
-    return f'<video controls muted onloadedmetadata="this.currentTime=this.duration/3" src="{source}"></video>'
+    source, poster = _inline("video/mp4", video.read_bytes()), _inline("image/jpeg", _frame(video, 1 / 3))
+    return f'<video controls muted poster="{poster}" src="{source}"></video>'
+
+
+def _frame(video: Path, share: float) -> bytes:
+    """A frame from so far into a video, as JPEG: what is shown before it plays."""
+    with av.open(str(video)) as container:
+        wanted = int(container.streams.video[0].frames * share)
+        frame = next(itertools.islice(container.decode(video=0), wanted, None))
+    buffer = io.BytesIO()
+    frame.to_image().save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()
 
 
 def _equality(tally: Tally) -> str:
