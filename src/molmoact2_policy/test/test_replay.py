@@ -7,11 +7,13 @@ import shutil
 import numpy as np
 import pytest
 import rclpy
-from bag_samples import CHUNKS, JOINTS, TOP, TRACES, copied, record_a_run, replayed
+from bag_samples import CHUNKS, JOINTS, STATUSES, TOP, TRACES, copied, record_a_run, replayed
+from rosbags.typesys import Stores, get_typestore
 
 from molmoact2_model import cli
 from molmoact2_msgs.msg import ReasoningTrace
 from molmoact2_policy.bags.bag import Bag, stamp_ns
+from molmoact2_policy.bags.recorder import open_writer
 
 INFERENCES = 6
 
@@ -132,6 +134,63 @@ def test_with_other_settings_nothing_is_promised_and_differences_are_told(bag, r
     assert summary["equality"]["state"]["unequal"] == summary["equality"]["images"]["unequal"] == 0
     assert summary["equality"]["mode and cause"]["equal"] == 0
     assert "is not promised: depth was adaptive and is full" in printed
+
+
+@pytest.mark.parametrize("depth", ["off", "full"])
+def test_without_a_cache_no_inference_depends_on_another(replay, tmp_path, depth):
+    bag = record_a_run(tmp_path / "bag", 3, depth=depth)
+    old = traces_of(bag)
+    first, lost = old[0].trace_id, old[2]
+
+    def change(topic, message):
+        if topic == TRACES and message.trace_id == first:
+            return None
+        gone = topic == TOP and stamp_ns(message.header.stamp) == stamp_ns(lost.header.stamp)
+        return None if gone else message
+
+    code, summary, printed = replay(copied(bag, tmp_path / "changed", change))
+    assert code == 0, printed
+    assert [entry["trace"] for entry in summary["not_repeated"]["listed"]] == [lost.trace_id]
+    assert summary["equality"]["actions"]["equal"] == summary["repeated"] == len(old) - 2
+
+
+def test_what_was_made_with_other_settings_than_the_first_is_listed(bag, replay, tmp_path):
+    """As by a policy that was configured anew while the recorder ran."""
+    old = traces_of(bag)
+    second = next(i for i, t in enumerate(old) if i and t.episode_id != old[0].episode_id)
+    seen = []
+
+    def change(topic, message):
+        if topic == TRACES:
+            seen.append(message)
+        if topic == STATUSES and len(seen) >= second and message.setting_names:
+            message.setting_values[message.setting_names.index("num_steps")] = "7"
+        return message
+
+    code, summary, _ = replay(copied(bag, tmp_path / "changed", change))
+    listed = summary["not_repeated"]["listed"]
+    assert code == 0 and 0 < len(listed) <= len(old) - second + 1
+    assert all("configured anew before it, with another num_steps" in entry["why"] for entry in listed)
+    assert all(not part["unequal"] for part in summary["equality"].values())
+
+
+def test_a_bag_of_an_older_version_is_refused_with_what_its_traces_lack(bag, replay, tmp_path):
+    with Bag(bag) as opened:
+        kind = "molmoact2_msgs/msg/ReasoningTrace"
+        constants, fields = opened.typestore.fielddefs[kind]
+        older = get_typestore(Stores.ROS2_JAZZY)
+        definitions = {name: opened.typestore.fielddefs[name] for name in opened.typestore.fielddefs}
+        definitions[kind] = (constants, [field for field in fields if field[0] != "clock_before"])
+        older.register({name: value for name, value in definitions.items() if name.startswith("molmoact2_msgs/")})
+        writer = open_writer(tmp_path / "older")
+        for topic, typename in opened.types.items():
+            writer.add_connection(topic, typename, typestore=older)
+            for _, _, message, receive_ns in opened.messages({topic} - {TRACES}):
+                data = opened.typestore.serialize_cdr(message, typename)
+                writer.write(writer.connections[-1], receive_ns, bytes(data))
+        writer.close()
+    code, _, printed = replay(tmp_path / "older")
+    assert code == 2 and "its traces lack clock_before" in printed and "--fresh" in printed
 
 
 def test_a_bag_without_any_full_pass_ends_with_one_and_says_so(bag, replay, tmp_path):

@@ -13,7 +13,7 @@ import numpy as np
 from ..bags.bag import stamp_ns
 
 JUMP = 1.0     # [s]
-KEPT = 30.0    # [s] of measured joints; a chunk that is not judged by then is not
+KEPT = 10.0    # [s] of measured joints; a chunk that is longer is judged as far as these go
 
 
 class Measured:
