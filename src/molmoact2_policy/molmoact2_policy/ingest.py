@@ -30,7 +30,7 @@ class ObservationError(ValueError):
 
 @dataclass(frozen=True)
 class Input:
-    """One message that went into an observation. stamp_ns: capture, ROS time; digest: of an image's pixels."""
+    """One message that went into an observation. stamp_ns: capture, ROS time; digest: of its pixels or positions."""
 
     kind: int
     topic: str
@@ -71,9 +71,14 @@ def stamp_ns(message: Any) -> int:
     return message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
 
 
-def digest(image: np.ndarray) -> bytes:
-    """BLAKE2b of the pixels, 16 bytes."""
-    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
+def digest(values: np.ndarray) -> bytes:
+    """BLAKE2b of an array's bytes, 16 bytes."""
+    return hashlib.blake2b(np.ascontiguousarray(values).data, digest_size=16).digest()
+
+
+def positions_digest(message: Any) -> bytes:
+    """Digest of a joint state's positions."""
+    return digest(np.asarray(message.position, dtype="<f8"))
 
 
 def read_image(topic: str, transport: str, message: Any) -> np.ndarray:
@@ -112,7 +117,9 @@ class Ingest:
         state = self._state(joint_states)
         pixels = [read_image(c.topic, c.transport, m) for c, m in zip(self._cameras, images, strict=True)]
         inputs = [replace(item, digest=digest(image)) for item, image in zip(inputs, pixels, strict=True)]
-        inputs += [Input(JOINT_STATE, joint_topic, m.header.frame_id, stamp_ns(m)) for m in joint_states]
+        inputs += [
+            Input(JOINT_STATE, joint_topic, m.header.frame_id, stamp_ns(m), positions_digest(m)) for m in joint_states
+        ]
         observation = Observation(
             images=tuple(pixels),
             state=state,

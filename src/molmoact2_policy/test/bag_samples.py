@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import rclpy
-from live_robot import ACTIVATE, CONFIGURE, Robot
+from live_robot import ACTIVATE, CONFIGURE, DEACTIVATE, Robot
 from sides import Side
 from tiny_robot import CONTRACT, picture
 
@@ -21,7 +21,7 @@ from molmoact2_model import cli
 from molmoact2_msgs.msg import ActionChunk, ControllerStatus
 from molmoact2_msgs.srv import ResetEpisode
 from molmoact2_policy.bags.bag import Bag
-from molmoact2_policy.bags.recorder import BagRecorder, open_writer, topics_of
+from molmoact2_policy.bags.recorder import LARGE_DEPTH, BagRecorder, open_writer, topics_of
 
 TOP, WRIST, JOINTS = "/top/image_raw", "/wrist/image_raw/compressed", "/joint_states"
 TRACES, CHUNKS, STATUSES = "/policy/reasoning_trace", "/policy/action_chunk", "/policy/status"
@@ -45,6 +45,10 @@ def record_a_run(path: Path, inferences: int, **parameters) -> Path:
                 robot.wait(lambda enough=enough: len(robot.traces) >= enough)
                 assert robot.call(ResetEpisode, "policy/reset", ResetEpisode.Request()).success
             robot.wait_until(lambda: recorder.received[TRACES] >= 2 * inferences)
+            assert robot.transition(DEACTIVATE)
+            # What was used may still wait in the recorder's queues, which are so long.
+            enough = {topic: recorder.received[topic] + LARGE_DEPTH for topic in (TOP, WRIST, JOINTS)}
+            robot.wait_until(lambda: all(recorder.received[topic] >= count for topic, count in enough.items()))
     finally:
         listener.close()
         robot.close()

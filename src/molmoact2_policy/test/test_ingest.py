@@ -1,5 +1,7 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
+import hashlib
+
 import numpy as np
 import pytest
 from tiny_robot import CONTRACT, JOINTS, LOWER, POSITIONS, SECOND, TAG, UPPER, compressed, image, joint_state, picture
@@ -114,3 +116,12 @@ def test_an_image_of_another_cameras_frame_is_refused_since_cameras_may_be_swapp
     with pytest.raises(ObservationError, match="its frame is 'wrist_optical_frame', that of camera top is") as error:
         observe([image(TOP, NOW, frame_id="wrist_optical_frame"), compressed(WRIST, NOW)])
     assert error.value.kind == "image_frame"
+
+
+def test_every_input_has_a_digest_that_tells_it_from_others_of_its_stamp():
+    lower, upper = joint_state(NOW, names=LOWER), joint_state(NOW, names=UPPER)
+    observation = observe(joint_states=[lower, upper])
+    top, _, first, second = observation.inputs
+    assert top.digest == hashlib.blake2b(TOP.tobytes(), digest_size=16).digest()
+    assert first.digest != second.digest
+    assert first.digest == hashlib.blake2b(np.array(lower.position).tobytes(), digest_size=16).digest()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..bags.bag import Bag, BagError, stamp_ns
-from ..ingest import IMAGE
+from ..ingest import IMAGE, positions_digest
 from ..report.run import CHUNKS, TRACES
 
 TRACE_TYPE = "molmoact2_msgs/msg/ReasoningTrace"
@@ -115,10 +115,20 @@ class _Pool:
                 there = "not" if count == 1 else f"{len(found)} of {count}"
                 missing.append(f"{what}: {there} in the bag")
             elif len(found) > count:
-                missing.append(f"{what}: {len(found)} in the bag, {count} used, and which is not recorded")
+                found = self._used(trace, topic, stamp)
+                if len(found) != count:
+                    missing.append(f"{what}: several in the bag, and none is known to be the one that was used")
             (images if kind == IMAGE else joints).extend(found)
         self._release(trace)
         return Recorded(trace, receive_ns, chunk, tuple(images), tuple(joints), "; ".join(missing))
+
+    def _used(self, trace: Any, topic: str, stamp: int) -> list[Any]:
+        """Of several messages with one stamp, as of two arms, those whose positions the trace knows."""
+        used = {
+            bytes(bytearray(item.digest)) for item in trace.inputs
+            if item.kind != IMAGE and (item.topic, stamp_ns(item.stamp)) == (topic, stamp)
+        }
+        return [message for message in self.found((topic, stamp)) if positions_digest(message) in used]
 
     @staticmethod
     def _kind(trace: Any, topic: str) -> int:
