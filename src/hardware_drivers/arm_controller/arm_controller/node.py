@@ -5,19 +5,12 @@
 from __future__ import annotations
 
 import queue
-import signal
 import sys
-import threading
 from functools import partial
 from typing import Any
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import ParameterDescriptor
-from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
@@ -31,6 +24,7 @@ from .core_client import CoreClient
 from .driver import ArmDriver, DriverError, make_driver
 from .joining import RULES
 from .messages import chunk_of, diagnostics_message, joint_state_message, status_message
+from .running import DriverNode, run_node
 from .setpoint_process import Settings
 
 STATUS_PERIOD = 0.1
@@ -38,7 +32,7 @@ SILENT = 0.5    # [s]; what the setpoint process said before that is not said ag
 VERBS = ("arm", "disarm", "stop", "pause", "resume", "hand_guide", "home", "park", "clear_fault")
 
 
-class ArmControllerNode(Node):
+class ArmControllerNode(DriverNode):
     """driver: one to use instead of the one that the parameters name (tests); it is sent to the setpoint process."""
 
     def __init__(self, driver: ArmDriver | None = None, **options: Any):
@@ -104,7 +98,7 @@ class ArmControllerNode(Node):
         return value
 
     @property
-    def ended(self) -> str:
+    def error(self) -> str:
         """Why the setpoint process ended by itself; empty while it runs."""
         return f"the setpoint process ended with exit code {self._core.exit_code}" if self._core.ended else ""
 
@@ -175,38 +169,7 @@ class ArmControllerNode(Node):
 
 def main() -> int:
     """Runs the node until SIGINT or SIGTERM. Whatever ends it, the arm comes to rest first."""
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    # Until the driver is connected, which may take long, a signal simply ends the process.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        node = ArmControllerNode()
-    except KeyboardInterrupt:
-        rclpy.try_shutdown()
-        return 0
-    except (ContractError, DriverError, ParameterException) as error:
-        print(f"error: arm_controller: {error}", file=sys.stderr)
-        rclpy.try_shutdown()
-        return 1
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    ended = ""
-    try:
-        while not stop.is_set() and not node.ended:
-            executor.spin_once(timeout_sec=0.2)
-        ended = "" if stop.is_set() else node.ended
-    except ExternalShutdownException:
-        pass
-    except Exception as error:    # a defect in a callback
-        ended = f"a callback failed: {error!r}"
-    if ended:
-        print(f"error: arm_controller: {ended}", file=sys.stderr)
-    node.close()
-    node.destroy_node()
-    rclpy.try_shutdown()
-    return 1 if ended else 0
+    return run_node("arm_controller", ArmControllerNode, DriverError)
 
 
 if __name__ == "__main__":
