@@ -65,15 +65,12 @@ class Scene:
     """Logs messages to a recording. Each method takes one message and says nothing back."""
 
     def __init__(self, recording: rr.RecordingStream, contract: Contract):
-        self._recording, self._contract = recording, contract
+        self._recording = recording
         self._told: dict[str, str] = {}
-        self._drawn: set[str] = set()
+        self._frames: dict[str, str] = {}    # of what has been drawn
         recording.set_log_time_enabled(False)    # when it came here is nobody's time
         recording.set_log_tick_enabled(False)
         recording.send_blueprint(layout(contract))
-        for entity in (POINTS, PLAN):
-            base = next(iter(contract.arms.values())).base_frame
-            recording.log(entity, rr.CoordinateFrame(base), static=True)
 
     def _at(self, stamp: int) -> None:
         self._recording.set_time(TIMELINE, timestamp=stamp / 1e9)
@@ -120,7 +117,7 @@ class Scene:
         packed = table[:, 3].copy().view(np.uint32)
         colours = np.stack([packed >> 16 & 255, packed >> 8 & 255, packed & 255], axis=1).astype(np.uint8)
         entity = f"{POINTS}/{'metres' if metric else 'relative_not_metric'}"
-        self._recording.log(entity, rr.CoordinateFrame(cloud.header.frame_id))
+        self._place(entity, cloud.header.frame_id)
         self._recording.log(entity, rr.Points3D(table[:, :3], colors=colours, radii=POINT))
 
     def markers(self, markers: Sequence[Any]) -> None:
@@ -129,12 +126,16 @@ class Scene:
             self._at(stamp_ns(marker))
             entity = f"{PLAN}/{marker.ns}/{marker.id}"
             if marker.action == Marker.ADD:
-                self._recording.log(entity, rr.CoordinateFrame(marker.header.frame_id))
+                self._place(entity, marker.header.frame_id)
                 self._recording.log(entity, _shape(marker))
-                self._drawn.add(entity)
-            elif entity in self._drawn:
+            elif entity in self._frames:
                 self._recording.log(entity, rr.Clear(recursive=False))
-                self._drawn.discard(entity)
+
+    def _place(self, entity: str, frame: str) -> None:
+        """Static, since clearing what was drawn would take its frame away as well."""
+        if self._frames.get(entity) != frame:
+            self._frames[entity] = frame
+            self._recording.log(entity, rr.CoordinateFrame(frame), static=True)
 
     # --- numbers and words --------------------------------------------------------------------------------------------
     def trace(self, trace: Any) -> None:
