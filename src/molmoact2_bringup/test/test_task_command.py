@@ -145,7 +145,7 @@ def test_an_operator_ends_a_task_by_what_the_controller_says(system, verb):
     task = system.task_that_is_followed()
     assert system.operate(verb).success
     assert task.end() == 1, task.lines
-    task.wait_for(r"^ended by an operator: arm 'arm' was (stopped|paused|disarmed) by the operator")
+    task.wait_for(r"^ended by an operator: arm 'arm' was (stopped on request|(paused|disarmed) by the operator)")
     if verb == "disarm":
         system.wait(ControllerStatus.DISARMED)
         disarmed = system.task("wave", "--resume")
