@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from tiny_robot import CONTRACT, SECOND, SETTINGS, TAG, compressed, image, joint_state, picture
 
+from molmoact2_policy import runner
 from molmoact2_policy.backend import BackendError, InProcessBackend, Unanswered
 from molmoact2_policy.matcher import MessageSet
 from molmoact2_policy.model_frame import ModelFrame
@@ -363,3 +364,22 @@ def test_an_inference_starts_before_its_period_is_over_where_motion_would_pause(
     assert bench.outcome().chunk_id == 1
     bench.put()
     assert bench.outcome().chunk_id == 2
+
+
+def test_an_inference_that_hangs_is_told_of_and_a_stop_does_not_wait_for_it(make, monkeypatch):
+    monkeypatch.setattr(runner, "SLOW", 0.0)
+    monkeypatch.setattr(runner, "END_WITHIN", 0.1)
+    bench = make()
+    bench.put()
+    bench.outcome()
+    bench.backend.gate.clear()
+    bench.put()
+    bench.until(lambda: bench.runner.busy > 0)
+    assert "the inference under way has taken" in bench.runner.silent_because
+    bench.runner.stop()
+    assert bench.runner.hangs
+    with pytest.raises(RuntimeError, match="start the policy's process anew"):
+        bench.runner.start(bench.feed)
+    bench.backend.gate.set()
+    bench.until(lambda: not bench.runner.hangs)
+    assert bench.runner.busy == 0

@@ -23,7 +23,7 @@ from .controller_state import State
 from .core_client import CoreClient
 from .driver import ArmDriver, DriverError, make_driver
 from .joining import RULES
-from .messages import chunk_of, diagnostics_message, joint_state_message, status_message
+from .messages import chunk_of, cut_off, diagnostics_message, joint_state_message, status_message
 from .running import DriverNode, run_node
 from .setpoint_process import Settings
 
@@ -114,7 +114,7 @@ class ArmControllerNode(DriverNode):
         if now.refused != self._refused:
             self._refused = now.refused
             self.get_logger().warning(f"refused {now.refusal_text}", throttle_duration_sec=1.0)
-        shown = (now.state, now.paused, now.guided, now.fault, now.accepted, now.refused)
+        shown = (now.state, now.paused, now.guided, now.fault, now.accepted, now.refused, now.waits)
         if shown == self._shown:
             return
         if shown[:1] != self._shown[:1]:
@@ -129,7 +129,9 @@ class ArmControllerNode(DriverNode):
 
     # --- to the setpoint process --------------------------------------------------------------------------------------
     def _on_chunk(self, message: ActionChunk) -> None:
-        if not self._core.tell("chunk", chunk_of(message)):
+        chunk = chunk_of(message)
+        # One that is too large for a packet is refused all the same, by what is too large in it.
+        if not (self._core.tell("chunk", chunk) or self._core.tell("chunk", cut_off(chunk))):
             self.get_logger().error("a chunk could not be passed on to the setpoint process", throttle_duration_sec=1.0)
 
     def _on_policy(self, message: PolicyStatus) -> None:
@@ -137,7 +139,8 @@ class ArmControllerNode(DriverNode):
 
     def _on_peer(self, message: ControllerStatus) -> None:
         refused = (message.refused_chunks, message.last_refused_chunk_id)
-        self._core.tell("peer", message.header.frame_id, message.state, message.fault_text, *refused)
+        waits = message.waits_for_resume
+        self._core.tell("peer", message.header.frame_id, message.state, message.fault_text, *refused, waits)
 
     def _operate(self, verb: str, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success, response.message = self._core.operate(verb)

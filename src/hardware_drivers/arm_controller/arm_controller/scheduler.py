@@ -73,7 +73,8 @@ class ChunkScheduler:
         running path goes on then.
         """
         times = self._times(chunk, now)
-        chunks = [c for c in self._chunks if c.times[-1] > now][-MOST_CHUNKS:] + [Planned(times, waypoints)]
+        earlier = self._chunks if chunk.episode_id == self.episode_id else []
+        chunks = [c for c in earlier if c.times[-1] > now][-MOST_CHUNKS:] + [Planned(times, waypoints)]
         fresh = fresh_path(chunks[-1], RULES[self.rule](chunks, now, self._bounds), now, self._bounds)
         lag = now - self.path_time if self.path is not None else 0.0
         old = self.path if self.path is not None else Path(np.array([now]), command[None])
