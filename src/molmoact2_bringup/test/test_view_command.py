@@ -53,6 +53,9 @@ def test_a_browser_on_this_machine_is_served_until_ctrl_c(view):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors
+    for port in ports:
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", port)) != 0, "the viewer's server goes on"
 
 
 def test_a_port_that_is_taken_is_named(view):
