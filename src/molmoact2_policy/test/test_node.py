@@ -108,7 +108,7 @@ def test_the_status_announces_the_episode_before_its_first_chunk_and_carries_rat
     robot = running
     chunk = robot.next(robot.chunks)
     assert any(s.episode_id == chunk.episode_id and s.state == PolicyStatus.ACTIVE for s in robot.statuses)
-    status = robot.next(robot.statuses, lambda s: s.chunks >= 3)
+    status = robot.next(robot.statuses, lambda s: s.chunks >= 3 and not s.withheld)
     assert (status.backend, status.norm_tag, status.withheld) == ("in_process", TAG.name, "")
     assert status.depth_mode == ReasoningTrace.DEPTH_ADAPTIVE
     assert status.checkpoint == str(CHECKPOINT)
