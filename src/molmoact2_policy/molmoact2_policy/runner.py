@@ -236,10 +236,11 @@ class Runner:
 
     def _next_start(self, started: float) -> float:
         """When to look for the next observation, monotonic [s]: after min_period, or earlier so that motion goes on."""
-        wanted, latest = started + self._min_period, self.continuity.latest_start()
-        if latest is None:
+        now = self._ros_now() / 1e9
+        wanted, latest = started + self._min_period, self.continuity.latest_start(now)
+        if latest is None or self.withheld:
             return wanted
-        return min(wanted, time.monotonic() + latest - self._ros_now() / 1e9)
+        return min(wanted, time.monotonic() + latest - now)
 
     def _infer(self, images: Sequence[Any], joint_states: Sequence[Any]) -> None:
         observation = self._ingest.observation(images, joint_states, self._joint_topic)
