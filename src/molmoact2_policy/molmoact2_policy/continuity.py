@@ -71,9 +71,9 @@ class Running:
 
 @dataclass(frozen=True)
 class Heard:
-    """What a controller last said. rule: of joining; chunk_id: that it follows, 0 for none; consumed: its waypoints that
-    were over when it was accepted; latency [s]: from its capture until then; lag [s]: of the path behind the clock;
-    refused_id: the last chunk that it refused."""
+    """What a controller last said. rule: of joining; chunk_id: that it follows, 0 for none; consumed: its waypoints
+    that were over when it was accepted; latency [s]: from its capture until then; lag [s]: of the path behind the
+    clock; refused_id: the last chunk that it refused."""
 
     rule: str
     chunk_id: int
