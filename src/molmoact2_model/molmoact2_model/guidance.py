@@ -22,6 +22,7 @@ import torch
 from .errors import InputError
 
 MODES = ("gradient", "replace")
+LARGEST_BETA = 20.0    # beyond it Euler steps of the guided flow overshoot: errors were seen to grow
 
 Velocity = Callable[[torch.Tensor], torch.Tensor]
 
@@ -125,6 +126,6 @@ def check_prefix(prefix: np.ndarray | None, frozen: int, horizon: int, dims: int
 
 
 def check_beta(beta: float) -> float:
-    if not isinstance(beta, (int, float)) or isinstance(beta, bool) or not math.isfinite(beta) or beta < 0:
-        raise InputError(f"rtc_beta is {beta!r}, expected a finite number >= 0")
+    if not isinstance(beta, (int, float)) or isinstance(beta, bool) or not math.isfinite(beta) or not 0 <= beta <= LARGEST_BETA:
+        raise InputError(f"rtc_beta is {beta!r}, expected a number from 0 to {LARGEST_BETA:g}")
     return float(beta)

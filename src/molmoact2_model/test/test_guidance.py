@@ -125,14 +125,19 @@ def test_a_running_chunk_longer_than_the_horizon_is_cut(session):
     )
 
 
-def test_padded_dimensions_stay_at_zero():
-    prefix = np.ones((4, 7), np.float32)
-    guidance = make_guidance("gradient", prefix, 2, 0, (30, 32), 5.0, CPU)
-    assert float(guidance.weights[:, 7:].abs().max()) == 0.0
-    assert float(guidance.target[:, 7:].abs().max()) == 0.0
-    chunk = torch.randn((1, 30, 32), generator=torch.Generator().manual_seed(0))
-    guided = guidance.velocity(torch.zeros_like, chunk, 0.5)
-    assert float(guided[..., 7:].abs().max()) == 0.0
+def test_padded_dimensions_stay_at_zero_through_the_whole_guided_flow(session):
+    """The expert reads the padding too, so that a gradient would lead into it."""
+    engine = session._engine
+    infer(session)
+    valid = torch.arange(32) < 7
+    guidance = make_guidance("gradient", np.ones((20, 7), np.float32), 6, 0, (30, 32), 5.0, CPU)
+    noise = torch.randn((1, 30, 32), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        chunk = sample_flow(
+            engine.network.expert, engine.context(), noise, engine._flow_modulations(4), valid, guidance
+        )
+    assert float(chunk[..., 7:].abs().max()) == 0.0
+    assert float(chunk[..., :7].abs().max()) > 0.0
 
 
 def test_rows_before_the_observation_are_neither_guided_nor_frozen():
