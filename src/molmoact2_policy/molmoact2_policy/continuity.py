@@ -86,10 +86,11 @@ class Heard:
 @dataclass(frozen=True)
 class Prefix:
     """What the next chunk has to continue: actions (K, D) at its own first K waypoints, of which `frozen` will be over
-    before it can arrive."""
+    before it can arrive. overlap: waypoints of the running chunk less the whole ones that lie between the two."""
 
     actions: np.ndarray
     frozen: int
+    overlap: int
 
 
 class Continuity:
@@ -161,11 +162,13 @@ class Continuity:
             # Where limits slow the path, what runs at a time is what was planned for an earlier one.
             lag = max(h.lag for h in self._heard.values())
             times = stamp + (np.arange(len(running.times)) + self._first_offset) * self._dt - lag
+            between = int((times[0] - running.times[0]) / self._dt + 1e-6)
             times = times[times <= running.times[-1] + 1e-6]
             if not len(times):
                 return None
             actions = np.stack([np.interp(times, running.times, column) for column in running.actions.T], axis=1)
-            return Prefix(actions.astype(np.float32), min(self._frozen(), len(times)))
+            overlap = len(running.times) - between
+            return Prefix(actions.astype(np.float32), min(self._frozen(), len(times)), overlap)
 
     def _frozen(self) -> int:
         """A forecast of the waypoints that will be over when the next chunk arrives."""

@@ -82,6 +82,13 @@ def test_the_running_chunk_is_resampled_at_the_new_chunks_own_times(robot):
     assert prefix.actions.dtype == np.float32
 
 
+@pytest.mark.parametrize(("stamp", "known", "overlap"), [(100.3, 7, 7), (100.35, 6, 7), (100.4, 6, 6)])
+def test_the_overlap_counts_whole_waypoints_between_two_stamps(robot, stamp, known, overlap):
+    robot.sends(1, 100.0, consumed=2)
+    prefix = robot.prefix(stamp)
+    assert (len(prefix.actions), prefix.overlap) == (known, overlap)
+
+
 def test_a_chunk_that_was_sent_is_taken_to_run_before_its_acceptance_is_heard(robot):
     robot.sends(1, 100.0, consumed=2)
     robot.sends(2, 100.2, ramp() + 50)

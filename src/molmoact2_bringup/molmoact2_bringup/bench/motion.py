@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.polynomial.legendre import legvander
@@ -111,7 +111,7 @@ class Bench:
         told = frame.to_model(state - offset)
         moved = frame.to_model(state) - told
         if prefix is not None:
-            prefix = Prefix(prefix.actions - moved, prefix.frozen)
+            prefix = replace(prefix, actions=prefix.actions - moved)
         actions = self.backend.infer(self.frames, told, self.instruction, number, prefix).actions + moved
         return _smoothed(actions) if smooth else actions
 
@@ -132,7 +132,7 @@ class Bench:
         captures: list[int] = []
         for number in range(1, chunks + 1):
             captures.append(len(setpoints))
-            changed = _sees(number, changed_from)
+            changed = _sees(case, number, changed_from)
             actions = self.infer(driver.positions, number, changed=changed, smooth=case.smooth)
             waypoints = ModelFrame(self.contract, self.tag).actions_to_ros(actions)[0][:, columns]
             commands = [driver.command] * round(case.latency / period)
@@ -145,7 +145,7 @@ class Bench:
                 setpoints.append(driver.command.copy())
             progress()
         rates = np.ones(len(setpoints))
-        return Run(case, 1.0 / period, np.array(setpoints), np.array(borders), np.array(captures), rates)
+        return Run(case, 1.0 / period, np.array(setpoints), np.array(borders), np.array(captures), rates, np.empty(0))
 
 
 class _Flight:
@@ -165,6 +165,7 @@ class _Flight:
         self.rates: list[float] = []
         self.captures: list[int] = []
         self.borders: list[int] = []
+        self.seams: list[float] = []
 
     def run(self, chunks: int, progress: Progress) -> Run:
         self._tick()
@@ -186,7 +187,8 @@ class _Flight:
             self._tick()
         borders, captures = np.array(self.borders[WARM_UP:]) - start, np.array(self.captures) - start
         setpoints, rates = np.array(self.setpoints[start:]), np.array(self.rates[start:end])
-        return Run(self.case, 1.0 / self.controller.period, setpoints, borders, captures, rates)
+        seams = np.array(self.seams[WARM_UP:])
+        return Run(self.case, 1.0 / self.controller.period, setpoints, borders, captures, rates, seams)
 
     def _tick(self) -> None:
         period_ns = int(1e9 * self.controller.period)
@@ -208,7 +210,7 @@ class _Flight:
     def _begin(self, number: int) -> None:
         stamp_ns, prefix = self.driver.now_ns, self.continuity.prefix(self.driver.now_ns / 1e9)
         self.captures.append(len(self.setpoints) - 1)    # the clock stands at the last tick
-        changed = _sees(number, self.changed_from)
+        changed = _sees(self.case, number, self.changed_from)
         actions = self.bench.infer(self.driver.positions, number, prefix, changed=changed, smooth=self.case.smooth)
         self.under_way.append(Request(number, stamp_ns, actions))
 
@@ -222,6 +224,7 @@ class _Flight:
             raise RuntimeError(f"{self.case}: {refused}")
         self.continuity.delivered(request.number, stamp, request.actions, self.case.latency)
         self.borders.append(len(self.setpoints))
+        self.seams.append(self.controller.last.seam_jump)
 
 
 def _smoothed(actions: np.ndarray) -> np.ndarray:
@@ -229,5 +232,5 @@ def _smoothed(actions: np.ndarray) -> np.ndarray:
     return (basis @ np.linalg.lstsq(basis, actions, rcond=None)[0]).astype(np.float32)
 
 
-def _sees(number: int, changed_from: int | None) -> bool:
-    return changed_from is not None and number >= changed_from
+def _sees(case: Case, number: int, changed_from: int | None) -> bool:
+    return (changed_from is not None and number >= changed_from) or (case.wavers and number % 2 == 0)
