@@ -56,7 +56,8 @@ def _measured(made: Bench, cheap: InProcessBackend, chunks: int, seconds: float)
     cases = list(dict.fromkeys([*JOINED, *WAVERING, *LATE, *TRANSPORTED]))
     inferences = len(cases) * (chunks + WARM_UP)
     with tqdm(total=inferences, desc="motion", unit="chunk", leave=False) as bar:
-        runs = {case: made.run(case, chunks, bar.update) for case in cases}
+        benches = {False: made, True: replace(made, backend=cheap)}
+        runs = {case: benches[case.replaces].run(case, chunks, bar.update) for case in cases}
     inferences = len(CHANGED) * (1 + len(CHANGES)) * (CHUNKS + WARM_UP)
     with tqdm(total=inferences, desc="reactions", unit="chunk", leave=False) as bar:
         found = {case: reactions(made, case, bar.update) for case in CHANGED}

@@ -16,7 +16,8 @@ STILL = 0.1      # [s]
 class Case:
     """What is run. latency [s]: L, from each observation to its chunk's arrival; in_flight: requests at a time, begun
     L / in_flight after each other. smooth: chunks are smoothed; the waypoints of the small checkpoint scatter, and what
-    the limits slow for that would hide what lateness does. wavers: the plan is displaced in every other chunk."""
+    the limits slow for that would hide what lateness does. wavers: the plan is displaced in every other chunk.
+    replaces: chunks are guided the cheap way, by putting the frozen waypoints back."""
 
     rule: str
     latency: float
@@ -24,6 +25,7 @@ class Case:
     in_flight: int = 1
     smooth: bool = False
     wavers: bool = False
+    replaces: bool = False
 
 
 @dataclass(frozen=True)
