@@ -12,7 +12,6 @@ P = A + (1 - t) v; Y is the running chunk in the new chunk's time, W its weights
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -137,11 +136,12 @@ def check_running(
         raise InputError(f"frozen is {frozen}, but the prefix has {len(values)} waypoints within the horizon")
     overlap = len(values) if overlap is None else int(overlap)
     if overlap < len(values):
-        raise InputError(f"overlap is {overlap}, less than the {len(values)} waypoints of the prefix within the horizon")
+        raise InputError(f"overlap is {overlap}, expected at least the prefix's {len(values)} waypoints in the horizon")
     return Running(values, int(frozen), overlap)
 
 
 def check_beta(beta: float) -> float:
-    if not isinstance(beta, (int, float)) or isinstance(beta, bool) or not math.isfinite(beta) or not 0 <= beta <= LARGEST_BETA:
+    number = isinstance(beta, (int, float)) and not isinstance(beta, bool)
+    if not number or not 0 <= beta <= LARGEST_BETA:    # not a number is no number in that range
         raise InputError(f"rtc_beta is {beta!r}, expected a number from 0 to {LARGEST_BETA:g}")
     return float(beta)

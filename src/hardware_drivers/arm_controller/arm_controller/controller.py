@@ -96,17 +96,17 @@ class ArmController:
         why_not = self.state.why_not_follow(now, chunk.episode_id)
         if why_not:
             raise ChunkRefused(Refusal.RESUME, why_not)
-        joined = self.scheduler.join(chunk, waypoints, self.command, now, self._can_enter, self.gate.path_error)
+        joined = self.scheduler.join(chunk, waypoints, self.command, now, self._excess, self.gate.path_error)
         self._set_pace(joined.share)
         if self._arrivals is not None:
             self._arrivals.add(steady, max(joined.latency, SHORTEST_LATENCY))
         self.last.consumed, self.last.seam_jump, self.last.latency = joined.consumed, joined.seam_jump, joined.latency
         self.state.follow(f"following chunk {chunk.chunk_id}")
 
-    def _can_enter(self, path: Path, share: float) -> bool:
-        """Whether a path may be run, at a share of the pace the limits allow, from the speed the arm has now on."""
+    def _excess(self, path: Path, share: float) -> float:
+        """What a path asks for that is run at a share of the pace, from the speed the arm has now on."""
         entry = Entry(self.rate, self._rate_change, self._velocity, self._acceleration)
-        return self.gate.pace(path, share).can_enter(entry, self.period)
+        return self.gate.pace(path, share).excess(entry, self.period)
 
     def _set_pace(self, share: float = 1.0) -> None:
         assert self.scheduler.path is not None

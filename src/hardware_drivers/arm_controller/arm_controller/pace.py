@@ -120,9 +120,10 @@ class Pace:
         towards = min(max(towards, change - slew * dt), change + slew * dt)
         return min(max(rate + towards * dt, 0.0), 1.0)
 
-    def can_enter(self, entry: Entry, dt: float) -> bool:
-        """Whether a path that is entered like this can be run to its end within the limits: the rate falls only so
-        fast, and where it is too high it also comes sooner to what is ahead. Found by rehearsing every setpoint."""
+    def excess(self, entry: Entry, dt: float) -> float:
+        """What a path asks for when it is entered like this and run to its end: up to 1 within the limits and their EXCESS,
+        as many times that beyond. The rate falls only so fast, and where it is too high it also comes
+        sooner to what is ahead. Found by rehearsing every setpoint."""
         positions = self._path.sample(np.array(self._rehearsed(entry, dt)))
         velocity = np.diff(positions, axis=0) / dt
         acceleration = np.diff(velocity, axis=0, prepend=entry.velocity[None]) / dt
@@ -132,14 +133,15 @@ class Pace:
             (acceleration, self._limits.acceleration, EXCESS),
             (jerk, self._limits.jerk, JERK_EXCESS),
         )
-        return all(bool((np.abs(values) <= excess * limits).all()) for values, limits, excess in asked)
+        return max(float((np.abs(values) / limits).max()) / excess for values, limits, excess in asked)
 
     def _rehearsed(self, entry: Entry, dt: float) -> list[float]:
         """The path times of the setpoints until the arm stands at the end; of one that creeps, the first of them."""
         time, rate, change = self._start, entry.rate, entry.change
         times = [time]
         while time < self._end - TINY and len(times) < len(self._squares) + CREEPING:
-            after = min(self.next_rate(time, rate, change, dt, 1.0), (self._end - time) / dt)    # nothing follows the end
+            left = (self._end - time) / dt    # nothing follows the end
+            after = min(self.next_rate(time, rate, change, dt, 1.0), left)
             rate, change = after, (after - rate) / dt
             time += rate * dt
             times.append(time)
