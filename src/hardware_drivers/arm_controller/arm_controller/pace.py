@@ -121,9 +121,9 @@ class Pace:
         return min(max(rate + towards * dt, 0.0), 1.0)
 
     def excess(self, entry: Entry, dt: float) -> float:
-        """What a path asks for when it is entered like this and run to its end: up to 1 within the limits and their EXCESS,
-        as many times that beyond. The rate falls only so fast, and where it is too high it also comes
-        sooner to what is ahead. Found by rehearsing every setpoint."""
+        """What a path asks for when it is entered like this and run to its end, in multiples of the limits and their
+        EXCESS. The rate falls only so fast, and where it is too high it also comes sooner to what is ahead; so every
+        setpoint is rehearsed."""
         positions = self._path.sample(np.array(self._rehearsed(entry, dt)))
         velocity = np.diff(positions, axis=0) / dt
         acceleration = np.diff(velocity, axis=0, prepend=entry.velocity[None]) / dt
