@@ -30,6 +30,7 @@ from molmoact2_msgs.msg import ActionChunk, ControllerStatus, PolicyStatus, Reas
 from molmoact2_msgs.srv import ResetEpisode, SetInstruction
 
 from .backend import Backend, BackendError, InProcessBackend, Settings
+from .continuity import Heard
 from .ingest import stamp_ns
 from .matcher import Matcher
 from .messages import chunk_message, diagnostics_message, status_message, trace_message
@@ -190,12 +191,12 @@ class PolicyNode(LifecycleNode):
         if self._runner is None:
             return
         self._tasks.hear_controller(arm, status)
-        self._runner.continuity.joins_by(arm, status.joining)
         self._runner.state_health.measured(arm, stamp_ns(status), status.joint_names, status.measured)
-        if status.chunk_id == 0:
-            self._runner.continuity.stopped()
-        elif status.episode_id == self._runner.episode_id:
-            self._runner.continuity.accepted(arm, status.chunk_id, status.waypoints_consumed_at_acceptance)
+        heard = Heard(
+            status.joining, status.chunk_id, status.waypoints_consumed_at_acceptance, status.acceptance_latency,
+            status.path_lag, status.last_refused_chunk_id,
+        )
+        self._runner.continuity.hear(arm, heard, status.episode_id == self._runner.episode_id)
 
     def _on_instruction(self, message: String) -> None:
         if self._runner is None:

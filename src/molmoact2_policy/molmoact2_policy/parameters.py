@@ -47,7 +47,7 @@ NUMBERS = {
     "max_gap": (5.0, 3600.0, "of adaptive depth, bounded: a longer pause between inferences forces a full pass [s]"),
     "min_period": (0.0, 60.0, "least time between the starts of two inferences, unless motion would pause for it [s]"),
     "inference_timeout": (60.0, 3600.0, "an inference that takes longer hangs, which is a failure of the policy [s]"),
-    "rtc_beta": (5.0, 100.0, "where controllers join by rtc, with gradient: largest guidance factor"),
+    "rtc_beta": (5.0, 20.0, "where controllers join by rtc, with gradient: largest guidance factor"),
 }
 
 

@@ -29,6 +29,7 @@ MOST_UNANSWERED = 5    # inferences in a row without an action; then something i
 MARGIN = 0.05    # [s]; a chunk shall arrive this long before the running one ends
 SLOW = 2.0    # [s]; an inference under way that takes longer is spoken of
 END_WITHIN = 3.0    # [s]; an inference that is under way at a stop may take so long, or is left to itself
+LOOK = 0.02    # [s]; how often it is looked whether motion would pause
 WAIT = 0.2    # [s]; how often a waiting loop looks whether it should end
 
 
@@ -197,7 +198,7 @@ class Runner:
         while not self._stop.is_set():
             pause = self._next_start(started) - time.monotonic()
             if pause > 0:
-                self._stop.wait(pause)
+                self._stop.wait(min(pause, LOOK))    # what controllers say may make it urgent
                 continue
             messages = source.wait(WAIT)
             if self._stop.is_set():
@@ -236,10 +237,11 @@ class Runner:
 
     def _next_start(self, started: float) -> float:
         """When to look for the next observation, monotonic [s]: after min_period, or earlier so that motion goes on."""
-        wanted, latest = started + self._min_period, self.continuity.latest_start()
-        if latest is None:
+        now = self._ros_now() / 1e9
+        wanted, latest = started + self._min_period, self.continuity.latest_start(now)
+        if latest is None or self.withheld:
             return wanted
-        return min(wanted, time.monotonic() + latest - self._ros_now() / 1e9)
+        return min(wanted, time.monotonic() + latest - now)
 
     def _infer(self, images: Sequence[Any], joint_states: Sequence[Any]) -> None:
         observation = self._ingest.observation(images, joint_states, self._joint_topic)

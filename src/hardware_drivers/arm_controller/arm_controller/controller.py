@@ -14,7 +14,7 @@ from .clock import ClockMap
 from .controller_state import ControllerState, Fault, Refused, State
 from .driver import ArmDriver, ArmState, DriverError
 from .feedback import Feedback
-from .pace import Pace
+from .pace import Entry, Pace
 from .path import Path
 from .peers import Peers, PeerStatus
 from .records import Announced, Counters, LastChunk
@@ -60,7 +60,7 @@ class ArmController:
         self._pace: Pace | None = None
         self._pace_share = 1.0
         self._yielding: Yielding | None = None
-        self._velocity = np.zeros(len(arm.joints))    # of the command
+        self._velocity = self._acceleration = np.zeros(len(arm.joints))    # of the command
         self._unseen = False    # it ramps down blindly
         self._last_tick: float | None = None
 
@@ -96,16 +96,17 @@ class ArmController:
         why_not = self.state.why_not_follow(now, chunk.episode_id)
         if why_not:
             raise ChunkRefused(Refusal.RESUME, why_not)
-        joined = self.scheduler.join(chunk, waypoints, self.command, now, self._can_enter, self.gate.path_error)
+        joined = self.scheduler.join(chunk, waypoints, self.command, now, self._excess, self.gate.path_error)
         self._set_pace(joined.share)
         if self._arrivals is not None:
             self._arrivals.add(steady, max(joined.latency, SHORTEST_LATENCY))
         self.last.consumed, self.last.seam_jump, self.last.latency = joined.consumed, joined.seam_jump, joined.latency
         self.state.follow(f"following chunk {chunk.chunk_id}")
 
-    def _can_enter(self, path: Path, share: float) -> bool:
-        """Whether a path may be run, at a share of the pace the limits allow, from the speed the arm has now on."""
-        return self.gate.pace(path, share).can_enter(self.rate, self._rate_change, self.period)
+    def _excess(self, path: Path, share: float) -> float:
+        """What a path asks for that is run at a share of the pace, from the speed the arm has now on."""
+        entry = Entry(self.rate, self._rate_change, self._velocity, self._acceleration)
+        return self.gate.pace(path, share).excess(entry, self.period)
 
     def _set_pace(self, share: float = 1.0) -> None:
         assert self.scheduler.path is not None
@@ -156,7 +157,7 @@ class ArmController:
     def let_go(self) -> None:
         """Forgets what was commanded; nothing is sent until something is commanded anew."""
         self.command, self._yielding, self._unseen = None, None, False
-        self._velocity = np.zeros(len(self.arm_spec.joints))
+        self._velocity = self._acceleration = np.zeros(len(self.arm_spec.joints))
         self.rate = self._rate_change = 0.0
         self.scheduler.clear()
         self.gate.forget()
@@ -199,7 +200,7 @@ class ArmController:
         if elapsed > PAUSE:
             # The arm has come to rest at its last setpoint meanwhile: it starts from rest.
             self.rate = self._rate_change = 0.0
-            self._velocity = np.zeros_like(self._velocity)
+            self._velocity = self._acceleration = np.zeros_like(self._velocity)
         waited, most = self.feedback.take_device_time(), self.contract.joint_state_timeout
         if self.state.armed and waited > most:
             self.fail(Fault.DRIVER, f"the device took {waited:.3f} s to answer, more than {most:g} s")
@@ -260,7 +261,8 @@ class ArmController:
             self.command, self.scheduler.path_time = step.setpoint, step.path_time
             self.rate, self._rate_change = step.rate, step.change
         if before is not None and self.command is not None:
-            self._velocity = (self.command - before) / dt
+            velocity = (self.command - before) / dt
+            self._velocity, self._acceleration = velocity, (velocity - self._velocity) / dt
         if state == State.FOLLOWING:
             self._leave_following()
         elif path is None or self.rate <= 1e-3:

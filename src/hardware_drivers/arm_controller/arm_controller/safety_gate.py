@@ -141,21 +141,27 @@ class SafetyGate:
             )
 
     def _check_steps(self, chunk: Chunk, waypoints: np.ndarray, measured: np.ndarray, now: float) -> None:
+        """The plan must pass by where the arm is, between the waypoint after its observation, where an arm is that has
+        stood since, and the one due next, where an arm is that has moved as planned; and it must not leap."""
         times = chunk.stamp + (np.arange(chunk.horizon) + chunk.first_offset) * chunk.dt
-        ahead = waypoints[times > now]
-        if not len(ahead):
+        over = int((times <= now).sum())
+        if over == chunk.horizon:
             return    # wholly in the past, which the scheduler refuses by that name
-        steps = np.abs(np.diff(np.concatenate([measured[None], ahead]), axis=0))
-        too_far = steps > self._max_step
-        if too_far.any():
-            index, joint = np.argwhere(too_far)[0]
-            where = "the first waypoint ahead lies" if index == 0 else f"waypoint {index} ahead lies"
-            other = "the measured position" if index == 0 else "the one before"
-            raise ChunkRefused(
-                Refusal.STEP,
-                f"{where} {steps[index, joint]:.3f} from {other} in {self._arm.joints[joint]!r}; "
-                f"{self._max_step[joint]:g} is plausible",
-            )
+        off = np.abs(waypoints[: over + 1] - measured)
+        nearest = off[np.argmin((off / self._max_step).max(axis=1))]
+        if (nearest > self._max_step).any():
+            joint = int(np.argmax(nearest / self._max_step))
+            self._implausible("where it begins, it lies", nearest[joint], "the measured position", joint)
+        steps = np.abs(np.diff(waypoints, axis=0))
+        if (steps > self._max_step).any():
+            index, joint = np.argwhere(steps > self._max_step)[0]
+            self._implausible(f"waypoint {index + 1} lies", steps[index, joint], "the one before", joint)
+
+    def _implausible(self, where: str, step: float, other: str, joint: int) -> None:
+        raise ChunkRefused(
+            Refusal.STEP,
+            f"{where} {step:.3f} from {other} in {self._arm.joints[joint]!r}; {self._max_step[joint]:g} is plausible",
+        )
 
     # --- setpoints ----------------------------------------------------------------------------------------------------
     def pace(self, path: Path, share: float = 1.0) -> Pace:

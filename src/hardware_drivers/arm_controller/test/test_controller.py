@@ -125,6 +125,16 @@ def test_shadow_computes_everything_and_sends_nothing(make_rig):
     assert np.abs(rig.controller.command - rig.home).max() > 0.01
 
 
+def test_an_arm_at_rest_takes_up_a_plan_that_has_gone_far_since_it_was_observed(rig):
+    age, reached = 0.45, 0.6
+    positions = np.tile(rig.home, (30, 1))
+    positions[:, 0] += np.linspace(0.0, 2 * reached, 30)
+    assert np.interp(age, np.arange(1, 31) / 30, positions[:, 0]) - rig.home[0] > rig.contract.values("max_step")[0]
+    assert rig.accept(rig.chunk(positions, age=age)) == ""
+    rig.tick(150)
+    assert rig.controller.command == pytest.approx(positions[-1], abs=1e-6)
+
+
 # --- refusals ---------------------------------------------------------------------------------------------------------
 def bad(rig, **changes):
     return rig.chunk(rig.sway(), **changes)
@@ -144,6 +154,7 @@ def with_value(rig, value):
         (Refusal.LIMITS, lambda r: r.chunk(with_value(r, 2.0))),
         (Refusal.STEP, lambda r: r.chunk(with_value(r, -0.2))),
         (Refusal.STEP, lambda r: r.chunk(r.sway() + np.array([0.6, 0, 0, 0, 0, 0]))),
+        (Refusal.STEP, lambda r: r.chunk(with_value(r, -0.2), age=0.3)),
         (Refusal.EPISODE, lambda r: bad(r, episode_id="earlier")),
         (Refusal.EPISODE, lambda r: bad(r, episode_id="")),
         (Refusal.JOINTS, lambda r: bad(r, joint_names=("tail", *r.contract.joint_names[1:]))),
