@@ -144,3 +144,33 @@ def register_task(subparsers: argparse._SubParsersAction) -> None:
         return task(args.instruction, args.time_limit, args.success_test, args.resume)
 
     parser.set_defaults(func=run)
+
+
+def register_view(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "view",
+        help="look at a running system in a browser",
+        description="Shows what the visualizer and the cameras of a running system publish (the main image with the "
+        "cells that were looked at again, depth codes and points, the planned path, the robot) in a browser, with the "
+        "viewer Rerun. It moves nothing. It serves this machine only; from another, forward both ports: "
+        "ssh -L 9090:127.0.0.1:9090 -L 9876:127.0.0.1:9876 ROBOT. Exit code: 0 after Ctrl-C, 1 when the viewer ended "
+        "by itself, 2 for bad input or where it cannot begin.",
+    )
+    parser.add_argument("system", nargs="?", default="so101_sim", help="system that runs (default: so101_sim)")
+    parser.add_argument("--port", type=int, default=9876, help="port that takes the data (default: 9876)")
+    parser.add_argument("--web-port", type=int, default=9090, help="port that the browser opens (default: 9090)")
+    parser.add_argument(
+        "--memory", default="500MB", metavar="SIZE",
+        help="kept for a browser that comes later, the oldest goes first (default: 500MB)",
+    )
+    parser.add_argument(
+        "--rate", type=_positive, default=10.0, metavar="HZ",
+        help="pictures and frames of each topic at most this often a second (default: 10)",
+    )
+
+    def run(args: argparse.Namespace) -> int:
+        from .view_command import view
+
+        return view(args.system, args.port, args.web_port, args.memory, args.rate)
+
+    parser.set_defaults(func=run)

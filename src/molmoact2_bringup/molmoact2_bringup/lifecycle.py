@@ -68,15 +68,14 @@ def _take(
     deadline = time.monotonic() + patience
     request = ChangeState.Request()
     request.transition.id = step.transition
-    requests = [change.call_async(request)]
+    requests, what = [change.call_async(request)], f"{name} did not {step.word}"
 
     def first(futures: list[Future]) -> Any:
         """The first answer that comes; None where none came within ANSWER_WITHIN."""
         until = time.monotonic() + ANSWER_WITHIN
-        _wait(
-            lambda: any(f.done() for f in futures) or time.monotonic() > until,
-            give_up, deadline - time.monotonic(), f"{name} did not {step.word}",
-        )
+        if time.monotonic() > deadline:
+            raise BringUpError(f"{what} within {patience:g} s")
+        _wait(lambda: any(f.done() for f in futures) or time.monotonic() > until, give_up, patience, what)
         return next((f.result() for f in futures if f.done()), None)
 
     while True:

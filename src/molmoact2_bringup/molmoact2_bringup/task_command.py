@@ -28,6 +28,7 @@ from .running import STATES
 OK, FAILED, BAD_INPUT, CANCELED = 0, 1, 2, 130
 FOUND_WITHIN = 10.0    # [s] for a policy and its action to appear
 ANSWER_WITHIN = 5.0    # [s] for a service to answer
+SPEECHLESS = 15.0      # [s] without feedback, which comes every second, after which the policy is taken to hang
 GONE = 3.0             # [s] without the action, after which the policy is taken to have gone
 ENDED = RunTask.Result    # for its constants
 WORDS = {
@@ -66,6 +67,7 @@ class TaskClient:
         self._node.create_subscription(PolicyStatus, "policy/status", self._on_policy, STATUS)
         self._action = ActionClient(self._node, RunTask, "policy/run_task")
         self._shown: tuple[int, str] | None = None
+        self._told = time.monotonic()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -131,6 +133,7 @@ class TaskClient:
         if not self._until(sent.done, ANSWER_WITHIN, begun=True):
             raise BadInput("the policy does not answer; whether the task runs is not known, look at policy/status")
         handle, canceling, seen = sent.result(), False, time.monotonic()
+        self._told = seen
         if not handle.accepted:
             raise BadInput("the policy did not take the task; see its log")
         result = handle.get_result_async()
@@ -147,11 +150,14 @@ class TaskClient:
                 seen = time.monotonic()
             elif time.monotonic() - seen > GONE:
                 return RunTask.Result(ended=ENDED.ENDED_FAULT, message="the policy has gone; its process ended")
+            if time.monotonic() - self._told > SPEECHLESS:
+                text = f"the policy has said nothing of the task for {SPEECHLESS:g} s; it hangs, look at policy/status"
+                return RunTask.Result(ended=ENDED.ENDED_FAULT, message=text)
         return _sound(result.result())
 
     def _on_feedback(self, message: Any) -> None:
         """One line when what happens has changed."""
-        feedback = message.feedback
+        feedback, self._told = message.feedback, time.monotonic()
         if (feedback.controller_state, feedback.text) == self._shown:
             return
         self._shown = (feedback.controller_state, feedback.text)

@@ -3,6 +3,7 @@
 """The bench measures what it says: short runs of the real thing, and its arithmetic on known numbers."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -49,6 +50,17 @@ def test_a_short_run_leaves_figures_of_every_rule_and_a_plot(tmp_path):
     assert half["splice"] < half["ensemble"] < half["upstream"]
 
 
+def test_where_plans_disagree_guided_chunks_meet_the_running_one_closer_and_those_put_back_closest(engines):
+    made, cheap = engines
+    case = Case("splice", 0.35, wavers=True)
+    plain = made.run(case, chunks=6)
+    drawn = made.run(replace(case, rule="rtc"), chunks=6)
+    put_back = replace(made, backend=cheap).run(replace(case, rule="rtc", replaces=True), chunks=6)
+    plain_seam, drawn_seam, put_back_seam = (float(np.median(run.seams)) for run in (plain, drawn, put_back))
+    assert plain_seam > 0.9 * motion.DISPLACED
+    assert drawn_seam < 0.9 * plain_seam and put_back_seam < 0.6 * plain_seam
+
+
 def test_an_unknown_system_is_bad_input(tmp_path, capsys):
     assert bench("no_such_system", tmp_path, chunks=3, seconds=0.5) == 2
     assert "so101_sim" in capsys.readouterr().err
@@ -57,9 +69,9 @@ def test_an_unknown_system_is_bad_input(tmp_path, capsys):
 def test_a_step_is_found_at_its_border_and_standing_where_nothing_moves():
     setpoints = np.zeros((200, 2))
     setpoints[100:, 1] = 0.5
-    run = Run(ANY, 100.0, setpoints, np.array([100]), np.empty(0), np.ones(200))
+    run = Run(ANY, 100.0, setpoints, np.array([100]), np.empty(0), np.ones(200), np.empty(0))
     assert run.border_step(1) == pytest.approx(50.0)
-    away = Run(ANY, 100.0, setpoints, np.array([20]), np.empty(0), np.ones(200))
+    away = Run(ANY, 100.0, setpoints, np.array([20]), np.empty(0), np.ones(200), np.empty(0))
     assert away.border_step(1) == 0.0
     assert run.standing == pytest.approx(198 / 199)
 

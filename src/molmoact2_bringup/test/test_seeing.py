@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rviz configuration names only what there is, and the path that is shown is where the simulated gripper goes."""
 
+import json
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -20,10 +22,11 @@ from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
+from arm_controller.node import VERBS
 from molmoact2_contract import load_contract, load_system
 from molmoact2_contract.qos import SENSOR_PUBLISH
 from molmoact2_model.depth import METRES, DepthMap
-from molmoact2_msgs.msg import ActionChunk
+from molmoact2_msgs.msg import ActionChunk, ControllerStatus, ReasoningTrace
 from molmoact2_policy.view.depth_views import Intrinsics, points
 from molmoact2_policy.view.node import VisualizerNode
 from molmoact2_policy.view.plans import plan_of
@@ -125,6 +128,32 @@ def test_every_frame_of_the_rviz_file_is_one_of_the_contract():
     named = set(frames(yaml.safe_load(RVIZ.read_text())))
     there = {frame for arm in CONTRACT.arms.values() for frame in arm.frames}
     assert named and named <= there
+
+
+def test_the_foxglove_layout_names_only_what_there_is():
+    layout = json.loads((ROOT / "config/foxglove/molmoact2.json").read_text())
+    panels, arm = layout["configById"], next(iter(CONTRACT.arms))
+    there = {topic for _, topic in topics()} | {"/policy/reasoning_trace", f"/{arm}/status"}
+    named = {panel["imageMode"]["imageTopic"] for name, panel in panels.items() if name.startswith("Image!")}
+    named |= {*panels["3D!robot"]["topics"], panels["3D!robot"]["layers"]["robot"]["topic"]}
+    assert named | {"/policy/reasoning_trace", f"/{arm}/status"} == there
+    assert panels["3D!robot"]["layers"]["grid"]["frameId"] == CONTRACT.arm(arm).base_frame
+    called = {panel["serviceName"] for name, panel in panels.items() if name.startswith("CallService!")}
+    assert called <= {f"/{arm}/{verb}" for verb in VERBS}
+    paths = [path["value"] for path in panels["Plot!latency"]["paths"]]
+    fields = {"/policy/reasoning_trace": ReasoningTrace, f"/{arm}/status": ControllerStatus}
+    for path in paths:
+        topic, field = path.split(".")[0], re.split(r"[.\[]", path)[1]
+        assert field in fields[topic].get_fields_and_field_types()
+
+
+def test_every_panel_of_the_foxglove_layout_has_its_place():
+    layout = json.loads((ROOT / "config/foxglove/molmoact2.json").read_text())
+
+    def leaves(node):
+        return [node] if isinstance(node, str) else leaves(node["first"]) + leaves(node["second"])
+
+    assert sorted(leaves(layout["layout"])) == sorted(layout["configById"])
 
 
 @pytest.mark.parametrize("name", list(CONTRACT.cameras))

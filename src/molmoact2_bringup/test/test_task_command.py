@@ -112,7 +112,7 @@ def test_a_task_takes_over_ends_at_its_time_limit_and_the_arm_comes_to_rest(syst
     assert task.end() == 0, task.lines
     task.wait_for(r"following +\d+ chunks  following")
     task.wait_for(r"^time limit: the time limit of 2 s is over")
-    assert system.wait(ControllerStatus.HOLDING).reason == "stopped by the operator"
+    assert system.wait(ControllerStatus.HOLDING).reason == "stopped on request"
     system.up.wait_for(r"\[policy\].*no chunks: the task ended: the time limit")
 
 
@@ -120,7 +120,7 @@ def test_an_arm_that_was_stopped_is_not_resumed_unasked_and_a_test_that_has_not_
     system.wait(ControllerStatus.HOLDING)
     task = system.task("wave", "--time-limit", "2", "--success-test", LIFTED)
     assert task.end() == 1, task.lines
-    task.wait_for(r"holding .*arm 'arm' is holding \(stopped by the operator\): an operator must call arm/resume")
+    task.wait_for(r"holding .*arm 'arm' is holding \(stopped on request\): an operator must call arm/resume")
     task.wait_for(r"^time limit: .* and the success test 'the cube is lifted' has not held")
     assert not [line for line in task.lines if line.endswith("chunks  following")]
 
@@ -130,7 +130,7 @@ def test_ctrl_c_cancels_and_the_arm_comes_to_rest(system):
     task.process.send_signal(signal.SIGINT)
     assert task.end() == 130, task.lines
     task.wait_for(r"^canceled: canceled by the client")
-    assert system.wait(ControllerStatus.HOLDING).reason == "stopped by the operator"
+    assert system.wait(ControllerStatus.HOLDING).reason == "stopped on request"
 
 
 def test_success_is_exit_code_0(system):
@@ -145,7 +145,7 @@ def test_an_operator_ends_a_task_by_what_the_controller_says(system, verb):
     task = system.task_that_is_followed()
     assert system.operate(verb).success
     assert task.end() == 1, task.lines
-    task.wait_for(r"^ended by an operator: arm 'arm' was (stopped|paused|disarmed) by the operator")
+    task.wait_for(r"^ended by an operator: arm 'arm' was (stopped on request|(paused|disarmed) by the operator)")
     if verb == "disarm":
         system.wait(ControllerStatus.DISARMED)
         disarmed = system.task("wave", "--resume")

@@ -205,7 +205,7 @@ def load_contract(name_or_path: str | Path) -> Contract:
                 "skew_limit": control.number("skew_limit", above=0, most=1),
                 "max_observation_age": control.number("max_observation_age", above=0, most=10),
                 "joint_state_timeout": control.number("joint_state_timeout", above=0, most=1),
-                "blend_window": control.number("blend_window", above=0, most=2),
+                "blend_window": control.number("blend_window", least=0.02, most=2),
                 "resume_within": control.number("resume_within", least=0, most=60),
                 "tracking_time": control.number("tracking_time", above=0, most=5),
                 "max_path_lag": control.number("max_path_lag", above=0, most=10),
@@ -226,15 +226,15 @@ def _joint(name: str, section: Section) -> Joint:
         if kind == GRIPPER:
             lower, upper = 0.0, 1.0
         else:
-            lower, upper = s.pair("position", size=10 * TURN)
+            lower, upper = s.pair("position", size=2 * TURN)
         joint = Joint(
             name, kind, lower, upper,
-            velocity=s.number("velocity", above=0, most=50),
-            acceleration=s.number("acceleration", above=0, most=1000),
-            jerk=s.number("jerk", above=0, most=100_000),
-            soft_zone=s.number("soft_zone", 0.0, least=0, most=(upper - lower) / 2),
+            velocity=s.number("velocity", least=0.01, most=20),
+            acceleration=s.number("acceleration", least=0.1, most=200),
+            jerk=s.number("jerk", least=1, most=20_000),
+            soft_zone=s.number("soft_zone", 0.0, least=0, most=min(1.0, (upper - lower) / 2)),
             max_step=s.number("max_step", above=0, most=TURN),
-            tracking=s.number("tracking", above=0, most=TURN / 2),
+            tracking=s.number("tracking", above=0, most=TURN / 4),
             home=s.number("home"),
             rest=s.number("rest"),
         )

@@ -12,6 +12,7 @@ import numpy as np
 
 from .reading import Section
 
+FAR_TABLE = 2.0                   # [m]; no arm stands farther from its table's height
 FAR, TURN = 100.0, 2 * math.pi    # [m], [rad]: largest sizes that a contract may give
 
 
@@ -157,7 +158,7 @@ def read_workspace(arm: Section, links: Sequence[Link]) -> Workspace | None:
         lower, upper = np.array(s.vector("lower", 3, size=FAR)), np.array(s.vector("upper", 3, size=FAR))
         if not (lower < upper).all():
             raise s.error("upper", f"must be greater than lower in x, y and z, not {upper.tolist()}")
-        table = s.optional_number("table")
+        table = s.optional_number("table", above=-FAR_TABLE, most=FAR_TABLE)
         with s.section("points") as points:
             radii = {name: points.number(name, least=0, most=1) for name in points.given}
             for name in radii:

@@ -283,6 +283,8 @@ def sample_flow(
     for index, modulation in enumerate(modulations):
 
         def field(noisy: torch.Tensor, modulation: Modulations = modulation) -> torch.Tensor:
+            # Masked on both sides, so that no gradient leads into the padding.
+            noisy = noisy if valid_dims is None else noisy * valid_dims
             velocity = expert(noisy.to(expert.dtype), context, modulation, rope).float()
             return velocity if valid_dims is None else velocity * valid_dims
 

@@ -12,7 +12,6 @@ P = A + (1 - t) v; Y is the running chunk in the new chunk's time, W its weights
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,18 +21,20 @@ import torch
 from .errors import InputError
 
 MODES = ("gradient", "replace")
+LARGEST_BETA = 20.0    # beyond it Euler steps of the guided flow overshoot: errors were seen to grow
 
 Velocity = Callable[[torch.Tensor], torch.Tensor]
 
 
-def guidance_weights(horizon: int, known: int, frozen: int) -> np.ndarray:
+def guidance_weights(horizon: int, known: int, frozen: int, overlap: int) -> np.ndarray:
     """How strongly each of `horizon` waypoints is held to the running chunk, float32 (horizon,).
 
-    known: waypoints the running chunk still has (H - s in the paper); frozen: those executed before the new chunk
-    can arrive (d). 1 before `frozen`, falling exponentially to `known`, 0 from there on.
+    known: waypoints of the new chunk that the running one reaches; frozen: those executed before the new chunk can
+    arrive (d in the paper); overlap: waypoints of the running chunk less the whole ones between the two chunks' stamps
+    (H - s). 1 before `frozen`, falling exponentially towards `overlap`, 0 from `known` on.
     """
     index = np.arange(horizon, dtype=np.float64)
-    share = (known - index) / (known - frozen + 1)
+    share = (overlap - index) / (overlap - frozen + 1)
     falling = share * np.expm1(share) / np.expm1(1.0)
     weights = np.where(index < frozen, 1.0, np.where(index < known, falling, 0.0))
     return weights.astype(np.float32)
@@ -45,6 +46,16 @@ def guidance_factor(time: float, beta: float) -> float:
         return beta
     spread = time**2 + (1.0 - time) ** 2
     return min(beta, spread / (time * (1.0 - time)))
+
+
+@dataclass(frozen=True)
+class Running:
+    """The chunk being executed, at the waypoints of the new one. prefix: float32 (K, D); frozen, overlap: of
+    `guidance_weights`."""
+
+    prefix: np.ndarray
+    frozen: int
+    overlap: int
 
 
 @dataclass(frozen=True)
@@ -82,28 +93,30 @@ class Guidance:
 
 
 def make_guidance(
-    mode: str, prefix: np.ndarray, frozen: int, first: int, shape: tuple[int, int], beta: float, device: torch.device
+    mode: str, running: Running, first: int, shape: tuple[int, int], beta: float, device: torch.device
 ) -> Guidance:
-    """prefix: float32 (K, D), the running chunk in the model's range; it begins at row `first` of the chunk of
-    `shape` (T, max_action_dim)."""
+    """running: in the model's range; it begins at row `first` of the chunk of `shape` (T, max_action_dim)."""
     horizon, width = shape
-    known, dims = prefix.shape
+    known, dims = running.prefix.shape
     target, weights = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    target[first : first + known, :dims] = prefix
-    weights[first:, :dims] = guidance_weights(horizon - first, known, frozen)[:, None]
-    held = (np.arange(horizon) >= first) & (np.arange(horizon) < first + frozen)
+    target[first : first + known, :dims] = running.prefix
+    falling = guidance_weights(horizon - first, known, running.frozen, running.overlap)
+    weights[first:, :dims] = falling[:, None]
+    held = (np.arange(horizon) >= first) & (np.arange(horizon) < first + running.frozen)
     y, w, f = (torch.from_numpy(array).to(device) for array in (target, weights, held[:, None]))
     return Guidance(mode, y, w, f, beta)
 
 
-def check_prefix(prefix: np.ndarray | None, frozen: int, horizon: int, dims: int) -> np.ndarray | None:
-    """The running chunk as float32 (K, D), K <= horizon, in physical units; None where there is none.
+def check_running(
+    prefix: np.ndarray | None, frozen: int, overlap: int | None, horizon: int, dims: int
+) -> Running | None:
+    """The running chunk in physical units, K <= horizon; None where there is none.
 
     Waypoints past the horizon are cut off: the running chunk may be the longer one. Errors: InputError.
     """
-    whole = isinstance(frozen, (int, np.integer)) and not isinstance(frozen, bool)
-    if not whole or frozen < 0:
-        raise InputError(f"frozen is {frozen!r}, expected a count of waypoints >= 0")
+    for name, count in (("frozen", frozen), ("overlap", 0 if overlap is None else overlap)):
+        if not isinstance(count, (int, np.integer)) or isinstance(count, bool) or count < 0:
+            raise InputError(f"{name} is {count!r}, expected a count of waypoints >= 0")
     if prefix is None:
         if frozen:
             raise InputError(f"frozen is {frozen} but no prefix was given: pass the running chunk it freezes")
@@ -121,10 +134,14 @@ def check_prefix(prefix: np.ndarray | None, frozen: int, horizon: int, dims: int
     values = values[:horizon]
     if frozen > len(values):
         raise InputError(f"frozen is {frozen}, but the prefix has {len(values)} waypoints within the horizon")
-    return values
+    overlap = len(values) if overlap is None else int(overlap)
+    if overlap < len(values):
+        raise InputError(f"overlap is {overlap}, expected at least the prefix's {len(values)} waypoints in the horizon")
+    return Running(values, int(frozen), overlap)
 
 
 def check_beta(beta: float) -> float:
-    if not isinstance(beta, (int, float)) or isinstance(beta, bool) or not math.isfinite(beta) or beta < 0:
-        raise InputError(f"rtc_beta is {beta!r}, expected a finite number >= 0")
+    number = isinstance(beta, (int, float)) and not isinstance(beta, bool)
+    if not number or not 0 <= beta <= LARGEST_BETA:    # not a number is no number in that range
+        raise InputError(f"rtc_beta is {beta!r}, expected a number from 0 to {LARGEST_BETA:g}")
     return float(beta)

@@ -8,7 +8,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import torch
 from .engine import DepthOutcome, Engine
 from .errors import DecodeError, InputError, ModelError
 from .fast import FastTokenizer, action_bins
-from .guidance import Guidance, check_prefix, make_guidance
+from .guidance import Guidance, Running, check_running, make_guidance
 from .images import check_images
 from .normalization import TagStats
 from .processing import Prompt, PromptBuilder
@@ -125,6 +125,7 @@ class Session:
         seed: int | None = None,
         prefix: np.ndarray | None = None,
         frozen: int = 0,
+        overlap: int | None = None,
     ) -> InferenceResult:
         """Images, state and instruction -> one action chunk and its trace.
 
@@ -134,12 +135,13 @@ class Session:
         max_action_dim), the start of the flow; else drawn from `seed` on the CPU in float32; else from a
         fresh seed, which the trace records. prefix: (K, D), the running chunk from the new chunk's first
         waypoint on, in the checkpoint's frame; the new chunk continues it (guidance.py), and its first `frozen`
-        waypoints, which will be over before the new chunk can arrive, are held to it. Discrete actions cannot be
+        waypoints, which will be over before the new chunk can arrive, are held to it. overlap: waypoints of the
+        running chunk less the whole ones between the two observations (K where None). Discrete actions cannot be
         guided, and the trace warns. Raises InputError for what it refuses, and ModelError where the
         model's own output cannot be used.
         """
-        running = check_prefix(prefix, frozen, self.horizon - self._first, self._tag.action.dim)
-        request = self._checked(images, state, num_steps, n_action_steps, noise, seed, running, frozen)
+        running = check_running(prefix, frozen, overlap, self.horizon - self._first, self._tag.action.dim)
+        request = self._checked(images, state, num_steps, n_action_steps, noise, seed, running)
         with self._lock:
             try:
                 return self._infer(request, instruction)
@@ -189,9 +191,9 @@ class Session:
     def _guidance(self, request: _Checked) -> Guidance | None:
         if request.running is None:
             return None
-        prefix, device = self._tag.action.normalize(request.running), self._engine.network.device
-        shape = (self.horizon, self._config.max_action_dim)
-        return make_guidance(self._rtc, prefix, request.frozen, self._first, shape, self._rtc_beta, device)
+        running = replace(request.running, prefix=self._tag.action.normalize(request.running.prefix))
+        shape, device = (self.horizon, self._config.max_action_dim), self._engine.network.device
+        return make_guidance(self._rtc, running, self._first, shape, self._rtc_beta, device)
 
     def _think(self, checked: _Checked, instruction: str) -> _Seen | None:
         depth = self._config.depth
@@ -277,15 +279,14 @@ class Session:
         n_action_steps: int | None,
         noise: np.ndarray | None,
         seed: int | None,
-        running: np.ndarray | None,
-        frozen: int,
+        running: Running | None,
     ) -> _Checked:
         steps = _count("num_steps", num_steps, self._config.flow.num_steps, MAX_NUM_STEPS)
         limit = self._tag.horizon - self._first
         waypoints = _count("n_action_steps", n_action_steps, self._tag.n_action_steps, limit)
         noise, seed = self._noise(noise, seed)
         checked_images, checked_state = check_images(images), self._state(state)
-        return _Checked(checked_images, checked_state, steps, waypoints, noise, seed, running, int(frozen))
+        return _Checked(checked_images, checked_state, steps, waypoints, noise, seed, running)
 
     def _state(self, state: np.ndarray) -> np.ndarray:
         try:
@@ -331,8 +332,7 @@ class _Checked:
     n_action_steps: int
     noise: np.ndarray
     seed: int | None
-    running: np.ndarray | None
-    frozen: int
+    running: Running | None
 
 
 @dataclass(frozen=True)

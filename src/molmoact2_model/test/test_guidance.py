@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real-time chunking: the formulas of the paper, and what they do to the chunks of the real engine."""
 
+import itertools
 import math
 
 import numpy as np
@@ -11,7 +12,7 @@ from golden_set import textured
 
 from molmoact2_model import InputError
 from molmoact2_model.expert import sample_flow
-from molmoact2_model.guidance import Guidance, guidance_factor, guidance_weights, make_guidance
+from molmoact2_model.guidance import Guidance, Running, guidance_factor, guidance_weights, make_guidance
 
 CPU = torch.device("cpu")
 
@@ -43,17 +44,23 @@ def infer(session, seed=0, **options):
 
 
 def test_weights_are_one_while_frozen_fall_to_the_running_chunks_end_and_are_nothing_after():
-    weights = guidance_weights(horizon=10, known=7, frozen=3)
+    weights = guidance_weights(horizon=10, known=7, frozen=3, overlap=7)
     shares = [(7 - i) / 5 for i in (3, 4, 5, 6)]
     falling = [c * (math.exp(c) - 1) / (math.e - 1) for c in shares]
     assert weights == pytest.approx([1, 1, 1, *falling, 0, 0, 0])
     assert (np.diff(weights) <= 0).all()
 
 
+def test_between_two_waypoints_weights_fall_by_whole_ones_and_are_nothing_where_the_running_chunk_ends():
+    weights = guidance_weights(horizon=10, known=6, frozen=3, overlap=7)
+    assert weights[:6] == pytest.approx(guidance_weights(10, 7, 3, 7)[:6])
+    assert (weights[6:] == 0).all()
+
+
 def test_weights_stay_between_nothing_and_one_for_every_split():
-    for known in range(1, 31):
+    for known, over in itertools.product(range(1, 31), (0, 1)):
         for frozen in range(known + 1):
-            weights = guidance_weights(30, known, frozen)
+            weights = guidance_weights(30, known, frozen, known + over)
             assert ((weights >= 0) & (weights <= 1)).all()
             assert (weights[:frozen] == 1).all()
             assert (weights[known:] == 0).all()
@@ -74,7 +81,7 @@ def test_the_pull_is_the_gradient_of_the_predicted_chunk_through_the_expert(fiel
     """Against central differences of the weighted error's product with the predicted chunk."""
     generator = torch.Generator().manual_seed(3)
     chunk, target = (torch.randn((1, 30, 32), generator=generator, dtype=torch.float64) for _ in range(2))
-    weights = torch.from_numpy(guidance_weights(30, 20, 5)).double()[:, None].expand(30, 32)
+    weights = torch.from_numpy(guidance_weights(30, 20, 5, 20)).double()[:, None].expand(30, 32)
     time, beta = 0.3, 5.0
     guidance = Guidance("gradient", target[0], weights, weights > 2, beta)
     velocity = field(chunk)
@@ -125,18 +132,23 @@ def test_a_running_chunk_longer_than_the_horizon_is_cut(session):
     )
 
 
-def test_padded_dimensions_stay_at_zero():
-    prefix = np.ones((4, 7), np.float32)
-    guidance = make_guidance("gradient", prefix, 2, 0, (30, 32), 5.0, CPU)
-    assert float(guidance.weights[:, 7:].abs().max()) == 0.0
-    assert float(guidance.target[:, 7:].abs().max()) == 0.0
-    chunk = torch.randn((1, 30, 32), generator=torch.Generator().manual_seed(0))
-    guided = guidance.velocity(torch.zeros_like, chunk, 0.5)
-    assert float(guided[..., 7:].abs().max()) == 0.0
+def test_padded_dimensions_stay_at_zero_through_the_whole_guided_flow(session):
+    """The expert reads the padding too, so that a gradient would lead into it."""
+    engine = session._engine
+    infer(session)
+    valid = torch.arange(32) < 7
+    guidance = make_guidance("gradient", Running(np.ones((20, 7), np.float32), 6, 20), 0, (30, 32), 5.0, CPU)
+    noise = torch.randn((1, 30, 32), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        chunk = sample_flow(
+            engine.network.expert, engine.context(), noise, engine._flow_modulations(4), valid, guidance
+        )
+    assert float(chunk[..., 7:].abs().max()) == 0.0
+    assert float(chunk[..., :7].abs().max()) > 0.0
 
 
 def test_rows_before_the_observation_are_neither_guided_nor_frozen():
-    guidance = make_guidance("replace", np.ones((4, 7), np.float32), 2, 1, (30, 32), 5.0, CPU)
+    guidance = make_guidance("replace", Running(np.ones((4, 7), np.float32), 2, 4), 1, (30, 32), 5.0, CPU)
     assert float(guidance.weights[0].abs().max()) == 0.0
     assert guidance.frozen[:4, 0].tolist() == [False, True, True, False]
     assert guidance.target[1, 0] == 1.0 and guidance.target[5, 0] == 0.0

@@ -132,7 +132,7 @@ class InProcessBackend:
             raise BackendError(str(error)) from error
 
     def _warm_up(self) -> None:
-        """One inference on grey frames, so that the first real one is not slow; also finds a wrong number of joints."""
+        """Inference on grey frames, so that the first real one is not slow; also finds a wrong number of joints."""
         tag = self._contract.norm_tag(self._settings.norm_tag)
         stats, joints = self._policy.stats.tag(self._settings.norm_tag), len(self._contract.joints)
         for what, values in (("state", stats.state.dim), ("action", stats.action.dim)):
@@ -142,7 +142,10 @@ class InProcessBackend:
                     f"{self._contract.path.name} has {joints} joints; choose the tag of this robot"
                 )
         grey = [np.full((240, 320, 3), 128, np.uint8)] * len(tag.cameras)
-        self.infer(grey, np.zeros(joints, np.float32), "warm up", None)
+        state = np.zeros(joints, np.float32)
+        first = self.infer(grey, state, "warm up", None).actions
+        if self._settings.action_mode == "continuous":
+            self.infer(grey, state, "warm up", None, Prefix(first, 1, len(first)))
         self._session.reset()
 
     def infer(
@@ -167,6 +170,7 @@ class InProcessBackend:
                 seed=seed if continuous else None,
                 prefix=prefix.actions if prefix else None,
                 frozen=prefix.frozen if prefix else 0,
+                overlap=prefix.overlap if prefix else None,
             )
         except DecodeError as error:
             raise Unanswered("not_decoded", str(error)) from error

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,6 +14,7 @@ TAIL = 0.95            # share of latencies that the forecast covers
 FORGET = 0.98          # weight of a latency against the one after it: halves in about 34 inferences
 GUIDED = "rtc"         # ControllerStatus.joining of a controller whose chunks shall continue each other
 RECENT = 20            # chunks whose consumed waypoints make the forecast of the next
+MOST_FROZEN = 1.5      # times the forecast of the latency; no more waypoints are taken to be over when a chunk arrives
 
 
 def least_loss(latency: float, length: float, in_flight: int = 1) -> float:
@@ -59,20 +60,37 @@ class LatencyForecast:
 
 @dataclass(frozen=True)
 class Running:
-    """A chunk under way. times [s] (H,): of its waypoints, ROS time; actions float32 (H, D), the checkpoint's frame."""
+    """A chunk under way. times [s] (H,): of its waypoints, ROS time; actions float32 (H, D), the checkpoint's frame;
+    latency [s]: from capture until it was sent."""
 
     chunk_id: int
     times: np.ndarray
     actions: np.ndarray
+    latency: float
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a controller last said. rule: of joining; chunk_id: that it follows, 0 for none; consumed: its waypoints
+    that were over when it was accepted; latency [s]: from its capture until then; lag [s]: of the path behind the
+    clock; refused_id: the last chunk that it refused."""
+
+    rule: str
+    chunk_id: int
+    consumed: int = 0
+    latency: float = 0.0
+    lag: float = 0.0
+    refused_id: int = 0
 
 
 @dataclass(frozen=True)
 class Prefix:
     """What the next chunk has to continue: actions (K, D) at its own first K waypoints, of which `frozen` will be over
-    before it can arrive."""
+    before it can arrive. overlap: waypoints of the running chunk less the whole ones that lie between the two."""
 
     actions: np.ndarray
     frozen: int
+    overlap: int
 
 
 class Continuity:
@@ -85,7 +103,7 @@ class Continuity:
         self._dt, self._first_offset, self._margin = dt, first_offset, margin
         self._lock = threading.Lock()
         self.forecast = LatencyForecast()
-        self._rules: dict[str, str] = {}
+        self._heard: dict[str, Heard] = {}
         self.forget()
 
     def forget(self) -> None:
@@ -93,62 +111,79 @@ class Continuity:
         with self._lock:
             self._delivered: deque[Running] = deque(maxlen=RECENT)
             self._consumed: deque[int] = deque(maxlen=RECENT)
-            self._counted: set[tuple[str, int]] = set()
-            self._accepted = 0
+            self._accepted: set[int] = set()
+            self._refused: set[int] = set()
+            self._unheard: Running | None = None    # sent, and not known to have been accepted
+            self._cold = True
             self.forecast.cold_start()
 
     def delivered(self, chunk_id: int, stamp: float, actions: np.ndarray, latency: float) -> None:
         """A chunk went out. stamp, latency: of its observation [s]; actions: the checkpoint's frame."""
         times = stamp + (np.arange(len(actions)) + self._first_offset) * self._dt
         with self._lock:
-            self._delivered.append(Running(chunk_id, times, actions))
-            self.forecast.add(latency)
+            if self._unheard is not None:
+                self.forecast.add(self._unheard.latency)
+            self._unheard = Running(chunk_id, times, actions, latency)
+            self._delivered.append(self._unheard)
 
-    def joins_by(self, arm: str, rule: str) -> None:
-        """How a controller joins chunks."""
+    def hear(self, arm: str, heard: Heard, of_this_episode: bool) -> None:
+        """What a controller says. of_this_episode: of the chunk that it follows."""
         with self._lock:
-            self._rules[arm] = rule
-
-    def accepted(self, arm: str, chunk_id: int, consumed: int) -> None:
-        """A controller follows a chunk, of which so many waypoints were over when it came."""
-        with self._lock:
-            if (arm, chunk_id) in self._counted or all(r.chunk_id != chunk_id for r in self._delivered):
+            self._heard[arm] = heard if of_this_episode else replace(heard, chunk_id=0)
+            self._refused.add(heard.refused_id)
+            known = next((r for r in self._delivered if r.chunk_id == heard.chunk_id), None)
+            if known is None or not of_this_episode or heard.chunk_id in self._accepted:
                 return
-            self._counted.add((arm, chunk_id))
-            self._consumed.append(consumed)
-            self._accepted = max(self._accepted, chunk_id)
-
-    def stopped(self) -> None:
-        """A controller follows no chunk: there is nothing to continue."""
-        with self._lock:
-            self._accepted = 0
+            self._accepted.add(heard.chunk_id)
+            if self._unheard is known:
+                self.forecast.add(max(heard.latency, known.latency))
+                self._unheard = None
+            if self._cold:
+                self._cold = False    # what was consumed during the cold first call says nothing of the next
+            else:
+                self._consumed.append(heard.consumed)
 
     def _running(self) -> Running | None:
-        return next((r for r in reversed(self._delivered) if r.chunk_id == self._accepted), None)
+        """The chunk that runs when the next one is computed: the newest that went out, unless a controller is known to
+        have refused it, provided that every controller follows one at all."""
+        if not self._heard or not all(h.chunk_id for h in self._heard.values()):
+            return None
+        oldest = max(h.chunk_id for h in self._heard.values())
+        running = (r for r in reversed(self._delivered) if r.chunk_id not in self._refused)
+        return next((r for r in running if r.chunk_id >= oldest), None)
 
     def prefix(self, stamp: float) -> Prefix | None:
         """What a chunk observed at `stamp` [s] has to continue; None where nothing runs then, or where a controller
         joins chunks by another rule than real-time chunking."""
         with self._lock:
             running = self._running()
-            if running is None or set(self._rules.values()) != {GUIDED}:
+            if running is None or {h.rule for h in self._heard.values()} != {GUIDED}:
                 return None
-            times = stamp + (np.arange(len(running.times)) + self._first_offset) * self._dt
+            # Where limits slow the path, what runs at a time is what was planned for an earlier one.
+            lag = max(h.lag for h in self._heard.values())
+            times = stamp + (np.arange(len(running.times)) + self._first_offset) * self._dt - lag
+            between = int((times[0] - running.times[0]) / self._dt + 1e-6)
             times = times[times <= running.times[-1] + 1e-6]
             if not len(times):
                 return None
             actions = np.stack([np.interp(times, running.times, column) for column in running.actions.T], axis=1)
-            frozen = min(max(self._consumed, default=0), len(times))
-            return Prefix(actions.astype(np.float32), frozen)
+            overlap = len(running.times) - between
+            return Prefix(actions.astype(np.float32), min(self._frozen(), len(times)), overlap)
 
-    def latest_start(self) -> float | None:
+    def _frozen(self) -> int:
+        """A forecast of the waypoints that will be over when the next chunk arrives."""
+        lately = max(self._consumed, default=0)
+        tail = self.forecast.tail
+        return lately if tail is None else min(lately, int(np.ceil(MOST_FROZEN * tail / self._dt)))
+
+    def latest_start(self, now: float) -> float | None:
         """When the next inference must begin at the latest so that motion does not pause, ROS time [s]; None where
-        nothing runs or no latency is known yet."""
+        nothing runs (any more) or no latency is known yet. now: ROS time [s]."""
         with self._lock:
-            tail = self.forecast.tail
-            if not self._delivered or tail is None:
+            tail, running = self.forecast.tail, self._running()
+            if running is None or tail is None or running.times[-1] <= now:
                 return None
-            return float(self._delivered[-1].times[-1]) - self._margin - tail
+            return float(running.times[-1]) - self._margin - tail
 
     def standing_share(self) -> float:
         """The least share of time lost at the forecast latency, with one inference at a time and H the chunk's length

@@ -118,7 +118,7 @@ def status_message(
     message.latency_p50, message.latency_p95 = statistics.percentile(0.5), statistics.percentile(0.95)
     message.drop_reasons = list(statistics.drops)
     message.drop_counts = [statistics.drops[reason] for reason in message.drop_reasons]
-    message.withheld = runner.withheld if state == PolicyStatus.ACTIVE else ""
+    message.withheld = runner.silent_because if state == PolicyStatus.ACTIVE else ""
     return message
 
 

@@ -30,6 +30,7 @@ from molmoact2_msgs.msg import ActionChunk, ControllerStatus, PolicyStatus, Reas
 from molmoact2_msgs.srv import ResetEpisode, SetInstruction
 
 from .backend import Backend, BackendError, InProcessBackend, Settings
+from .continuity import Heard
 from .ingest import stamp_ns
 from .matcher import Matcher
 from .messages import chunk_message, diagnostics_message, status_message, trace_message
@@ -66,7 +67,7 @@ class PolicyNode(LifecycleNode):
         self.create_service(SetInstruction, "policy/set_instruction", self._on_set_instruction)
         self.create_service(ResetEpisode, "policy/reset", self._on_reset)
         self.create_subscription(String, "policy/instruction", self._on_instruction, CHUNK)
-        self._tasks = TaskServer(self, lambda: self._runner if self._state == PolicyStatus.ACTIVE else None)
+        self._tasks = TaskServer(self, self._active_runner, self._publish_status)
         self.add_on_set_parameters_callback(self._on_parameters)
         self.create_timer(0.5, self._publish_status)
         self.create_timer(0.1, self._watch)
@@ -113,6 +114,9 @@ class PolicyNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         assert self._configuration is not None and self._runner is not None
+        if self._runner.hangs:
+            self.get_logger().error("the last inference has not ended; start the policy's process anew")
+            return FAILURE
         wanted = self._configuration
         self._matcher = Matcher(self, wanted.contract, wanted.tag, wanted.joint_topic)
         self._controllers = [
@@ -154,7 +158,8 @@ class PolicyNode(LifecycleNode):
             self._runner.stop()
 
     def _release(self) -> None:
-        if self._backend is not None:
+        # An inference that hangs still uses it.
+        if self._backend is not None and not (self._runner and self._runner.hangs):
             self._backend.close()
         self._backend = self._runner = self._configuration = None
         self._facts = {}
@@ -191,12 +196,12 @@ class PolicyNode(LifecycleNode):
         if self._runner is None:
             return
         self._tasks.hear_controller(arm, status)
-        self._runner.continuity.joins_by(arm, status.joining)
         self._runner.state_health.measured(arm, stamp_ns(status), status.joint_names, status.measured)
-        if status.chunk_id == 0:
-            self._runner.continuity.stopped()
-        elif status.episode_id == self._runner.episode_id:
-            self._runner.continuity.accepted(arm, status.chunk_id, status.waypoints_consumed_at_acceptance)
+        heard = Heard(
+            status.joining, status.chunk_id, status.waypoints_consumed_at_acceptance, status.acceptance_latency,
+            status.path_lag, status.last_refused_chunk_id,
+        )
+        self._runner.continuity.hear(arm, heard, status.episode_id == self._runner.episode_id)
 
     def _on_instruction(self, message: String) -> None:
         if self._runner is None:
@@ -235,6 +240,9 @@ class PolicyNode(LifecycleNode):
         return response
 
     # --- status -------------------------------------------------------------------------------------------------------
+    def _active_runner(self) -> Runner | None:
+        return self._runner if self._state == PolicyStatus.ACTIVE else None
+
     def _go(self, state: int) -> None:
         self._state = state
         self._publish_status()
@@ -264,10 +272,14 @@ class PolicyNode(LifecycleNode):
         if self._failed and self._matcher is not None:
             self.trigger_deactivate()
         runner = self._runner
-        shown = (runner.withheld, runner.instruction, runner.episode_id) if runner else ()
+        if runner and self._configuration and runner.busy > self._configuration.inference_timeout and not self._failed:
+            most = self._configuration.inference_timeout
+            self._on_failure(f"an inference hangs: it has taken more than {most:g} s (parameter inference_timeout)")
+        silent = runner.silent_because if runner else ""
+        shown = (silent, runner.instruction, runner.episode_id) if runner else ()
         if shown != self._shown:
-            if runner and runner.withheld and self._state == PolicyStatus.ACTIVE:
-                self.get_logger().info(f"no chunks: {runner.withheld}", throttle_duration_sec=1.0)
+            if silent and self._state == PolicyStatus.ACTIVE:
+                self.get_logger().info(f"no chunks: {silent}", throttle_duration_sec=1.0)
             self._shown = shown
             self._publish_status()
 

@@ -46,7 +46,8 @@ INTEGERS = {
 NUMBERS = {
     "max_gap": (5.0, 3600.0, "of adaptive depth, bounded: a longer pause between inferences forces a full pass [s]"),
     "min_period": (0.0, 60.0, "least time between the starts of two inferences, unless motion would pause for it [s]"),
-    "rtc_beta": (5.0, 100.0, "where controllers join by rtc, with gradient: largest guidance factor"),
+    "inference_timeout": (60.0, 3600.0, "an inference that takes longer hangs, which is a failure of the policy [s]"),
+    "rtc_beta": (5.0, 20.0, "where controllers join by rtc, with gradient: largest guidance factor"),
 }
 
 
@@ -60,6 +61,7 @@ class Configuration:
     check_frozen: bool
     joint_topic: str
     min_period: float
+    inference_timeout: float
     seed: int | None
     instruction: str
 
@@ -111,6 +113,7 @@ def configuration(node: Node) -> Configuration:
         check_frozen=value("check_frozen") == "on" or (value("check_frozen") == "auto" and not value("simulation")),
         joint_topic=value("joint_state_topic"),
         min_period=value("min_period"),
+        inference_timeout=value("inference_timeout"),
         seed=None if seed < 0 else seed,
         instruction=value("instruction"),
     )

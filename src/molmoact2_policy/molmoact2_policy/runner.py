@@ -27,6 +27,9 @@ from .state_health import StateHealth
 LATENCY_WINDOW = 200
 MOST_UNANSWERED = 5    # inferences in a row without an action; then something is wrong with more than a frame
 MARGIN = 0.05    # [s]; a chunk shall arrive this long before the running one ends
+SLOW = 2.0    # [s]; an inference under way that takes longer is spoken of
+END_WITHIN = 3.0    # [s]; an inference that is under way at a stop may take so long, or is left to itself
+LOOK = 0.02    # [s]; how often it is looked whether motion would pause
 WAIT = 0.2    # [s]; how often a waiting loop looks whether it should end
 
 
@@ -136,6 +139,7 @@ class Runner:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._number = 0
+        self._began: float | None = None    # the inference under way, steady clock [s]
         self._reset_wanted = False
         self._held_back = ""
         self.arms = tuple(contract.arms)
@@ -147,17 +151,37 @@ class Runner:
 
     # --- operator -----------------------------------------------------------------------------------------------------
     def start(self, source: Source) -> None:
+        """Errors: RuntimeError where the last inference hangs."""
+        if self.hangs:
+            raise RuntimeError("the inference before the stop has not ended; start the policy's process anew")
         self._stop.clear()
         self.statistics, self.withheld = Statistics(), self._held_back or "no observation yet"
         self._thread = threading.Thread(target=self._run, args=(source,), name="inference", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the loop after the inference under way; its result is not published."""
+        """Ends the loop after the inference under way; its result is not published. One that does not end is left to
+        itself (`hangs`)."""
         self._stop.set()
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
-        self._thread = None
+            self._thread.join(END_WITHIN)
+
+    @property
+    def busy(self) -> float:
+        """For how long the inference under way has taken [s]; 0 where there is none."""
+        began = self._began
+        return 0.0 if began is None else time.monotonic() - began
+
+    @property
+    def hangs(self) -> bool:
+        """Whether the loop has been stopped and has not ended."""
+        return self._stop.is_set() and self._thread is not None and self._thread.is_alive()
+
+    @property
+    def silent_because(self) -> str:
+        """Why there are no chunks now, in words; empty where there are."""
+        slow = self.busy
+        return self.withheld or (f"the inference under way has taken {slow:.0f} s so far" if slow > SLOW else "")
 
     def check_instruction(self, instruction: str) -> None:
         """Errors: ValueError for one that cannot be followed."""
@@ -197,7 +221,7 @@ class Runner:
         while not self._stop.is_set():
             pause = self._next_start(started) - time.monotonic()
             if pause > 0:
-                self._stop.wait(pause)
+                self._stop.wait(min(pause, LOOK))    # what controllers say may make it urgent
                 continue
             messages = source.wait(WAIT)
             if self._stop.is_set():
@@ -211,7 +235,7 @@ class Runner:
             if held_back:
                 self.withheld = held_back
                 continue
-            started = last_set
+            started = self._began = last_set
             try:
                 self._infer(messages.images, messages.joint_states)
                 unanswered = 0
@@ -231,13 +255,16 @@ class Runner:
             except Exception as error:    # a defect of ours: no more chunks, and said so
                 self._failed(f"the policy failed in itself: {error!r}")
                 return
+            finally:
+                self._began = None
 
     def _next_start(self, started: float) -> float:
         """When to look for the next observation, monotonic [s]: after min_period, or earlier so that motion goes on."""
-        wanted, latest = started + self._min_period, self.continuity.latest_start()
-        if latest is None:
+        now = self._ros_now() / 1e9
+        wanted, latest = started + self._min_period, self.continuity.latest_start(now)
+        if latest is None or self.withheld:
             return wanted
-        return min(wanted, time.monotonic() + latest - self._ros_now() / 1e9)
+        return min(wanted, time.monotonic() + latest - now)
 
     def _infer(self, images: Sequence[Any], joint_states: Sequence[Any]) -> None:
         observation = self._ingest.observation(images, joint_states, self._joint_topic)

@@ -21,7 +21,7 @@ from molmoact2_msgs.action import RunTask
 from molmoact2_msgs.msg import ControllerStatus, SuccessTest
 
 from .runner import Runner
-from .tasks import ArmStatus, Ended, Ending, Goal, State, TaskRun
+from .tasks import ArmStatus, Cause, Ended, Ending, Goal, State, TaskRun
 
 TICK = 0.1              # [s]
 TELL = 1.0              # [s] between two feedbacks that say the same
@@ -50,10 +50,11 @@ class Task:
 
 
 class TaskServer:
-    """Serves `policy/run_task`. active: the runner while the node is active, None otherwise."""
+    """Serves `policy/run_task`. active: the runner while the node is active, None otherwise; announce: states the
+    policy's episode, which controllers must know before its first chunk."""
 
-    def __init__(self, node: Node, active: Callable[[], Runner | None]):
-        self._node, self._active = node, active
+    def __init__(self, node: Node, active: Callable[[], Runner | None], announce: Callable[[], None]):
+        self._node, self._active, self._announce = node, active, announce
         self._task: Task | None = None       # the one that runs
         self._waiting: Task | None = None    # the one that waits for its test of success to be heard
         self._tests: dict[str, float] = {}   # when each was heard, steady [s]
@@ -155,6 +156,7 @@ class TaskServer:
             self._settle()
         runner.set_instruction(task.goal.instruction)
         runner.reset()
+        self._announce()
         now, ros_ns = time.monotonic(), self._node.get_clock().now().nanoseconds
         task.runner, task.instruction, task.chunks_before = runner, runner.instruction, runner.statistics.chunks
         task.run = TaskRun(task.goal, runner.arms, now, ros_ns, self._over)
@@ -269,7 +271,7 @@ class TaskServer:
 def _arm_status(message: ControllerStatus) -> ArmStatus:
     """A state that nobody knows is a fault."""
     known = message.state in State.__members__.values()
-    for_resume = message.last_refusal == ControllerStatus.REFUSAL_RESUME
+    cause = message.cause if message.cause in Cause.__members__.values() else Cause.ITSELF
     return ArmStatus(
         state=State(message.state) if known else State.FAULT,
         reason=message.reason,
@@ -278,5 +280,6 @@ def _arm_status(message: ControllerStatus) -> ArmStatus:
         fault_code=message.fault_code,
         fault_text=message.fault_text if known else f"its state {message.state} is unknown",
         chunk_id=message.chunk_id,
-        refused_for_resume=message.last_refused_chunk_id if for_resume else 0,
+        cause=Cause(cause),
+        waits=message.waits_for_resume,
     )

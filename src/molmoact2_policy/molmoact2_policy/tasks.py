@@ -13,8 +13,6 @@ SILENT = 1.5    # [s] without a word of a controller, which states itself ten ti
 STALL = 0.3     # [s]; when this process stalls for longer, statuses wait to be read: that is no silence
 FRESH = 1.0     # [s]; a test that was made longer ago is no success
 AHEAD = 0.05    # [s]; how far in the future a test may be stamped
-# Who stopped an arm stands in ControllerStatus only in words, which begin so.
-BY_OPERATOR = ("stopped by the operator", "paused by the operator", "disarmed by the operator")
 
 
 class State(IntEnum):
@@ -25,6 +23,15 @@ class State(IntEnum):
     FOLLOWING = 2
     STOPPING = 3
     FAULT = 4
+
+
+class Cause(IntEnum):
+    """The values are those of ControllerStatus.CAUSE_*."""
+
+    NONE = 0
+    REQUEST = 1
+    RAN_OUT = 2
+    ITSELF = 3
 
 
 BAD_TO_GOOD = (State.FAULT, State.DISARMED, State.STOPPING, State.HOLDING, State.FOLLOWING)
@@ -60,8 +67,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class ArmStatus:
-    """What a controller says of its arm, as in ControllerStatus. refused_for_resume: id of the last refused chunk where
-    it was refused because an operator must resume; 0 elsewhere."""
+    """What a controller says of its arm, as in ControllerStatus. waits: until an operator resumes it."""
 
     state: State
     reason: str = ""
@@ -70,7 +76,8 @@ class ArmStatus:
     fault_code: int = 0
     fault_text: str = ""
     chunk_id: int = 0
-    refused_for_resume: int = 0
+    cause: Cause = Cause.NONE
+    waits: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,7 +128,7 @@ class TaskRun:
             act = _operator_act(status)
             if act:
                 self.end(Ended.OPERATOR, f"arm {arm!r} {act}")
-            elif status.state == State.STOPPING:
+            elif status.cause == Cause.ITSELF:
                 self.end(Ended.FAULT, f"arm {arm!r} stopped by itself: {status.reason}")
 
     def hear_test(self, name: str, holds: bool, stamp_ns: int, ros_ns: int, now: float) -> None:
@@ -177,8 +184,7 @@ class TaskRun:
             return f"arm {arm!r} is disarmed ({status.reason}): an operator must arm it"
         if status.guided:
             return f"arm {arm!r} is guided by hand: an operator must end that"
-        known = max(self._over, self._followed.get(arm, 0))
-        if status.paused or (status.state == State.HOLDING and status.refused_for_resume > known):
+        if status.paused or (status.state == State.HOLDING and status.waits):
             return f"arm {arm!r} is holding ({status.reason}): an operator must call {arm}/resume"
         return f"arm {arm!r} is {status.state.name.lower()}: {status.reason}"
 
@@ -191,6 +197,6 @@ def _operator_act(status: ArmStatus) -> str:
         return "is guided by hand"
     if status.state == State.FOLLOWING and status.chunk_id == 0:
         return f"is moved by the operator ({status.reason})"
-    if status.paused or status.reason.startswith(BY_OPERATOR):
+    if status.paused or status.cause == Cause.REQUEST:
         return f"was {status.reason}"
     return ""

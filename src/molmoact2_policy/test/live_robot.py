@@ -38,7 +38,7 @@ PARAMETERS = {
     "instruction": "pick up the cube",
 }
 # A lifecycle node's services outlive it until Python frees it; in a domain of its own no test can meet an old one.
-DOMAINS = (30 + (os.getpid() + count) % 70 for count in itertools.count())
+DOMAINS = (30 + (os.getpid() + count) % 36 for count in itertools.count())    # others use those from 67 on
 CONFIGURE, ACTIVATE = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE
 DEACTIVATE, CLEANUP = Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP
 

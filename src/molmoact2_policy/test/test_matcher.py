@@ -28,7 +28,7 @@ class Robot:
 
     def __init__(self):
         self._context = rclpy.Context()
-        rclpy.init(context=self._context, domain_id=30 + os.getpid() % 70)
+        rclpy.init(context=self._context, domain_id=30 + os.getpid() % 36)
         self._sender = rclpy.create_node("robot", context=self._context)
         self._node = rclpy.create_node("listener", context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from tiny_robot import CONTRACT, SECOND, SETTINGS, TAG, compressed, image, joint_state, picture
 
+from molmoact2_policy import runner
 from molmoact2_policy.backend import BackendError, InProcessBackend, Unanswered
+from molmoact2_policy.continuity import Heard
 from molmoact2_policy.matcher import MessageSet
 from molmoact2_policy.model_frame import ModelFrame
 from molmoact2_policy.runner import Runner
@@ -338,15 +340,18 @@ def test_latency_is_from_capture_to_the_finished_chunk(make):
 
 def test_a_guided_chunk_continues_what_the_controllers_follow(make):
     bench = make()
-    bench.runner.continuity.joins_by("arm", "rtc")
     bench.put()
     first = bench.outcome()
     assert first.frozen == 0
-    bench.runner.continuity.accepted("arm", 1, 4)
-    bench.now += SECOND // 5
+    bench.runner.continuity.hear("arm", Heard("rtc", 1, 9, latency=0.3), True)    # the cold one
+    bench.now += SECOND // 10
+    bench.put(stamp_ns=bench.now)
+    assert bench.outcome().frozen == 0
+    bench.runner.continuity.hear("arm", Heard("rtc", 2, 4, latency=0.3), True)
+    bench.now += SECOND // 10
     bench.put(stamp_ns=bench.now)
     second = bench.outcome()
-    assert second.frozen == 4
+    assert second.frozen == 4 and second.chunk_id == 3
     plain = make()
     plain.now = bench.now
     plain.put(stamp_ns=bench.now)
@@ -362,4 +367,24 @@ def test_an_inference_starts_before_its_period_is_over_where_motion_would_pause(
     bench.put(stamp_ns=NOW - SECOND * 9 // 10)
     assert bench.outcome().chunk_id == 1
     bench.put()
+    bench.runner.continuity.hear("arm", Heard("splice", 1), True)
     assert bench.outcome().chunk_id == 2
+
+
+def test_an_inference_that_hangs_is_told_of_and_a_stop_does_not_wait_for_it(make, monkeypatch):
+    monkeypatch.setattr(runner, "SLOW", 0.0)
+    monkeypatch.setattr(runner, "END_WITHIN", 0.1)
+    bench = make()
+    bench.put()
+    bench.outcome()
+    bench.backend.gate.clear()
+    bench.put()
+    bench.until(lambda: bench.runner.busy > 0)
+    assert "the inference under way has taken" in bench.runner.silent_because
+    bench.runner.stop()
+    assert bench.runner.hangs
+    with pytest.raises(RuntimeError, match="start the policy's process anew"):
+        bench.runner.start(bench.feed)
+    bench.backend.gate.set()
+    bench.until(lambda: not bench.runner.hangs)
+    assert bench.runner.busy == 0

@@ -19,6 +19,7 @@ from molmoact2_msgs.msg import ActionChunk, ControllerStatus, PolicyStatus, Succ
 from molmoact2_msgs.srv import ResetEpisode, SetInstruction
 
 ENDED, LIFTED = RunTask.Result, "the cube is lifted"
+REQUEST = ControllerStatus.CAUSE_REQUEST
 
 
 class Controllers:
@@ -44,19 +45,19 @@ class Controllers:
     def say(self, arm: str, **what) -> None:
         """From now on, whatever chunks come."""
         self.needs_resume.add(arm)
-        self.statuses[arm] = ControllerStatus(**what)
+        waits = what.get("state") == ControllerStatus.HOLDING
+        self.statuses[arm] = ControllerStatus(waits_for_resume=waits, **what)
 
     def _stop(self, arm: str, _, response: Trigger.Response) -> Trigger.Response:
         self.stopped.append(arm)
-        self.say(arm, state=ControllerStatus.HOLDING, reason="stopped by the operator")
+        self.say(arm, state=ControllerStatus.HOLDING, reason="stopped on request", cause=REQUEST)
         response.success = True
         return response
 
     def _follow(self, chunk: ActionChunk) -> None:
         for arm, status in self.statuses.items():
             if arm in self.needs_resume:
-                status.last_refusal = ControllerStatus.REFUSAL_RESUME
-                status.last_refused_chunk_id = chunk.chunk_id
+                status.waits_for_resume = True
             else:
                 status.state, status.chunk_id = ControllerStatus.FOLLOWING, chunk.chunk_id
 
@@ -261,8 +262,8 @@ def test_a_silent_controller_ends_a_task_and_is_named(tasks):
 
 def test_an_operators_stop_ends_a_task(tasks):
     given = tasks.give_and_follow()
-    tasks.controllers.say("lower", state=ControllerStatus.STOPPING, reason="stopped by the operator")
-    assert given.result(ENDED.ENDED_OPERATOR).message == "arm 'lower' was stopped by the operator"
+    tasks.controllers.say("lower", state=ControllerStatus.STOPPING, reason="stopped on request", cause=REQUEST)
+    assert given.result(ENDED.ENDED_OPERATOR).message == "arm 'lower' was stopped on request"
     tasks.robot.wait(lambda: tasks.controllers.stopped == ["upper"])
 
 
@@ -271,7 +272,7 @@ def test_an_operators_stop_in_the_first_moment_of_a_task_ends_it_too(tasks):
     tasks.controllers.needs_resume = {"lower", "upper"}    # they go on with the chunk of before
     given = tasks.give()
     given.hears("following")
-    tasks.controllers.say("lower", state=ControllerStatus.STOPPING, reason="stopped by the operator")
+    tasks.controllers.say("lower", state=ControllerStatus.STOPPING, reason="stopped on request", cause=REQUEST)
     given.result(ENDED.ENDED_OPERATOR)
 
 
@@ -280,7 +281,7 @@ def test_the_policy_resumes_and_arms_nothing_but_says_who_must(tasks):
     earlier.cancel()
     earlier.result(ENDED.ENDED_CANCELED)
     tasks.robot.wait(lambda: sorted(tasks.controllers.stopped) == ["lower", "upper"])
-    tasks.controllers.say("lower", state=ControllerStatus.HOLDING, reason="stopped by the operator")
+    tasks.controllers.say("lower", state=ControllerStatus.HOLDING, reason="stopped on request", cause=REQUEST)
     tasks.controllers.say("upper", state=ControllerStatus.DISARMED, reason="not armed since the start")
     given = tasks.give()
     assert given.hears("an operator must call lower/resume").controller_state == ControllerStatus.DISARMED

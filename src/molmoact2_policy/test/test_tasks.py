@@ -6,7 +6,7 @@ import pytest
 
 from molmoact2_msgs.action import RunTask
 from molmoact2_msgs.msg import ControllerStatus
-from molmoact2_policy.tasks import ArmStatus, Ended, Ending, Goal, State, TaskRun
+from molmoact2_policy.tasks import ArmStatus, Cause, Ended, Ending, Goal, State, TaskRun
 
 BEGAN, BEGAN_NS = 100.0, 5_000_000_000_000
 OVER = 7    # the last chunk of an earlier task
@@ -114,10 +114,10 @@ def test_a_stall_of_this_process_is_no_silence_of_a_controller():
 
 
 ACTS = (
-    (ArmStatus(State.STOPPING, "stopped by the operator"), "arm 'left' was stopped by the operator"),
-    (ArmStatus(State.HOLDING, "stopped by the operator"), "arm 'left' was stopped by the operator"),
+    (ArmStatus(State.STOPPING, "stopped on request", cause=Cause.REQUEST), "arm 'left' was stopped on request"),
+    (ArmStatus(State.HOLDING, "stopped on request", cause=Cause.REQUEST), "arm 'left' was stopped on request"),
     (ArmStatus(State.STOPPING, "paused by the operator", paused=True), "arm 'left' was paused by the operator"),
-    (ArmStatus(State.STOPPING, "disarmed by the operator"), "arm 'left' was disarmed by the operator"),
+    (ArmStatus(State.DISARMED, "disarmed by the operator"), "arm 'left' was disarmed (disarmed by the operator)"),
     (ArmStatus(State.DISARMED, "not armed"), "arm 'left' was disarmed (not armed)"),
     (ArmStatus(State.HOLDING, "in a person's hand", guided=True), "arm 'left' is guided by hand"),
     (ArmStatus(State.FOLLOWING, "moving to home"), "arm 'left' is moved by the operator (moving to home)"),
@@ -135,17 +135,18 @@ def test_an_operators_act_ends_it_where_the_arm_had_followed_it_and_only_then(st
     assert before.ending is None
 
 
-def test_a_controller_that_stops_by_itself_ends_it_as_a_fault_without_a_code():
+@pytest.mark.parametrize("state", [State.STOPPING, State.HOLDING])
+def test_a_controller_that_stops_by_itself_ends_it_as_a_fault_without_a_code_however_late_that_is_heard(state):
     run = run_of()
     both(run, following())
-    run.hear_controller("left", ArmStatus(State.STOPPING, "the path fell 1.20 s behind the clock"))
+    run.hear_controller("left", ArmStatus(state, "the path fell 1.20 s behind the clock", cause=Cause.ITSELF))
     assert run.ending == Ending(Ended.FAULT, "arm 'left' stopped by itself: the path fell 1.20 s behind the clock")
 
 
 def test_an_arm_that_runs_out_of_waypoints_or_is_resumed_does_not_end_it():
     run = run_of()
     both(run, following())
-    run.hear_controller("left", ArmStatus(State.HOLDING, "ran out of waypoints of chunk 8"))
+    run.hear_controller("left", ArmStatus(State.HOLDING, "ran out of waypoints of chunk 8", cause=Cause.RAN_OUT))
     run.hear_controller("left", ArmStatus(State.HOLDING, "resumed by the operator; waiting for a chunk"))
     assert run.ending is None
     assert run.text("", BEGAN + 1) == "arm 'left' is holding: resumed by the operator; waiting for a chunk"
@@ -161,14 +162,14 @@ def test_what_ends_it_first_counts():
 def test_the_text_says_what_an_operator_must_do_and_why_no_chunks_come():
     run = run_of()
     run.hear_controller("left", ArmStatus(State.DISARMED, "not armed since the start"))
-    holding = ArmStatus(State.HOLDING, "stopped by the operator", refused_for_resume=OVER)
+    holding = ArmStatus(State.HOLDING, "ran out of waypoints")
     run.hear_controller("right", holding)
     assert run.text("camera top is black", BEGAN) == (
         "arm 'left' is disarmed (not armed since the start): an operator must arm it; "
-        "arm 'right' is holding: stopped by the operator; no chunks: camera top is black"
+        "arm 'right' is holding: ran out of waypoints; no chunks: camera top is black"
     )
-    run.hear_controller("right", ArmStatus(State.HOLDING, "stopped by the operator", refused_for_resume=OVER + 1))
-    assert "'right' is holding (stopped by the operator): an operator must call right/resume" in run.text("", BEGAN)
+    run.hear_controller("right", ArmStatus(State.HOLDING, "stopped on request", waits=True))
+    assert "'right' is holding (stopped on request): an operator must call right/resume" in run.text("", BEGAN)
     run.hear_controller("left", ArmStatus(State.HOLDING, "in a person's hand", guided=True))
     assert "'left' is guided by hand" in run.text("", BEGAN)
     run.hear_controller("left", ArmStatus(State.HOLDING, "paused by the operator", paused=True))

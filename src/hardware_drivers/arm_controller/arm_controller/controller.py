@@ -14,20 +14,21 @@ from .clock import ClockMap
 from .controller_state import ControllerState, Fault, Refused, State
 from .driver import ArmDriver, ArmState, DriverError
 from .feedback import Feedback
-from .pace import Pace
+from .pace import Entry, Pace
 from .path import Path
 from .peers import Peers, PeerStatus
 from .records import Announced, Counters, LastChunk
 from .safety_gate import SafetyGate, Step
 from .scheduler import ChunkScheduler
+from .yielding import Yielding
 
 WHEN_LATE = ("hold", "slow")
 POLICY_SILENT = 1.5    # [s]; the policy states itself at least twice a second
 PAUSE = 0.1            # [s] without setpoints in which an arm at speed has stopped
 TIMER_LATE = 0.5       # [s]; a pause of the setpoints that is a fault; shorter ones are counted
 SHORTEST_LATENCY = 0.01    # [s]; stamps of a clock slightly ahead would make it negative
-# After these nobody knows where the arm is, or what to send: nothing is sent until an operator arms it anew.
-BLIND = (Fault.DRIVER, Fault.STATE_STALE, Fault.STATE_INVALID, Fault.STATE_FROZEN, Fault.SETPOINT_INVALID)
+# After these nobody knows where the arm is: what moves ramps down, and then nothing is sent until it is armed anew.
+BLIND = (Fault.DRIVER, Fault.STATE_STALE, Fault.STATE_INVALID, Fault.STATE_FROZEN)
 
 
 class ArmController:
@@ -58,7 +59,9 @@ class ArmController:
         self._arrivals = Arrivals() if when_late == "slow" else None
         self._pace: Pace | None = None
         self._pace_share = 1.0
-        self._yield_to: np.ndarray | None = None
+        self._yielding: Yielding | None = None
+        self._velocity = self._acceleration = np.zeros(len(arm.joints))    # of the command
+        self._unseen = False    # it ramps down blindly
         self._last_tick: float | None = None
 
     # --- what comes in ------------------------------------------------------------------------------------------------
@@ -93,16 +96,17 @@ class ArmController:
         why_not = self.state.why_not_follow(now, chunk.episode_id)
         if why_not:
             raise ChunkRefused(Refusal.RESUME, why_not)
-        joined = self.scheduler.join(chunk, waypoints, self.command, now, self._can_enter, self.gate.path_error)
+        joined = self.scheduler.join(chunk, waypoints, self.command, now, self._excess, self.gate.path_error)
         self._set_pace(joined.share)
         if self._arrivals is not None:
             self._arrivals.add(steady, max(joined.latency, SHORTEST_LATENCY))
         self.last.consumed, self.last.seam_jump, self.last.latency = joined.consumed, joined.seam_jump, joined.latency
         self.state.follow(f"following chunk {chunk.chunk_id}")
 
-    def _can_enter(self, path: Path, share: float) -> bool:
-        """Whether a path may be run, at a share of the pace the limits allow, from the speed the arm has now on."""
-        return self.gate.pace(path, share).can_enter(self.rate, self._rate_change, self.period)
+    def _excess(self, path: Path, share: float) -> float:
+        """What a path asks for that is run at a share of the pace, from the speed the arm has now on."""
+        entry = Entry(self.rate, self._rate_change, self._velocity, self._acceleration)
+        return self.gate.pace(path, share).excess(entry, self.period)
 
     def _set_pace(self, share: float = 1.0) -> None:
         assert self.scheduler.path is not None
@@ -152,7 +156,8 @@ class ArmController:
 
     def let_go(self) -> None:
         """Forgets what was commanded; nothing is sent until something is commanded anew."""
-        self.command, self._yield_to = None, None
+        self.command, self._yielding, self._unseen = None, None, False
+        self._velocity = self._acceleration = np.zeros(len(self.arm_spec.joints))
         self.rate = self._rate_change = 0.0
         self.scheduler.clear()
         self.gate.forget()
@@ -195,6 +200,7 @@ class ArmController:
         if elapsed > PAUSE:
             # The arm has come to rest at its last setpoint meanwhile: it starts from rest.
             self.rate = self._rate_change = 0.0
+            self._velocity = self._acceleration = np.zeros_like(self._velocity)
         waited, most = self.feedback.take_device_time(), self.contract.joint_state_timeout
         if self.state.armed and waited > most:
             self.fail(Fault.DRIVER, f"the device took {waited:.3f} s to answer, more than {most:g} s")
@@ -245,20 +251,25 @@ class ArmController:
 
     def _advance(self, dt: float) -> None:
         """Moves the command along the path; at rest, leaves the states that wait for it."""
-        path, state = self.scheduler.path, self.state.state
-        if self._yield_to is not None and self.command is not None:
-            self.command = self.gate.towards(self.command, self._yield_to, dt)
+        path, state, before = self.scheduler.path, self.state.state, self.command
+        if self._yielding is not None:
+            self.command = self._yielding.step(dt)
         elif path is not None and self._pace is not None and self.command is not None:
             wanted = self._wanted_rate(path) if state == State.FOLLOWING else 0.0
             last = Step(self.command, self.scheduler.path_time, self.rate, self._rate_change)
             step = self.gate.advance(path, self._pace, last, dt, wanted)
             self.command, self.scheduler.path_time = step.setpoint, step.path_time
             self.rate, self._rate_change = step.rate, step.change
+        if before is not None and self.command is not None:
+            velocity = (self.command - before) / dt
+            self._velocity, self._acceleration = velocity, (velocity - self._velocity) / dt
         if state == State.FOLLOWING:
             self._leave_following()
         elif path is None or self.rate <= 1e-3:
             self.rate = self._rate_change = 0.0
             self.scheduler.clear()
+            if self._unseen:
+                self.let_go()
             if state == State.STOPPING:
                 self.state.at_rest()
                 if self.state.state == State.DISARMED:
@@ -303,7 +314,7 @@ class ArmController:
     def _send(self, dt: float) -> None:
         if self.command is None:
             return
-        error = self.gate.setpoint_error(self.command, dt)
+        error = self.gate.setpoint_error(self.command, dt, yields=self._yielding is not None)
         if error:
             self.fail(Fault.SETPOINT_INVALID, error)
         elif not self.shadow:
@@ -311,14 +322,20 @@ class ArmController:
                 self.feedback.write(self.command)
             except DriverError as failure:
                 self.fail(Fault.DRIVER, str(failure))
+                self.let_go()
 
     def fail(self, fault: Fault, text: str) -> None:
-        """Latches a fault; an earlier one keeps its name. What is sent then: a ramp to rest while the arm can be seen;
-        nothing where it cannot, or where it is disarmed; where it does not follow, a slow way to where it is, so that
-        it does not spring when freed; and an arm in a person's hand is held where it is now."""
+        """Latches a fault; an earlier one keeps its name. What is sent then: the ramp to rest, and where the arm cannot
+        be seen any more, nothing after it; nothing where a setpoint is unsound, or where the arm is disarmed; where it
+        does not follow, the way to where it is, so that it does not spring when freed; and an arm in a person's hand is
+        held where it is now."""
         was_guided = self.state.guided
         self.state.fail(fault, text)
-        if fault in BLIND:
+        if fault == Fault.SETPOINT_INVALID or (fault in BLIND and self._yielding is not None):
+            self._hand_over()
+        elif fault in BLIND and self.rate > 0 and self.scheduler.path is not None:
+            self._unseen = True
+        elif fault in BLIND:
             self.let_go()
         elif was_guided:
             try:
@@ -326,9 +343,26 @@ class ArmController:
             except Refused:    # outside its limits: it stays in the hand
                 self.let_go()
         elif fault == Fault.TRACKING and self.command is not None and self.feedback.measured is not None:
-            self.rate = self._rate_change = 0.0
-            self.scheduler.clear()
-            self._yield_to = self.gate.yielded(self.feedback.measured.positions, self.command)
+            self._yield(self.feedback.measured.positions)
+
+    def _yield(self, measured: np.ndarray) -> None:
+        assert self.command is not None
+        self.rate = self._rate_change = 0.0
+        self.scheduler.clear()
+        if self._yielding is None:
+            self._yielding = self.gate.yielding(self.command, self._velocity, measured)
+        else:
+            self._yielding.target = self.gate.yielded(measured, self.command)
+
+    def _hand_over(self) -> None:
+        """Nothing more is sent, and the device is to hold where the arm is: its last goal may lie elsewhere."""
+        self.let_go()
+        if self.shadow:
+            return
+        try:
+            self.feedback.hold()
+        except DriverError as error:
+            self.state.fault_text += f"; and the device does not say that it holds: {error}"
 
     # --- what goes out ------------------------------------------------------------------------------------------------
     @property
@@ -352,4 +386,5 @@ class ArmController:
 
     @property
     def at_rest(self) -> bool:
-        return self.rate == 0.0 and self.state.state not in (State.FOLLOWING, State.STOPPING)
+        resting = self.rate == 0.0 and (self._yielding is None or self._yielding.slow)
+        return resting and self.state.state not in (State.FOLLOWING, State.STOPPING)

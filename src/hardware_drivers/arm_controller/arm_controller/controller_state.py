@@ -33,6 +33,15 @@ class Fault(IntEnum):
     INTERNAL = 10
 
 
+class Cause(IntEnum):
+    """Who or what ended the last motion, or nothing has. The values are those of ControllerStatus.CAUSE_*."""
+
+    NONE = 0
+    REQUEST = 1    # a service was called
+    RAN_OUT = 2    # the chunk's waypoints were used up
+    ITSELF = 3     # the controller stopped
+
+
 class Refused(Exception):
     """An operator's request that cannot be met now; the text says why."""
 
@@ -54,6 +63,7 @@ class ControllerState:
         self.fault = Fault.NONE
         self.fault_text = ""
         self.needs_resume = ""
+        self.cause = Cause.NONE
         self._ran_out_at: float | None = None
         self._ran_out_in = ""
 
@@ -75,10 +85,10 @@ class ControllerState:
             raise Refused(f"a fault is latched: {self.fault_text}; clear_fault first")
         if self.state != State.DISARMED:
             raise Refused("the arm is armed already")
-        self.paused, self.needs_resume, self._ran_out_at = False, "", None
-        self._go(State.HOLDING, "armed by the operator; waiting for a chunk")
+        self.paused, self.needs_resume, self._ran_out_at, self.cause = False, "", None, Cause.NONE
+        self._go(State.HOLDING, "armed; waiting for a chunk")
 
-    def stop(self, reason: str, after: State = State.HOLDING) -> None:
+    def stop(self, reason: str, after: State = State.HOLDING, cause: Cause = Cause.ITSELF) -> None:
         """Brings the arm to rest, then goes to `after`. Errors: Refused where the arm is not armed."""
         if not self.armed:
             raise Refused(f"the arm is {self.words}; there is nothing to stop")
@@ -86,12 +96,12 @@ class ControllerState:
             return    # a disarm under way is not taken back by a later stop
         if after == State.HOLDING:
             self.needs_resume = f"{reason}; call resume to go on"
-        self.after_stop = after
+        self.after_stop, self.cause = after, cause
         self._go(State.STOPPING, reason)
 
     def pause(self) -> None:
         """Errors: Refused where the arm is not armed."""
-        self.stop("paused by the operator")
+        self.stop("paused by the operator", cause=Cause.REQUEST)
         self.paused = True
 
     def resume(self) -> None:
@@ -100,18 +110,19 @@ class ControllerState:
             raise Refused(f"the arm is {self.words}; clear the fault and arm it first")
         if self.state == State.STOPPING:
             raise Refused("the arm is coming to rest; resume when it holds")
-        self.paused, self.needs_resume, self._ran_out_at = False, "", None
+        self.paused, self.needs_resume, self._ran_out_at, self.cause = False, "", None, Cause.NONE
         if self.state == State.HOLDING:
             self.reason = "resumed by the operator; waiting for a chunk"
 
     def guide(self) -> None:
         """The arm is in a person's hand; afterwards the policy goes on only when the operator says so."""
         self.guided, self.needs_resume = True, "the arm was guided by hand; call resume to let the policy move it"
+        self.cause = Cause.REQUEST
         self._go(State.HOLDING, "in a person's hand; resume, stop or disarm takes it back")
 
     def disarm(self) -> None:
         """At once; for an arm that is at rest."""
-        self.guided = False
+        self.guided, self.cause = False, Cause.REQUEST
         self._go(State.DISARMED, "not armed")
 
     def clear_fault(self) -> None:
@@ -142,17 +153,22 @@ class ControllerState:
             )
         return ""
 
+    def waits(self, now: float) -> bool:
+        """Whether no chunk is followed until an operator resumes. now: clock time [s]."""
+        late = self._ran_out_at is not None and now - self._ran_out_at > self._resume_within
+        return self.armed and (bool(self.needs_resume) or late)
+
     def follow(self, reason: str) -> None:
-        self._ran_out_at = None
+        self._ran_out_at, self.cause = None, Cause.NONE
         self._go(State.FOLLOWING, reason)
 
     def ran_out(self, now: float, episode_id: str, reason: str) -> None:
-        self._ran_out_at, self._ran_out_in = now, episode_id
+        self._ran_out_at, self._ran_out_in, self.cause = now, episode_id, Cause.RAN_OUT
         self._go(State.HOLDING, reason)
 
     def reached(self, reason: str) -> None:
         """A move of the operator's is done; the policy goes on only when the operator says so."""
-        self.needs_resume = f"{reason}; call resume to let the policy move the arm"
+        self.needs_resume, self.cause = f"{reason}; call resume to let the policy move the arm", Cause.REQUEST
         self._go(State.HOLDING, reason)
 
     def at_rest(self) -> None:

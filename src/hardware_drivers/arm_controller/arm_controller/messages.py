@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -15,6 +17,8 @@ from molmoact2_msgs.msg import ActionChunk, ControllerStatus
 from .chunk import Chunk
 from .controller_state import State
 from .snapshot import Snapshot
+
+NAME = 200    # characters; no name is longer
 
 
 def seconds(stamp: Time) -> float:
@@ -38,6 +42,11 @@ def chunk_of(message: ActionChunk) -> Chunk:
     )
 
 
+def cut_off(chunk: Chunk) -> Chunk:
+    """A chunk that is refused for its shape, whatever it was."""
+    return replace(chunk, episode_id=chunk.episode_id[:NAME], joint_names=chunk.joint_names[:1], positions=np.empty(0))
+
+
 def joint_state_message(joints: tuple[str, ...], snapshot: Snapshot) -> JointState:
     assert snapshot.measured is not None
     message = JointState(name=list(joints), position=snapshot.measured.tolist())
@@ -51,6 +60,7 @@ def status_message(snapshot: Snapshot, arm: Arm, joining: str, shadow: bool, sta
     message.state, message.paused, message.shadow = int(snapshot.state), snapshot.paused, shadow
     message.guided = snapshot.guided
     message.fault_code, message.fault_text, message.reason = int(snapshot.fault), snapshot.fault_text, snapshot.reason
+    message.cause, message.waits_for_resume = int(snapshot.cause), snapshot.waits
     message.last_refusal, message.last_refused_chunk_id = snapshot.refusal, snapshot.refused_id
     message.last_refusal_text = snapshot.refusal_text
     message.accepted_chunks, message.refused_chunks = snapshot.accepted, snapshot.refused

@@ -5,19 +5,12 @@
 from __future__ import annotations
 
 import queue
-import signal
 import sys
-import threading
 from functools import partial
 from typing import Any
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import ParameterDescriptor
-from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
@@ -30,7 +23,8 @@ from .controller_state import State
 from .core_client import CoreClient
 from .driver import ArmDriver, DriverError, make_driver
 from .joining import RULES
-from .messages import chunk_of, diagnostics_message, joint_state_message, status_message
+from .messages import chunk_of, cut_off, diagnostics_message, joint_state_message, status_message
+from .running import DriverNode, run_node
 from .setpoint_process import Settings
 
 STATUS_PERIOD = 0.1
@@ -38,7 +32,7 @@ SILENT = 0.5    # [s]; what the setpoint process said before that is not said ag
 VERBS = ("arm", "disarm", "stop", "pause", "resume", "hand_guide", "home", "park", "clear_fault")
 
 
-class ArmControllerNode(Node):
+class ArmControllerNode(DriverNode):
     """driver: one to use instead of the one that the parameters name (tests); it is sent to the setpoint process."""
 
     def __init__(self, driver: ArmDriver | None = None, **options: Any):
@@ -104,7 +98,7 @@ class ArmControllerNode(Node):
         return value
 
     @property
-    def ended(self) -> str:
+    def error(self) -> str:
         """Why the setpoint process ended by itself; empty while it runs."""
         return f"the setpoint process ended with exit code {self._core.exit_code}" if self._core.ended else ""
 
@@ -120,7 +114,7 @@ class ArmControllerNode(Node):
         if now.refused != self._refused:
             self._refused = now.refused
             self.get_logger().warning(f"refused {now.refusal_text}", throttle_duration_sec=1.0)
-        shown = (now.state, now.paused, now.guided, now.fault, now.accepted, now.refused)
+        shown = (now.state, now.paused, now.guided, now.fault, now.accepted, now.refused, now.waits)
         if shown == self._shown:
             return
         if shown[:1] != self._shown[:1]:
@@ -135,7 +129,9 @@ class ArmControllerNode(Node):
 
     # --- to the setpoint process --------------------------------------------------------------------------------------
     def _on_chunk(self, message: ActionChunk) -> None:
-        if not self._core.tell("chunk", chunk_of(message)):
+        chunk = chunk_of(message)
+        # One that is too large for a packet is refused all the same, by what is too large in it.
+        if not (self._core.tell("chunk", chunk) or self._core.tell("chunk", cut_off(chunk))):
             self.get_logger().error("a chunk could not be passed on to the setpoint process", throttle_duration_sec=1.0)
 
     def _on_policy(self, message: PolicyStatus) -> None:
@@ -143,7 +139,8 @@ class ArmControllerNode(Node):
 
     def _on_peer(self, message: ControllerStatus) -> None:
         refused = (message.refused_chunks, message.last_refused_chunk_id)
-        self._core.tell("peer", message.header.frame_id, message.state, message.fault_text, *refused)
+        waits = message.waits_for_resume
+        self._core.tell("peer", message.header.frame_id, message.state, message.fault_text, *refused, waits)
 
     def _operate(self, verb: str, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success, response.message = self._core.operate(verb)
@@ -175,38 +172,7 @@ class ArmControllerNode(Node):
 
 def main() -> int:
     """Runs the node until SIGINT or SIGTERM. Whatever ends it, the arm comes to rest first."""
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    # Until the driver is connected, which may take long, a signal simply ends the process.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        node = ArmControllerNode()
-    except KeyboardInterrupt:
-        rclpy.try_shutdown()
-        return 0
-    except (ContractError, DriverError, ParameterException) as error:
-        print(f"error: arm_controller: {error}", file=sys.stderr)
-        rclpy.try_shutdown()
-        return 1
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    ended = ""
-    try:
-        while not stop.is_set() and not node.ended:
-            executor.spin_once(timeout_sec=0.2)
-        ended = "" if stop.is_set() else node.ended
-    except ExternalShutdownException:
-        pass
-    except Exception as error:    # a defect in a callback
-        ended = f"a callback failed: {error!r}"
-    if ended:
-        print(f"error: arm_controller: {ended}", file=sys.stderr)
-    node.close()
-    node.destroy_node()
-    rclpy.try_shutdown()
-    return 1 if ended else 0
+    return run_node("arm_controller", ArmControllerNode, DriverError)
 
 
 if __name__ == "__main__":

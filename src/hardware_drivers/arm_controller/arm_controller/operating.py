@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .controller import ArmController
-from .controller_state import Fault, Refused, State
+from .controller_state import Cause, Fault, Refused, State
 from .driver import DriverError
 from .moves import slow_move
 
@@ -38,10 +38,10 @@ class Operator:
             self._state.disarm()
             raise
 
-    def stop(self, reason: str = "stopped by the operator") -> None:
+    def stop(self, reason: str = "stopped on request") -> None:
         """Comes to rest and holds."""
         self._take_back()
-        self._state.stop(reason)
+        self._state.stop(reason, cause=Cause.REQUEST)
 
     def pause(self) -> None:
         self._take_back()
@@ -64,7 +64,7 @@ class Operator:
             self._leave_to_device()
             self._state.disarm()
         else:
-            self._state.stop("disarmed by the operator", State.DISARMED)
+            self._state.stop("disarmed by the operator", State.DISARMED, Cause.REQUEST)
 
     def _leave_to_device(self) -> None:
         self._controller.let_go()

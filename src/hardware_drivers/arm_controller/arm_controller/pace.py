@@ -21,8 +21,9 @@ CURVATURE_SHARE = 0.7    # of the acceleration limits, for following the path; t
 JERK_PATH, JERK_RATE, JERK_BOTH = 0.4, 0.3, 0.3
 BRAKING_SHARE = 0.5      # of what is left for changing the rate; the rest makes up for braking that sets in smoothly
 SOFTEST = 0.1            # share of the velocity limit that is left at a position limit
-EXCESS = 1.1    # of a limit, that a path may ask for on being entered
+EXCESS, JERK_EXCESS = 1.1, 1.5    # of a limit, that a path may ask for on being entered
 TINY = 1e-9
+CREEPING = 200    # setpoints more than the path has at full pace, that are rehearsed
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,17 @@ class Limits:
         left = np.where(velocities > 0, self.upper - positions, positions - self.lower)
         share = np.clip(left / np.maximum(self.soft_zone, TINY), SOFTEST, 1.0)
         return self.velocity * np.where(self.soft_zone > 0, share, 1.0)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How a path is entered: the rate and its change [1/s] of the path before, and the command's velocity and
+    acceleration (J,)."""
+
+    rate: float
+    change: float
+    velocity: np.ndarray
+    acceleration: np.ndarray
 
 
 class Pace:
@@ -81,12 +93,8 @@ class Pace:
         self._squares: list[float] = (_braked(ceiling, change, slew, h) ** 2).tolist()
         self._change: list[float] = change.tolist()
         self._slew: list[float] = slew.tolist()
-        # What a rate of 1 asks for of the velocity limits; a change of the rate by 1/s, and a rate of 1, of the
-        # acceleration limits.
-        self._speed: list[float] = (velocity / velocity_limit).max(axis=1).tolist()
-        self._turn: list[float] = (velocity / limits.acceleration).max(axis=1).tolist()
-        self._bend: list[float] = (acceleration / limits.acceleration).max(axis=1).tolist()
         self._start, self._end, self._step = path.start, path.end, h
+        self._path, self._limits = path, limits
 
     def ceiling(self, time: float) -> float:
         """The largest rate at a place on the path."""
@@ -112,22 +120,32 @@ class Pace:
         towards = min(max(towards, change - slew * dt), change + slew * dt)
         return min(max(rate + towards * dt, 0.0), 1.0)
 
-    def can_enter(self, rate: float, change: float, dt: float) -> bool:
-        """Whether a path that is entered at this rate and change of rate can be run to its end within the limits: the
-        rate falls only so fast, and where it is too high it also comes sooner to what is ahead."""
-        time = self._start
-        while time < self._end:
-            after = self.next_rate(time, rate, change, dt, 1.0)
-            after = min(after, (self._end - time) / dt)    # nothing follows the end
+    def excess(self, entry: Entry, dt: float) -> float:
+        """What a path asks for when it is entered like this and run to its end, in multiples of the limits and their
+        EXCESS. The rate falls only so fast, and where it is too high it also comes sooner to what is ahead; so every
+        setpoint is rehearsed."""
+        positions = self._path.sample(np.array(self._rehearsed(entry, dt)))
+        velocity = np.diff(positions, axis=0) / dt
+        acceleration = np.diff(velocity, axis=0, prepend=entry.velocity[None]) / dt
+        jerk = np.diff(acceleration, axis=0, prepend=entry.acceleration[None]) / dt
+        asked = (
+            (velocity, self._limits.velocity_at(positions[:-1], velocity), EXCESS),
+            (acceleration, self._limits.acceleration, EXCESS),
+            (jerk, self._limits.jerk, JERK_EXCESS),
+        )
+        return max(float((np.abs(values) / limits).max()) / excess for values, limits, excess in asked)
+
+    def _rehearsed(self, entry: Entry, dt: float) -> list[float]:
+        """The path times of the setpoints until the arm stands at the end; of one that creeps, the first of them."""
+        time, rate, change = self._start, entry.rate, entry.change
+        times = [time]
+        while time < self._end - TINY and len(times) < len(self._squares) + CREEPING:
+            left = (self._end - time) / dt    # nothing follows the end
+            after = min(self.next_rate(time, rate, change, dt, 1.0), left)
             rate, change = after, (after - rate) / dt
-            speed, turn, bend = (self._at(table, time) for table in (self._speed, self._turn, self._bend))
-            if rate * speed > EXCESS or bend * rate**2 + turn * abs(change) > EXCESS:
-                return False
-            if rate < 1e-3:
-                return True
             time += rate * dt
-        # There it stands, in one step.
-        return self._at(self._turn, self._end) * rate / dt <= EXCESS
+            times.append(time)
+        return [*times, time, time] if time >= self._end - TINY else times
 
 
 def _braked(ceiling: np.ndarray, change: np.ndarray, slew: np.ndarray, step: float) -> np.ndarray:

@@ -15,12 +15,14 @@ IDLE = (State.DISARMED, State.STOPPING)
 
 @dataclass(frozen=True)
 class PeerStatus:
-    """What one arm's controller says. refused: chunks it has refused, refused_id: the last of them."""
+    """What one arm's controller says. refused: chunks it has refused, refused_id: the last of them; waits: it follows
+    nothing until an operator resumes it."""
 
     state: State = State.DISARMED
     fault_text: str = ""
     refused: int | None = None
     refused_id: int = 0
+    waits: bool = False
 
 
 class Peers:
@@ -45,6 +47,8 @@ class Peers:
         for name, peer in self._peers.items():
             if peer.state in IDLE:
                 return f"arm {name!r} is {peer.state.name.lower()}; both stop"
+            if peer.waits:
+                return f"arm {name!r} waits for an operator; call {name}/resume"
         return ""
 
     def against(self, chunk_id: int) -> str:

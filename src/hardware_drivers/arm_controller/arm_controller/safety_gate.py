@@ -14,16 +14,18 @@ from molmoact2_contract import Arm, Contract
 from .chunk import Chunk, ChunkRefused, Refusal
 from .pace import Limits, Pace
 from .path import Path
+from .yielding import Yielding
 
 LIMIT_TOLERANCE = 1e-6
 TIME_TOLERANCE = 1e-6      # [s], [waypoints]
-MAX_HORIZON = 10_000
+MAX_HORIZON = 256
+LONGEST = 5.0              # [s]; a longer chunk would move the arm on long after its policy has died
 BISECTIONS = 16
 SPEED_TOLERANCE = 1e-3
 WORKSPACE_TOLERANCE = 0.002    # [m]; of a path. A setpoint may lie twice as far outside before it is a fault
 INWARD_SLACK = 1e-4        # [m]; of a path that leads inwards, from one sample to the next
 FROZEN_WHILE, FROZEN_JOINTS = 0.25, 2    # of the tracking limit that the command moves, in so many joints
-YIELDING = 0.2             # share of the velocity limits at which a command goes to where the arm is
+FROZEN_ALONE = 4           # so many times longer, where one joint alone is told to move
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,9 @@ class SafetyGate:
     def _check_timing(self, chunk: Chunk) -> None:
         if not all(map(math.isfinite, (chunk.dt, chunk.first_offset, chunk.stamp))):
             raise ChunkRefused(Refusal.TIMING, "its dt, first_offset or stamp is not finite")
+        lasts = (chunk.horizon - 1 + chunk.first_offset) * chunk.dt
+        if lasts > LONGEST:
+            raise ChunkRefused(Refusal.SHAPE, f"it lasts {lasts:.1f} s; chunks of up to {LONGEST:g} s are followed")
         for dt, offset in self._timings:
             if abs(chunk.dt - dt) <= TIME_TOLERANCE and abs(chunk.first_offset - offset) <= TIME_TOLERANCE:
                 return
@@ -136,21 +141,27 @@ class SafetyGate:
             )
 
     def _check_steps(self, chunk: Chunk, waypoints: np.ndarray, measured: np.ndarray, now: float) -> None:
+        """The plan must pass by where the arm is, between the waypoint after its observation, where an arm is that has
+        stood since, and the one due next, where an arm is that has moved as planned; and it must not leap."""
         times = chunk.stamp + (np.arange(chunk.horizon) + chunk.first_offset) * chunk.dt
-        ahead = waypoints[times > now]
-        if not len(ahead):
+        over = int((times <= now).sum())
+        if over == chunk.horizon:
             return    # wholly in the past, which the scheduler refuses by that name
-        steps = np.abs(np.diff(np.concatenate([measured[None], ahead]), axis=0))
-        too_far = steps > self._max_step
-        if too_far.any():
-            index, joint = np.argwhere(too_far)[0]
-            where = "the first waypoint ahead lies" if index == 0 else f"waypoint {index} ahead lies"
-            other = "the measured position" if index == 0 else "the one before"
-            raise ChunkRefused(
-                Refusal.STEP,
-                f"{where} {steps[index, joint]:.3f} from {other} in {self._arm.joints[joint]!r}; "
-                f"{self._max_step[joint]:g} is plausible",
-            )
+        off = np.abs(waypoints[: over + 1] - measured)
+        nearest = off[np.argmin((off / self._max_step).max(axis=1))]
+        if (nearest > self._max_step).any():
+            joint = int(np.argmax(nearest / self._max_step))
+            self._implausible("where it begins, it lies", nearest[joint], "the measured position", joint)
+        steps = np.abs(np.diff(waypoints, axis=0))
+        if (steps > self._max_step).any():
+            index, joint = np.argwhere(steps > self._max_step)[0]
+            self._implausible(f"waypoint {index + 1} lies", steps[index, joint], "the one before", joint)
+
+    def _implausible(self, where: str, step: float, other: str, joint: int) -> None:
+        raise ChunkRefused(
+            Refusal.STEP,
+            f"{where} {step:.3f} from {other} in {self._arm.joints[joint]!r}; {self._max_step[joint]:g} is plausible",
+        )
 
     # --- setpoints ----------------------------------------------------------------------------------------------------
     def pace(self, path: Path, share: float = 1.0) -> Pace:
@@ -216,14 +227,13 @@ class SafetyGate:
         """Where an arm that does not follow is left: where it is, but for grippers, which keep what they hold."""
         return np.where(self._grippers, command, self.inside(measured))
 
-    def towards(self, command: np.ndarray, target: np.ndarray, dt: float) -> np.ndarray:
-        """The next command (J,) on a slow way to a target, `dt` seconds after the last."""
-        step = YIELDING * self._limits.velocity * dt
-        return command + np.clip(target - command, -step, step)
+    def yielding(self, command: np.ndarray, velocity: np.ndarray, measured: np.ndarray) -> Yielding:
+        """The way of a command (J,), which moves at a velocity (J,), to where an arm is that does not follow it."""
+        return Yielding(self._limits, command, velocity, self.yielded(measured, command))
 
-    def setpoint_error(self, setpoint: np.ndarray, dt: float) -> str:
+    def setpoint_error(self, setpoint: np.ndarray, dt: float, yields: bool = False) -> str:
         """The last check before the driver: why a setpoint must not be sent `dt` seconds after the one before; empty
-        where it may. It is then taken for sent."""
+        where it may. It is then taken for sent. yields: it goes to where the arm is, inside the workspace or not."""
         if not np.isfinite(setpoint).all():
             return f"setpoint is not finite: {setpoint}"
         outside = (setpoint < self.lower - LIMIT_TOLERANCE) | (setpoint > self.upper + LIMIT_TOLERANCE)
@@ -231,7 +241,8 @@ class SafetyGate:
             joint = int(np.argmax(outside))
             return f"setpoint of {self._arm.joints[joint]!r} is {setpoint[joint]:.4f}, outside its limits"
         before = self._arm.depths(setpoint if self._sent is None else self._sent)
-        leaves = self._arm.outside(setpoint, np.maximum(before + 2 * INWARD_SLACK, 2 * WORKSPACE_TOLERANCE))
+        permitted = np.maximum(before + 2 * INWARD_SLACK, 2 * WORKSPACE_TOLERANCE)
+        leaves = "" if yields else self._arm.outside(setpoint, permitted)
         if leaves:
             return f"setpoint leaves the workspace: {leaves}"
         if self._sent is not None:
@@ -274,20 +285,22 @@ class SafetyGate:
 
     def frozen(self, command: np.ndarray, measured: np.ndarray, steady: float) -> str:
         """Why the feedback counts as frozen: it repeats itself to the last bit, for the contract's tracking_time, while
-        several joints have been told to move; else empty. One joint alone may be blocked, which is a matter of
-        tracking, and so may a gripper be. steady: steady-clock time [s]."""
+        joints have been told to move; else empty. One joint alone may be blocked, which is a matter of tracking: it is
+        waited for longer. So may a gripper be. steady: steady-clock time [s]."""
         if self._repeated is None or not np.array_equal(self._repeated.measured, measured):
             self._repeated = Repeated(measured.copy(), command.copy())
             return ""
         moved = np.where(self._grippers, 0.0, np.abs(command - self._repeated.command) / self._tracking)
-        if (moved > FROZEN_WHILE).sum() < min(FROZEN_JOINTS, int((~self._grippers).sum())):
+        moving = int((moved > FROZEN_WHILE).sum())
+        if not moving:
             return ""
         self._repeated.since = min(self._repeated.since, steady)
-        if steady - self._repeated.since < self._contract.tracking_time:
+        several = moving >= min(FROZEN_JOINTS, int((~self._grippers).sum()))
+        if steady - self._repeated.since < self._contract.tracking_time * (1 if several else FROZEN_ALONE):
             return ""
         joint = int(np.argmax(moved))
         return (
-            f"the joint states repeat themselves while {self._arm.joints[joint]!r} and others were told to move, by "
+            f"the joint states repeat themselves while {self._arm.joints[joint]!r} was told to move, by "
             f"{abs(command[joint] - self._repeated.command[joint]):.3f}; check the arm's power and its bus"
         )
 

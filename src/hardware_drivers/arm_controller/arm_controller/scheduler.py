@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ WIDER = 1.5                # a window too short for the limits is made this much
 MOST_CHUNKS = 16           # that an ensemble looks back on
 LEAST_LEFT = 0.02          # [s] of a chunk; less cannot be joined smoothly
 SHARES = (1.0, 0.6, 0.35)  # of the pace that the limits allow; tried in this order
+MOST_EXCESS = 1.1          # times what a path may ask for of the limits on being entered, where no way asks for less
 LEAST_WINDOW = 0.05        # [s] of a cross-fade
 
 
@@ -34,6 +35,28 @@ class Joined:
     seam_jump: float
     latency: float
     share: float
+
+
+def _ways(old: Path, lag: float, fresh: Path, now: float, window: float) -> Iterator[tuple[Path, float]]:
+    """Paths from the old one to the fresh one, and shares of the pace, the better first."""
+    path = shortest = cross_fade(old, lag, fresh, now, window)
+    yield path, SHARES[0]
+    while now + window < fresh.end:
+        window *= WIDER
+        path = cross_fade(old, lag, fresh, now, window)
+        yield path, SHARES[0]
+    for share in SHARES[1:]:
+        yield shortest, share
+
+
+def _best(ways: Iterator[tuple[Path, float]], excess: Callable[[Path, float], float]) -> tuple[float, Path, float]:
+    """What is asked for, path and share: of the first way that asks for at most 1, else of the one that asks least."""
+    tried = []
+    for path, share in ways:
+        tried.append((excess(path, share), path, share))
+        if tried[-1][0] <= 1.0:
+            return tried[-1]
+    return min(tried, key=lambda way: way[0])
 
 
 class ChunkScheduler:
@@ -59,7 +82,7 @@ class ChunkScheduler:
         waypoints: np.ndarray,
         command: np.ndarray,
         now: float,
-        fits: Callable[[Path, float], bool],
+        excess: Callable[[Path, float], float],
         error: Callable[[Path], str],
     ) -> Joined:
         """Makes a checked chunk the running one.
@@ -67,27 +90,22 @@ class ChunkScheduler:
         waypoints: float64 (H, J), this arm's part of the chunk; command: the last setpoint (J,), for where there is no
         path; now: clock time. The new path begins at the last setpoint and goes over to the chunk within the window,
         both taken at the same clock time; a path that lags ends its lag with it. The window ends where the running path
-        does, which has come to rest there. fits: whether a path can be run from the present speed on within the limits,
-        at a share of the pace they allow; where it cannot, the window is made longer, up to the chunk's end, and then
-        the pace slower. error: why a path must not be followed at all, empty where it may. Errors: ChunkRefused; the
-        running path goes on then.
+        does, which has come to rest there. excess: how many times what the limits allow a path asks for, run from the
+        present speed on at a share of the pace; where that is over 1, the window is made longer, up to the chunk's end,
+        then the pace slower, and then the best of these is taken up to MOST_EXCESS. error: why a path must not be
+        followed at all, empty where it may. Errors: ChunkRefused; the running path goes on then.
         """
         times = self._times(chunk, now)
-        chunks = [c for c in self._chunks if c.times[-1] > now][-MOST_CHUNKS:] + [Planned(times, waypoints)]
+        earlier = self._chunks if chunk.episode_id == self.episode_id else []
+        chunks = [c for c in earlier if c.times[-1] > now][-MOST_CHUNKS:] + [Planned(times, waypoints)]
         fresh = fresh_path(chunks[-1], RULES[self.rule](chunks, now, self._bounds), now, self._bounds)
         lag = now - self.path_time if self.path is not None else 0.0
         old = self.path if self.path is not None else Path(np.array([now]), command[None])
         seam_jump = float(np.abs(fresh.sample(now) - command).max())
         left = old.end + lag - now
         window = min(self._window, max(left, LEAST_WINDOW)) if left > 0 else self._window
-        shortest = path = cross_fade(old, lag, fresh, now, window)
-        share = SHARES[0]
-        while not fits(path, share) and now + window < fresh.end:
-            window *= WIDER
-            path = cross_fade(old, lag, fresh, now, window)
-        if not fits(path, share):
-            path, share = shortest, next((s for s in SHARES[1:] if fits(shortest, s)), 0.0)
-        if not share:
+        asked, path, share = _best(_ways(old, lag, fresh, now, window), excess)
+        if asked > MOST_EXCESS:
             raise ChunkRefused(Refusal.PACE, "it cannot be joined at the arm's present speed within the limits")
         wrong = error(path)
         if wrong:

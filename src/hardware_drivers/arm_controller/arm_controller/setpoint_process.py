@@ -37,7 +37,7 @@ PRIORITY = 50               # of the real-time class FIFO, where it is permitted
 MCL_CURRENT_AND_FUTURE = 3  # mlockall(2)
 MOST_REQUESTS = 256         # a tick; only chunks take long
 MOST_CHUNKS = 8             # that wait; where more come, the oldest are forgotten
-CHUNK_SHARE = 0.3           # of a period, for checking and joining chunks; one takes about a millisecond
+CHUNK_SHARE = 0.3           # of a period, for checking and joining chunks; one takes about two milliseconds
 STOP_PATIENCE = 3.0         # [s] to come to rest at the end
 NODE_SILENT = 1.0           # [s]; the node says ten times a second that it is there
 
@@ -97,6 +97,7 @@ class Core:
         self.controller = controller
         self._operator = Operator(controller, lambda: (time.monotonic_ns(), time.time_ns()))
         self._heard = time.monotonic()    # when the node last said anything
+        self.operated = False             # an operator has asked for anything
         self._chunks: deque[Request] = deque(maxlen=MOST_CHUNKS)
 
     # --- methods that a Request may name ------------------------------------------------------------------------------
@@ -112,10 +113,10 @@ class Core:
         self.controller.hear_policy(process_id, episode_id, time.monotonic())
         return ""
 
-    def peer(self, arm: str, state: int, fault_text: str, refused: int, refused_id: int) -> str:
+    def peer(self, arm: str, state: int, fault_text: str, refused: int, refused_id: int, waits: bool) -> str:
         known = state in State.__members__.values()
         text = fault_text if known else f"its state {state} is unknown"
-        status = PeerStatus(State(state) if known else State.FAULT, text, refused, refused_id)
+        status = PeerStatus(State(state) if known else State.FAULT, text, refused, refused_id, waits)
         self.controller.hear_peer(arm, status, time.monotonic())
         return ""
 
@@ -133,6 +134,7 @@ class Core:
             "park": operator.park,
             "clear_fault": operator.clear_fault,
         }
+        self.operated = True
         verbs[verb]()
         return self.controller.state.reason
 
@@ -263,7 +265,7 @@ def _tell(core: Core, worst: float, node: socket.socket) -> None:
 
 def _try_arm(core: Core, node: socket.socket, told: str) -> tuple[bool, str]:
     """Arms a simulated arm as soon as that may be, once; returns whether it is still to be armed, and why."""
-    if core.controller.state.state == State.FAULT:
+    if core.operated or core.controller.state.state != State.DISARMED:
         return False, told    # from now on an operator has to do with it
     try:
         core.arm()

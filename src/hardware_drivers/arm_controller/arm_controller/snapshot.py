@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .controller import ArmController
-from .controller_state import Fault, State
+from .controller_state import Cause, Fault, State
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Snapshot:
     reason: str
     paused: bool
     guided: bool
+    cause: Cause
+    waits: bool
     fault: Fault
     fault_text: str
     refusal: int
@@ -69,6 +71,8 @@ def snapshot_of(controller: ArmController, worst_late: float) -> Snapshot:
         reason=_short(controller.reason),
         paused=state.paused,
         guided=state.guided,
+        cause=state.cause,
+        waits=state.waits(controller.now),
         fault=state.fault,
         fault_text=_short(state.fault_text),
         refusal=int(last.refusal),

@@ -6,10 +6,12 @@ import time
 
 import numpy as np
 import pytest
+from servo_rig import Rig
 
 from arm_controller.controller_state import Fault, Refused
 from arm_controller.driver import ArmState
-from arm_controller.setpoint_process import NODE_SILENT, PACKET, Core, Request, send
+from arm_controller.messages import cut_off
+from arm_controller.setpoint_process import NODE_SILENT, PACKET, Core, Request, _try_arm, send
 
 
 @pytest.fixture
@@ -115,3 +117,20 @@ def test_a_driver_that_fails_in_a_way_of_its_own_is_a_driver_fault(rig, monkeypa
     with pytest.raises(Refused, match="ZeroDivisionError"):
         rig.operator.clear_fault()
 
+
+
+def test_a_chunk_too_large_for_a_packet_is_refused_and_counted(rig, core, wire):
+    large = rig.chunk(np.zeros((10_000, 6)))
+    assert not send(wire[1], Request("chunk", (large,)))
+    assert send(wire[1], Request("chunk", (cut_off(large),)))
+    assert core.take(wire[0])
+    assert rig.controller.counters.refused == 1 and rig.controller.last.refused_id == large.chunk_id
+
+
+def test_once_an_operator_has_asked_for_anything_a_simulated_arm_does_not_arm_itself(contract, wire):
+    rig = Rig(contract)
+    core = Core(rig.controller)
+    with pytest.raises(Refused):
+        core.operate("stop")
+    still_to_be_armed, _ = _try_arm(core, wire[0], "")
+    assert not still_to_be_armed and rig.state == "DISARMED"

@@ -18,7 +18,11 @@ WRITE      3   per goal: u8 servo index, f64 goal [rad]     --
 STATE      4   --                                           i64 capture time [ns, ROS time], i64 seed, u8 length, name
                                                             of the scene, f64 generalised position each
 GUIDE      5   u8 servo index each                          --
+HISTORY    6   i64 steady time [ns]                         per write since then, at most 500: i64 steady time [ns],
+                                                            u8 goals, then per goal: u8 servo index, f64 goal [rad]
 =========  ==  ===========================================  ==========================================================
+
+HISTORY is for witnesses: the last 2000 writes that were taken.
 
 STATE is for viewers: who builds the scene of that name and sets its generalised positions (MuJoCo's qpos of the whole
 model: m and a quaternion for what moves freely, rad for joints) sees the world as it is. Servos named by GUIDE yield
@@ -42,10 +46,11 @@ import numpy as np
 
 MAGIC = b"MSB1"
 HEADER = struct.Struct("<4sBH")
-IDENTIFY, READ, WRITE, STATE, GUIDE = 1, 2, 3, 4, 5
+IDENTIFY, READ, WRITE, STATE, GUIDE, HISTORY = 1, 2, 3, 4, 5, 6
 DONE, REFUSED = 0, 1
 RANGE, GOAL, STAMP = struct.Struct("<ddB"), struct.Struct("<Bd"), struct.Struct("<q")
 SCENE, SERVO = struct.Struct("<qqB"), struct.Struct("<B")
+WRITTEN = struct.Struct("<qB")
 
 
 class BusError(RuntimeError):
@@ -70,6 +75,14 @@ class WorldState:
     scene: str
     seed: int
     qpos: np.ndarray
+
+
+@dataclass(frozen=True)
+class Written:
+    """One write that was taken. steady_ns: steady-clock time [ns]; goals [rad] by servo index."""
+
+    steady_ns: int
+    goals: dict[int, float]
 
 
 class Plant(Protocol):
@@ -146,6 +159,16 @@ class BusClient:
         stamp, seed, length = SCENE.unpack_from(reply)
         end = SCENE.size + length
         return WorldState(stamp, reply[SCENE.size : end].decode(), seed, np.frombuffer(reply, dtype="<f8", offset=end))
+
+    def history(self, since_ns: int) -> list[Written]:
+        """What was written after a steady-clock time [ns], the oldest first; ask again from the last one on."""
+        reply, writes = self._ask(HISTORY, STAMP.pack(since_ns)), []
+        while reply:
+            steady_ns, count = WRITTEN.unpack_from(reply)
+            end = WRITTEN.size + count * GOAL.size
+            writes.append(Written(steady_ns, dict(GOAL.iter_unpack(reply[WRITTEN.size : end]))))
+            reply = reply[end:]
+        return writes
 
     def _ask(self, operation: int, payload: bytes = b"") -> bytes:
         try:

@@ -10,6 +10,8 @@ import os
 import socket
 import struct
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from .bus import (
     GOAL,
     GUIDE,
     HEADER,
+    HISTORY,
     IDENTIFY,
     MAGIC,
     RANGE,
@@ -28,11 +31,14 @@ from .bus import (
     STAMP,
     STATE,
     WRITE,
+    WRITTEN,
     BusError,
     Plant,
     receive,
 )
 from .bus_faults import ReadingFaults
+
+KEPT, AT_ONCE = 2000, 500    # writes
 
 
 class BusServer:
@@ -45,6 +51,7 @@ class BusServer:
         self._plant, self.address, self._log = plant, address, log
         self._faults = ReadingFaults(fault)
         self._owners: dict[int, socket.socket] = {}
+        self._written: deque[tuple[int, list[tuple]]] = deque(maxlen=KEPT)
         self._lock = threading.Lock()
         self._connections: set[socket.socket] = set()
         self._socket = self._listen(address)
@@ -144,6 +151,8 @@ class BusServer:
         if operation == GUIDE:
             self._guide(connection, [index for index, in self._entries(SERVO, payload)])
             return b""
+        if operation == HISTORY:
+            return self._history(payload)
         raise BusError(f"operation {operation} is unknown")
 
     def _read(self) -> bytes | None:
@@ -158,6 +167,16 @@ class BusServer:
         self._claim(connection, [index for index, _ in goals])
         for index, goal in goals:
             self._plant.set_goal(index, goal)
+        self._written.append((time.monotonic_ns(), goals))
+
+    def _history(self, payload: bytes) -> bytes:
+        if len(payload) != STAMP.size:
+            raise BusError(f"a payload of {len(payload)} bytes is no time")
+        since = STAMP.unpack(payload)[0]
+        later = [(at, goals) for at, goals in list(self._written) if at > since][:AT_ONCE]
+        return b"".join(
+            WRITTEN.pack(at, len(goals)) + b"".join(GOAL.pack(*goal) for goal in goals) for at, goals in later
+        )
 
     def _guide(self, connection: socket.socket, indices: list[int]) -> None:
         self._claim(connection, indices)

@@ -16,18 +16,19 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, Image
 
+from arm_controller.running import DriverNode, run_node
 from molmoact2_contract import Camera, Contract, load_contract
 from molmoact2_contract.qos import DIAGNOSTICS, SENSOR_PUBLISH
 
-from .bus import default_address
-from .nodes import SimulationNode, diagnostics, fixed, run_node, time_message
+from .bus import BusError, default_address
+from .nodes import diagnostics, fixed, time_message
 from .render import Frame, Viewer
 
 CAMERA_FAULTS = ("ok", "black", "frozen")
 SLOW = 0.8    # share of the frames asked for
 
 
-class CamerasNode(SimulationNode):
+class CamerasNode(DriverNode):
     """Publishes the contract's cameras as far as the scene has them; nothing while the world is out of reach."""
 
     def __init__(self, **options: Any) -> None:
@@ -128,7 +129,7 @@ def _info_message(camera: Camera, stamp: Time, image: np.ndarray, fovy: float) -
 
 
 def main() -> int:
-    return run_node("cameras", CamerasNode)
+    return run_node("cameras", CamerasNode, BusError)
 
 
 if __name__ == "__main__":

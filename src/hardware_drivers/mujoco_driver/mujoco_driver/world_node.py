@@ -14,20 +14,21 @@ from rclpy.parameter import Parameter
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
+from arm_controller.running import DriverNode, run_node
 from molmoact2_contract import load_contract
 from molmoact2_contract.qos import DIAGNOSTICS, SUCCESS_TESTS
 from molmoact2_msgs.msg import SuccessTest
 
 from .bus import BusError, default_address
 from .bus_faults import FAULTS
-from .nodes import SimulationNode, diagnostics, fixed, run_node, time_message
+from .nodes import diagnostics, fixed, time_message
 from .world_client import WorldClient
 from .world_process import Settings
 
 TEST_PERIOD = 0.2    # [s]
 
 
-class WorldNode(SimulationNode):
+class WorldNode(DriverNode):
     """Starts the world's process, states its tests of success and its health, and passes on what an operator asks."""
 
     def __init__(self, **options: Any) -> None:
@@ -122,7 +123,7 @@ class WorldNode(SimulationNode):
 
 
 def main() -> int:
-    return run_node("world", WorldNode)
+    return run_node("world", WorldNode, BusError)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from .cost import ROUNDS, costs
 from .motion import WARM_UP, Bench
 from .plot import plot_borders, plot_reactions
 from .reaction import CHANGES, CHUNKS, Reaction, mean, reactions, worst
-from .report import CHANGED, JOINED, LATE, NOTE, TRANSPORTED, Results, report
+from .report import CHANGED, JOINED, LATE, NOTE, TRANSPORTED, WAVERING, Results, report
 from .setpoints import measure
 from .trace import Case, Run
 
@@ -53,10 +53,11 @@ def bench(system_name: str, out: Path, chunks: int, seconds: float) -> int:
 
 
 def _measured(made: Bench, cheap: InProcessBackend, chunks: int, seconds: float) -> Results:
-    cases = list(dict.fromkeys([*JOINED, *LATE, *TRANSPORTED]))
+    cases = list(dict.fromkeys([*JOINED, *WAVERING, *LATE, *TRANSPORTED]))
     inferences = len(cases) * (chunks + WARM_UP)
     with tqdm(total=inferences, desc="motion", unit="chunk", leave=False) as bar:
-        runs = {case: made.run(case, chunks, bar.update) for case in cases}
+        benches = {False: made, True: replace(made, backend=cheap)}
+        runs = {case: benches[case.replaces].run(case, chunks, bar.update) for case in cases}
     inferences = len(CHANGED) * (1 + len(CHANGES)) * (CHUNKS + WARM_UP)
     with tqdm(total=inferences, desc="reactions", unit="chunk", leave=False) as bar:
         found = {case: reactions(made, case, bar.update) for case in CHANGED}
@@ -104,4 +105,5 @@ def _of_run(run: Run) -> dict[str, Any]:
         "acceleration_step": run.border_step(2),
         "standing": run.standing,
         "slowdown": run.slowdown,
+        "seams": run.seams.tolist(),
     }

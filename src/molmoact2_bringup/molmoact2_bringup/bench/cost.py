@@ -35,7 +35,8 @@ def costs(bench: Bench, cheap: Backend, progress: Progress = lambda: None) -> li
     """
     home = bench.contract.values("home")
     state = ModelFrame(bench.contract, bench.tag).to_model(home)
-    prefix = Prefix(bench.infer(home, 0)[FROZEN:], FROZEN)
+    running = bench.infer(home, 0)[FROZEN:]
+    prefix = Prefix(running, FROZEN, len(running))
     ways = {"plain": (bench.backend, None), "rtc gradient": (bench.backend, prefix), "rtc replace": (cheap, prefix)}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     generator = np.random.default_rng(1)

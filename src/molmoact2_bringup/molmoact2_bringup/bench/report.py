@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from molmoact2_policy.continuity import least_loss
 
 from .cost import Cost
@@ -22,6 +24,7 @@ COMPUTE = 0.3    # [s] of a latency that is inference where there is a transport
 JOINED = tuple(Case(rule, latency) for latency in LATENCIES for rule in (UPSTREAM, *RULES))
 CHANGED = tuple(replace(case, smooth=True) for case in JOINED)
 LATE = tuple(Case("splice", latency, late, smooth=True) for latency in (0.45, 0.6, 0.8) for late in ("hold", "slow"))
+WAVERING = (*(Case(rule, 0.35, wavers=True) for rule in RULES), Case("rtc", 0.35, wavers=True, replaces=True))
 TRANSPORTED = tuple(
     Case(rule, latency, late, in_flight, smooth=True)
     for latency in (0.6, 0.8)
@@ -43,7 +46,7 @@ class Results:
 
 def report(results: Results) -> str:
     """All tables. Each ratio is to figures of the same run of the bench."""
-    sections = (_borders, _late, _transport, _reaction, _guidance, _setpoints)
+    sections = (_borders, _wavering, _late, _transport, _reaction, _guidance, _setpoints)
     parts = ["# Motion and setpoints", NOTE, *("\n".join(section(results)) for section in sections)]
     return "\n\n".join(parts) + "\n"
 
@@ -74,6 +77,24 @@ def _borders(results: Results) -> list[str]:
         ),
         "\nThe waypoints of this checkpoint scatter, which the limits slow at any L. So that lateness and reactions "
         "are seen by themselves, the tables below use chunks smoothed by polynomials, and say so.",
+    ]
+
+
+def _wavering(results: Results) -> list[str]:
+    rows = []
+    for case in WAVERING:
+        run, reference = results.runs[case], results.runs[WAVERING[0]]
+        seam, other = float(np.median(run.seams)), float(np.median(reference.seams))
+        steps = (f"{run.border_step(order):.{digits}f}" for order, digits in ((1, 3), (2, 1)))
+        name = f"{case.rule}, replace" if case.replaces else case.rule
+        rows.append((name, f"{seam:.3f}", f"×{seam / other:.2f}", *steps, f"{run.slowdown:.0%}"))
+    return [
+        "## Plans that disagree\n\nThe demo's plans hardly disagree, so **disagreement is scripted**: every "
+        f"other chunk is displaced by {DISPLACED:g} rad in one joint; L = {WAVERING[0].latency:g} s. Seam: the largest "
+        "difference between the two chunks where they meet, before blending, median; its ratio to `splice`. They meet "
+        "between the last frozen waypoint and the one after it. The gradient can draw a chunk only as far as the "
+        "policy holds other plans possible, and this one was fitted to a single motion.\n",
+        *table("rule | seam [rad] | ratio | velocity step [rad/s] | acceleration step [rad/s²] | slowdown", rows),
     ]
 
 

@@ -16,20 +16,24 @@ STILL = 0.1      # [s]
 class Case:
     """What is run. latency [s]: L, from each observation to its chunk's arrival; in_flight: requests at a time, begun
     L / in_flight after each other. smooth: chunks are smoothed; the waypoints of the small checkpoint scatter, and what
-    the limits slow for that would hide what lateness does."""
+    the limits slow for that would hide what lateness does. wavers: the plan is displaced in every other chunk.
+    replaces: chunks are guided the cheap way, by putting the frozen waypoints back."""
 
     rule: str
     latency: float
     when_late: str = "hold"
     in_flight: int = 1
     smooth: bool = False
+    wavers: bool = False
+    replaces: bool = False
 
 
 @dataclass(frozen=True)
 class Run:
     """Setpoints (N, J), the i-th sent at i / hz. borders: the first setpoint after each chunk's arrival. captures: when
     observations were taken, in ticks; below 0 before the run was measured. rates: of path time, one a tick, up to the
-    last border."""
+    last border. seams: largest difference between the two chunks at each border, before they are blended; empty where
+    nothing is joined."""
 
     case: Case
     hz: float
@@ -37,6 +41,7 @@ class Run:
     borders: np.ndarray
     captures: np.ndarray
     rates: np.ndarray
+    seams: np.ndarray
 
     def derivative(self, order: int) -> np.ndarray:
         """(N, J), from setpoints alone; the first `order` rows are 0."""

@@ -81,6 +81,14 @@ def _shifted(seconds: float) -> Spoil:
     return spoil
 
 
+def _earlier(chunk: ActionChunk) -> None:
+    """As it would have been half a second ago: each place at the same time."""
+    waypoints = round(0.5 / chunk.dt)
+    table = _table(chunk)
+    _with_table(chunk, np.concatenate([np.tile(table[0], (waypoints, 1)), table[:-waypoints]]))
+    _shifted(-waypoints * chunk.dt)(chunk)
+
+
 def _zero_stamp(chunk: ActionChunk) -> None:
     chunk.header.stamp = Time()
 
@@ -118,7 +126,7 @@ FAULTS = (
     ChunkFault("observed 5 s ago", _shifted(-5.0), (S.REFUSAL_STALE,)),
     ChunkFault("stamped 5 s in the future", _shifted(5.0), (S.REFUSAL_STAMP,)),
     ChunkFault("stamp of zero", _zero_stamp, (S.REFUSAL_STAMP,)),
-    ChunkFault("observed before the running one", _shifted(-0.5), (S.REFUSAL_OLDER,)),
+    ChunkFault("observed before the running one", _earlier, (S.REFUSAL_OLDER,)),
     ChunkFault("the wrong dt", _wrong_dt, (S.REFUSAL_TIMING,)),
     ChunkFault("the wrong episode", _wrong_episode, (S.REFUSAL_EPISODE,)),
     ChunkFault("a joint outside its limits", _outside, (S.REFUSAL_LIMITS,)),

@@ -24,6 +24,7 @@ from .stage import FAULT, HELD, PATIENCE, REFUSED, UNHARMED, Row, S, Stage, stam
 
 FLOOD = 300            # chunks
 LOADED, STILL_LATCHED = 3.0, 0.5    # [s]
+STEADY = 0.8           # of the setpoints, that must go out whatever the load
 REST = 0.3             # [s] in which an arm at rest is looked at
 RESTING = 0.005        # [rad] that it may creep in that time
 NODE_SILENT = 1.0      # [s] after which the setpoint process stops an arm whose node hangs
@@ -55,8 +56,10 @@ class ControlRows:
         yield from (self._hung_node, self._hung_setpoints, self._killed_controller)
         yield from (self._silence, self._another_process)
 
-    def _row(self, fault: str, expected: str, seen: str, took: float | None, failed: str) -> Row:
-        broken = self._stage.broken()
+    def _row(
+        self, fault: str, expected: str, seen: str, took: float | None, failed: str, cut_off: bool = False
+    ) -> Row:
+        broken = self._stage.broken(cut_off)
         return Row(fault, expected, seen if took is not None else "nothing", took or 0.0, failed or broken)
 
     # --- chunks -------------------------------------------------------------------------------------------------------
@@ -130,6 +133,8 @@ class ControlRows:
             process.kill()
         ticks, missed = stage.status.ticks - before.ticks, stage.status.missed_ticks - before.missed_ticks
         failed = "" if stage.is_in(S.FOLLOWING) else f"the arm does not follow: {stage.status.reason}"
+        if ticks < STEADY * LOADED * stage.contract.setpoint_hz:
+            failed = failed or f"only {ticks} setpoints in {LOADED:g} s"
         return self._row("every core busy for 3 s", UNHARMED, f"{missed} of {ticks} ticks late", LOADED, failed)
 
     def _clock_jump(self, way: str, seconds: float) -> Row:
@@ -180,16 +185,18 @@ class ControlRows:
         took, seen, wrong = self._fault(code, *named)
         took = None if took is None else took + set_after
         recovered = self._set_bus_fault("ok") or self._stage.arm_again()
-        return self._row(f"joint states of the arm: {fault}", FAULT, seen, took, failed or wrong or recovered)
+        cut_off = code == S.FAULT_DRIVER    # such a bus takes no goals either
+        return self._row(f"joint states of the arm: {fault}", FAULT, seen, took, failed or wrong or recovered, cut_off)
 
     def _stalled_bus(self) -> Row:
         """The world stands still: the servo bus does not answer, and its arm does not move either."""
         stage = self._stage
         stage.signal("world", signal.SIGSTOP, whole=True)
         took, seen, failed = self._fault(S.FAULT_DRIVER, "does not answer")
+        failed = failed or stage.broken(cut_off=True)
         stage.signal("world", signal.SIGCONT, whole=True)
+        stage.witness.look_anew()    # what was written meanwhile arrives now, at no time of its own
         recovered = stage.arm_again()
-        stage.witness.look_anew()    # the clock of what was seen stood still as well
         return self._row("the servo bus stalls", FAULT, seen, took, failed or recovered)
 
     # --- the controller's processes -----------------------------------------------------------------------------------
@@ -238,7 +245,7 @@ class ControlRows:
         failed = failed or ("" if took is not None else "the arm does not come to rest")
         _, seen, wrong = self._fault(S.FAULT_TIMER, "late")
         recovered = stage.arm_again()
-        return self._row("the setpoint process hangs", FAULT, seen, took, failed or wrong or recovered)
+        return self._row("the setpoint process hangs", FAULT, seen, took, failed or wrong or recovered, cut_off=True)
 
     def _killed_controller(self) -> Row:
         stage = self._stage

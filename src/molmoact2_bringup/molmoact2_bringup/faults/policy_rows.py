@@ -23,12 +23,18 @@ LOOKED_AT_ANEW = 60    # of 100 cells, that a camera which shakes or fades must 
 
 @dataclass(frozen=True)
 class SensorFault:
-    """One fault of a sensor. begin: switches it on; named: words of PolicyStatus.withheld, one of which is expected
-    where the policy is to stop; empty where it is to go on."""
+    """One fault of a sensor, at which the policy is to stop. begin: switches it on; named: words of
+    PolicyStatus.withheld, one of which is expected; whose: the sensor, which must be named as well."""
 
     name: str
     begin: Callable[[Relays], None]
-    named: tuple[str, ...] = ()
+    whose: str
+    named: tuple[str, ...]
+
+
+def _sensor(topic: str) -> str:
+    """The camera's namespace, which stands in every word of it."""
+    return topic.split("/")[0]
 
 
 class PolicyRows:
@@ -47,24 +53,25 @@ class PolicyRows:
 
     def _sensor_faults(self) -> Iterator[SensorFault]:
         def camera(name: str, make: Spoil, *named: str, topic: str = self._main) -> SensorFault:
-            return SensorFault(f"a camera {name}", lambda relays: relays.spoil(topic, make), named)
+            return SensorFault(f"a camera {name}", lambda relays: relays.spoil(topic, make), _sensor(topic), named)
 
         def joints(name: str, make: Spoil, *named: str) -> SensorFault:
-            return SensorFault(f"joint states {name}", lambda relays: relays.spoil(JOINTS, make), named)
+            return SensorFault(f"joint states {name}", lambda relays: relays.spoil(JOINTS, make), "joint", named)
 
         main, second = self._main, self._second
         yield camera("is black", spoil.filled(0), "is black")
         yield camera("is saturated", spoil.filled(255), "is saturated")
         yield camera("repeats one frame under fresh stamps", spoil.frozen_image(), "is frozen", topic=second)
-        yield camera("repeats one stamp", spoil.frozen_stamp(), "stamp", "within")
-        yield camera("drops out", spoil.dropped, "no stamp within", "nothing has come", "within")
-        yield SensorFault("a camera is late by 1.2 s", lambda r: r.hold_back(main, LATE), ("s old", "stamp", "within"))
-        yield SensorFault("two cameras are swapped", lambda r: r.exchange(main, second), ("its frame is",))
+        yield camera("repeats one stamp", spoil.frozen_stamp(), "no stamp within")
+        yield camera("drops out", spoil.dropped, "no stamp within", "nothing has come")
+        late, swapped = (lambda r: r.hold_back(main, LATE)), (lambda r: r.exchange(main, second))
+        yield SensorFault(f"a camera is late by {LATE:g} s", late, _sensor(main), ("no stamp within", "s old"))
+        yield SensorFault("two cameras are swapped", swapped, _sensor(main), ("its frame is",))
         yield camera("changes its size", spoil.half_size, "pixels, it sent")
         yield camera("changes its encoding", spoil.unknown_encoding, spoil.NOBODY_KNOWS)
         yield joints("leap", spoil.leapt, "by its controller")
         yield joints("are not numbers", spoil.not_a_number, "is not a number")
-        yield joints("stop", spoil.dropped, "no stamp within", "nothing has come", "within")
+        yield joints("stop", spoil.dropped, "no stamp within", "nothing has come")
 
     # --- rows ---------------------------------------------------------------------------------------------------------
     def _row(self, fault: str, expected: str, seen: str, took: float | None, failed: str) -> Row:
@@ -80,7 +87,12 @@ class PolicyRows:
         stage = self._stage
         failed = self._follows()
         fault.begin(self._relays)
-        took = stage.wait(lambda: any(words in stage.policy.withheld for words in fault.named))
+
+        def named() -> bool:
+            withheld = stage.policy.withheld
+            return fault.whose in withheld and any(words in withheld for words in fault.named)
+
+        took = stage.wait(named)
         seen = stage.policy.withheld
         if took is None:
             failed = failed or f"the policy does not name it; it says {seen!r}"
@@ -149,7 +161,7 @@ class PolicyRows:
         stage.signal("cameras", signal.SIGKILL)
         took = stage.wait(lambda: bool(stage.policy.withheld) and stage.is_in(S.HOLDING))
         seen = stage.policy.withheld
-        if took is None or self._main.split("/")[0] not in seen:
+        if took is None or _sensor(self._main) not in seen:
             failed = failed or "the policy does not name the cameras"
         stage.start("cameras")
         return self._row("the cameras' process is killed", HELD, seen, took, failed or self._follows())

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 import uuid
 
@@ -17,8 +18,9 @@ from molmoact2_contract.qos import CHUNK, STATUS
 from molmoact2_msgs.msg import ActionChunk, PolicyStatus
 
 PERIOD = 0.3           # [s] between two sound chunks
-SWAY, TURN = 0.3, 0.8  # of the first joint: amplitude [rad], speed [rad/s]; others follow by a share of it
-SHARES = {0: 1.0, 1: 0.5, 4: 1.0}
+SWAY, TURN = 0.45, 2.4    # amplitude [rad], angular frequency [rad/s]: fast enough for a stop at speed to show
+# By joint: its share of the amplitude, and its phase [rad]; some joint moves at any time.
+PARTS = {0: (1.0, 0.0), 1: (0.4, math.pi / 2), 4: (1.0, math.pi / 2)}
 FLOOD_DEPTH = 400
 
 
@@ -43,8 +45,8 @@ class ScriptedPolicy:
         horizon = round(1.0 / tag.dt)
         times = now.nanoseconds / 1e9 + (np.arange(horizon) + tag.first_offset) * tag.dt - self._began
         table = np.tile(self._contract.values("home"), (horizon, 1))
-        for joint, share in SHARES.items():
-            table[:, joint] += share * SWAY * np.sin(TURN * times)
+        for joint, (share, phase) in PARTS.items():
+            table[:, joint] += share * SWAY * np.sin(TURN * times + phase)
         chunk = ActionChunk(chunk_id=next(self._numbers), joint_names=list(self._contract.joint_names))
         chunk.episode_id = self._announced.episode_id
         chunk.header.stamp = now.to_msg()

@@ -18,6 +18,7 @@ from molmoact2_contract.qos import CHUNK, STATUS, TRACE
 from molmoact2_msgs.msg import ActionChunk, ControllerStatus, PolicyStatus, ReasoningTrace
 
 from ..running import RunningSystem
+from .judgement import GAP
 from .witness import Witness
 
 PATIENCE = 20.0    # [s] for what is expected to be seen
@@ -25,6 +26,7 @@ CHUNKS, TRACES = "policy/action_chunk", "policy/reasoning_trace"
 UNARMED = (ControllerStatus.DISARMED, ControllerStatus.FAULT)
 S = ControllerStatus
 REFUSED, HELD, FAULT, UNHARMED = "refused", "hold", "fault", "handled unharmed"    # what a row may expect
+FRESH = 0.5        # [s]; a controller states itself ten times a second
 MEETING = 3.0      # [s] after the start of a process, in which the middleware brings it together with all others
 
 
@@ -110,7 +112,8 @@ class Stage:
         return time.monotonic() - began
 
     def is_in(self, state: int) -> bool:
-        return self.status.state == state and self.silent < PATIENCE
+        """Whether the controller says so now."""
+        return self.status.state == state and self.silent < FRESH
 
     # --- operator -----------------------------------------------------------------------------------------------------
     def operate(self, verb: str) -> str:
@@ -135,6 +138,8 @@ class Stage:
     def arm_again(self) -> str:
         """After a fault or a restart, until the arm follows; returns why it could not."""
         failed = self._clear_fault() if self.status.state == S.FAULT else ""
+        # To arm is to command where the arm is, whatever was commanded before: no motion, and not to be taken for one.
+        time.sleep(2 * GAP)
         return failed or self.operate("arm") or self.follow()
 
     def _clear_fault(self) -> str:
@@ -179,10 +184,11 @@ class Stage:
             os.kill(pid, number)
 
     # --- promises -----------------------------------------------------------------------------------------------------
-    def broken(self) -> str:
-        """Which promise that holds for every row was broken since this was last asked; empty where none."""
+    def broken(self, cut_off: bool = False) -> str:
+        """Which promise that holds for every row was broken since this was last asked; empty where none. cut_off:
+        setpoints could not but end at speed."""
         armed_itself, self._armed_itself = self._armed_itself, ""
-        return self.witness.motion_error() or armed_itself
+        return self.witness.motion_error(cut_off) or armed_itself
 
 
 def stamp_ns(message: ActionChunk | ReasoningTrace | ControllerStatus) -> int:

@@ -40,11 +40,14 @@ def _of_trace(trace: ReasoningTrace, source: str) -> list[str]:
 
 
 def _of_arm(name: str, status: ControllerStatus, plans: ArmPlans | None) -> str:
-    text = f"{name}: {STATES.get(status.state, f'state {status.state}')}"
+    state = STATES.get(status.state, f"state {status.state}")
+    text = f"{name}: {state}"
     if status.fault_text:
         return f"{text}: {status.fault_text}"
     if plans is not None and plans.refusal:
         return f"{text}; refused: {plans.refusal}"
     if plans is not None and plans.seam is not None and plans.seam.gap is not None:
         return f"{text} chunk {status.chunk_id}, {plans.seam.gap * 1000:.0f} mm off the last one where it took over"
+    if status.reason.startswith(state):
+        return f"{name}: {status.reason}"
     return f"{text}: {status.reason}" if status.reason else text

@@ -1,0 +1,122 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""Whether an arm kept what is promised whatever the fault: limits, workspace, no stop at speed. No ROS here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from molmoact2_contract import Arm, Contract
+
+SPAN = 0.03            # [s] over which a speed is taken, and a change of speed: arrivals scatter by some milliseconds
+GAP = 0.1              # [s] without a setpoint: there the one before was the last of its motion
+SPEED, CHANGE = 1.15, 1.6    # of the limits of velocity and acceleration, for setpoints
+MEASURED_SPEED = 1.25  # of the limit of velocity; an arm overshoots by this much at most
+SLACK = 0.1            # [rad, 1] outside the position limits, where an arm may sag or swing to
+OUTSIDE, SAG = 0.005, 0.03    # [m] outside the workspace: setpoints, and the arm itself
+LAST = 0.35            # of the velocity limit; what is left at the last setpoint of a ramp is far less
+
+
+@dataclass(frozen=True)
+class Trace:
+    """times [s] (N,), positions in ROS units (N, J)."""
+
+    times: np.ndarray
+    positions: np.ndarray
+
+    @classmethod
+    def of(cls, samples: Sequence[tuple[float, np.ndarray]]) -> Trace:
+        return cls(np.array([t for t, _ in samples]), np.array([p for _, p in samples]))
+
+    def __getitem__(self, part: slice) -> Trace:
+        return Trace(self.times[part], self.positions[part])
+
+    def speeds(self, span: float) -> tuple[np.ndarray, np.ndarray]:
+        """Mean velocities over about `span` seconds: the middles of the spans [s] (M,), velocities (M, J)."""
+        later = np.searchsorted(self.times, self.times + span)
+        inside = later < len(self.times)
+        first, last = np.flatnonzero(inside), later[inside]
+        took = self.times[last] - self.times[first]
+        velocity = (self.positions[last] - self.positions[first]) / took[:, None]
+        return (self.times[last] + self.times[first]) / 2, velocity
+
+
+class Judge:
+    """Of one arm, by its contract. memory: how much of what was seen belongs to what comes next [s]."""
+
+    memory = 4 * SPAN
+
+    def __init__(self, contract: Contract, arm: Arm):
+        self._arm = arm
+        names = ("lower", "upper", "velocity", "acceleration")
+        self._lower, self._upper, self._velocity, self._acceleration = (
+            contract.values(name, arm.joints) for name in names
+        )
+
+    def arm(self, seen: Trace) -> str:
+        """Which promise the arm itself broke; empty where none. seen: where it was."""
+        positions = seen.positions
+        outside = (positions < self._lower - SLACK) | (positions > self._upper + SLACK)
+        if outside.any():
+            return f"{self._name(outside)} left its position limits"
+        left = self._arm.outside(positions[int(np.argmax(self._depth(positions)))], SAG)
+        if left:
+            return f"the arm left its workspace: {left}"
+        _, velocity = seen.speeds(SPAN)
+        return self._over(velocity, MEASURED_SPEED * self._velocity, "moved at")
+
+    def setpoints(self, told: Trace, now: float, cut_off: bool) -> str:
+        """Which promise its setpoints broke; empty where none. told: by their arrival; now: as far as is known [s];
+        cut_off: they could not but end at speed."""
+        if not len(told.times):
+            return ""
+        positions = told.positions
+        outside = (positions < self._lower - 1e-4) | (positions > self._upper + 1e-4)
+        if outside.any():
+            return f"a setpoint of {self._name(outside)} is outside its position limits"
+        left = self._arm.outside(positions[int(np.argmax(self._depth(positions)))], OUTSIDE)
+        if left:
+            return f"a setpoint left the workspace: {left}"
+        pauses = np.flatnonzero(np.diff(told.times) > GAP) + 1
+        ends = [0, *pauses, len(told.times)]
+        over = now - told.times[-1] > GAP
+        for first, last in zip(ends[:-1], ends[1:], strict=True):
+            ended = last < len(told.times) or over
+            error = self._motion(told[first:last], ended and not cut_off)
+            if error:
+                return error
+        return ""
+
+    def _motion(self, told: Trace, ended: bool) -> str:
+        """Of setpoints without a gap; ended: none came after them for a while."""
+        times, velocity = told.speeds(SPAN)
+        if not len(times):
+            return ""
+        error = self._over(velocity, SPEED * self._velocity, "was told to move at")
+        if error:
+            return error
+        later = np.searchsorted(times, times + SPAN)
+        inside = later < len(times)
+        first, last = np.flatnonzero(inside), later[inside]
+        change = (velocity[last] - velocity[first]) / (times[last] - times[first])[:, None]
+        error = self._over(change, CHANGE * self._acceleration, "was told to change its speed by")
+        if error or not ended:
+            return error
+        return self._over(velocity[-1:], LAST * self._velocity, "was given its last setpoint at")
+
+    def _over(self, values: np.ndarray, limits: np.ndarray, what: str) -> str:
+        worst = np.abs(values).max(axis=0, initial=0.0) / limits
+        joint = int(np.argmax(worst))
+        if worst[joint] <= 1:
+            return ""
+        value = np.abs(values[:, joint]).max()
+        return f"{self._arm.joints[joint]} {what} {value:.2f} per second; {limits[joint]:.2f} is allowed"
+
+    def _name(self, outside: np.ndarray) -> str:
+        return self._arm.joints[int(np.argmax(outside.any(axis=0)))]
+
+    def _depth(self, positions: np.ndarray) -> np.ndarray:
+        return self._arm.depths(positions).max(axis=-1, initial=0.0)
