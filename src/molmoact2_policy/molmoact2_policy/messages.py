@@ -84,6 +84,7 @@ def trace_message(outcome: Outcome, tag: NormTag, resolve: Callable[[str], str])
     message.noise_seed = trace.seed or 0
     if outcome.prefix is not None:
         message.prefix, message.prefix_frozen = outcome.prefix.actions.ravel().tolist(), outcome.prefix.frozen
+        message.prefix_overlap = outcome.prefix.overlap
     if trace.clock is not None:
         message.clock_before, message.clock_after = trace.clock
     message.flow_steps = outcome.inference.flow_steps

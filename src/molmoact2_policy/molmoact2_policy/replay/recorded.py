@@ -14,7 +14,7 @@ from ..ingest import IMAGE, positions_digest
 from ..report.run import CHUNKS, TRACES
 
 TRACE_TYPE = "molmoact2_msgs/msg/ReasoningTrace"
-NEEDED = ("prefix", "clock_before")    # fields of a trace without which an inference cannot be repeated
+NEEDED = ("prefix", "prefix_overlap", "clock_before")    # without these an inference cannot be repeated
 PATIENCE_NS = 5_000_000_000            # of bag time after a trace, for an input that was received later than it
 
 Key = tuple[Any, ...]                  # (topic, stamp [ns]) of an input, (CHUNKS, episode, number) of a chunk

@@ -148,4 +148,4 @@ def _prefix(trace: Any) -> Prefix | None:
     if not len(trace.prefix):
         return None
     actions = np.asarray(trace.prefix, np.float32).reshape(-1, len(trace.model_state))
-    return Prefix(actions, int(trace.prefix_frozen))
+    return Prefix(actions, int(trace.prefix_frozen), int(trace.prefix_overlap))
