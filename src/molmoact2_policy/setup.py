@@ -23,6 +23,9 @@ setup(
             "policy = molmoact2_policy.node:main",
             "visualizer = molmoact2_policy.view.node:main",
         ],
-        "molmoact2.commands": ["replay = molmoact2_policy.replay.command:register"],
+        "molmoact2.commands": [
+            "replay = molmoact2_policy.replay.command:register",
+            "depth-study = molmoact2_policy.study.command:register",
+        ],
     },
 )

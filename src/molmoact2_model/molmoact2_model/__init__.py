@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from .fast import FastTokenizer
     from .images import image_fault
     from .policy import MolmoAct2Policy, machine, set_threads
-    from .session import InferenceResult, Session, Trace
+    from .results import InferenceResult, Trace
+    from .session import Session
 
 _HOME = {
     "CheckpointError": "errors",
@@ -30,10 +31,10 @@ _HOME = {
     "UnsupportedError": "errors",
     "DecodeError": "errors",
     "FastTokenizer": "fast",
-    "InferenceResult": "session",
+    "InferenceResult": "results",
     "MolmoAct2Policy": "policy",
     "Session": "session",
-    "Trace": "session",
+    "Trace": "results",
     "image_fault": "images",
     "machine": "policy",
     "set_threads": "policy",

@@ -24,8 +24,9 @@ from .guidance import MODES, check_beta
 from .images import ImageConfig, load_image_config
 from .normalization import NormStats
 from .processing import PromptBuilder, check_vocabulary, load_tokenizer
-from .session import InferenceResult, Session, Trace
-from .think import Bounds
+from .results import InferenceResult, Trace
+from .session import Session
+from .think import SIMILARITY_THRESHOLD, Bounds, check_threshold, make_policy
 
 __all__ = ["InferenceResult", "MolmoAct2Policy", "Session", "Trace"]
 
@@ -85,24 +86,29 @@ class MolmoAct2Policy:
         action_mode: str = "continuous",
         cache_policy: str = "bounded",
         full_refresh_every: int | None = None,
+        similarity_threshold: float = SIMILARITY_THRESHOLD,
         fast_tokenizer: str | Path | None = None,
         max_gap: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
         rtc: str = "gradient",
         rtc_beta: float = 5.0,
+        beside: Session | None = None,
     ) -> Session:
         """Opens a session; InputError (or CheckpointError) for what this checkpoint cannot do.
 
         norm_tag: the embodiment, one of `norm_tags`. depth: "off", "full" (every code anew at each call) or
         "adaptive". cache_policy: of adaptive depth, "bounded" (think.BoundedPolicy) or "reference" (the
-        reference rule alone). full_refresh_every: with "bounded", a full pass at least every that many calls.
+        reference rule alone). similarity_threshold: a cell that is less alike than that to the last call's is
+        generated anew. full_refresh_every: with "bounded", a full pass at least every that many calls.
         fast_tokenizer: folder, for "discrete". max_gap [s]: with "bounded", a longer pause between calls
         forces a full pass. clock: monotonic seconds. rtc: how a call with a `prefix` continues it, "gradient" or
-        "replace" (guidance.py); rtc_beta: the largest guidance factor of "gradient".
+        "replace" (guidance.py); rtc_beta: the largest guidance factor of "gradient". beside: a session of this policy
+        that is used in the same thread; what both are shown is then seen and prefilled once.
         """
         if rtc not in MODES:
             raise InputError(f"rtc is {rtc!r}, expected one of {list(MODES)}")
         self._check_modes(depth, action_mode, cache_policy, full_refresh_every, max_gap)
+        check_threshold(similarity_threshold)
         tag = self.stats.tag(norm_tag)
         if self.config.n_obs_steps - 1 + tag.n_action_steps > tag.horizon:
             raise InputError(
@@ -114,9 +120,12 @@ class MolmoAct2Policy:
             fast = self._fast(fast_tokenizer)
         prompts = PromptBuilder(self.config, self.images, self.tokenizer, tag)
         bounds = Bounds(max_gap=max_gap, full_refresh_every=full_refresh_every)
-        engine = Engine(self.network, self.images)
+        engine = Engine(self.network, self.images) if beside is None else beside.engine
         beta = check_beta(rtc_beta)
-        return Session(engine, prompts, tag, depth, fast, cache_policy, bounds, clock, rtc, beta)
+        cache = None
+        if depth == "adaptive" and self.config.depth is not None:
+            cache = make_policy(cache_policy, self.config.depth.grid[0], bounds, similarity_threshold)
+        return Session(engine, prompts, tag, depth, fast, cache, clock, rtc, beta)
 
     def _check_modes(
         self, depth: str, action_mode: str, cache_policy: str, full_refresh_every: int | None, max_gap: float

@@ -7,7 +7,8 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,44 +22,10 @@ from .guidance import Guidance, Running, check_running, make_guidance
 from .images import check_images
 from .normalization import TagStats
 from .processing import Prompt, PromptBuilder
-from .think import Bounds, Codes, Decision, Request, make_policy
+from .results import InferenceResult, Reasoning, Trace
+from .think import Codes, Decision, ReferencePolicy, Request
 
 MAX_NUM_STEPS = 1000
-
-
-@dataclass(frozen=True)
-class Trace:
-    """What the model saw and decided in one call. The arrays over depth cells are empty where depth is off."""
-
-    prompt: str  # each image shown as its placeholder
-    input_ids: (
-        np.ndarray
-    )  # int64 (S,): what the actions are conditioned on; the prompt, and the depth tokens if any
-    generated_token_ids: np.ndarray  # int64: depth tokens with start and end, then discrete action tokens
-    depth_codes: np.ndarray  # int64 (cells,), row-major, top left first
-    refreshed: np.ndarray  # bool (cells,): generated in this call
-    cell_ages: np.ndarray  # int64 (cells,): how many calls ago the code was generated; 0 where refreshed
-    code_probs: (
-        np.ndarray
-    )  # float32 (cells,): probability over the codebook in the call that generated the code
-    depth_mode: str  # "off", "full", "adaptive", or "forced": an adaptive session made a full pass
-    cause: str  # of a forced pass, e.g. "first_call"; else empty
-    decoder_steps: int  # language-model forwards after prefill, start and end included
-    reused_runs: int  # runs of reused codes, each replayed in one forward
-    seed: int | None  # of the flow's noise; None where noise was given or none is used
-    timings: dict[str, float]  # stage -> seconds; "total" is the whole call
-    warnings: tuple[str, ...]
-    # The session's clock [s] before and after depth was reasoned, by which pauses are judged; None where depth is
-    # not adaptive.
-    clock: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True)
-class InferenceResult:
-    """`actions`: float32 (n_action_steps, D), un-normalised, in the checkpoint's own frame and units."""
-
-    actions: np.ndarray
-    trace: Trace
 
 
 class Session:
@@ -71,8 +38,7 @@ class Session:
         tag: TagStats,
         depth: str,
         fast: FastTokenizer | None,
-        cache_policy: str,
-        bounds: Bounds,
+        cache: ReferencePolicy | None,
         clock: Callable[[], float],
         rtc: str,
         rtc_beta: float,
@@ -82,14 +48,16 @@ class Session:
         self._config = engine.network.config
         # The chunk's rows before the observation's own belong to earlier observation steps.
         self._first = self._config.n_obs_steps - 1
-        self._cache = None
-        if depth == "adaptive" and self._config.depth is not None:
-            self._cache = make_policy(cache_policy, self._config.depth.grid[0], bounds)
+        self._cache = cache
         self._lock = threading.Lock()
 
     @property
     def norm_tag(self) -> str:
         return self._tag.tag
+
+    @property
+    def engine(self) -> Engine:
+        return self._engine
 
     @property
     def horizon(self) -> int:
@@ -142,9 +110,29 @@ class Session:
         """
         running = check_running(prefix, frozen, overlap, self.horizon - self._first, self._tag.action.dim)
         request = self._checked(images, state, num_steps, n_action_steps, noise, seed, running)
+        with self._call():
+            return self._infer(request, instruction)
+
+    def reason(self, images: Sequence[np.ndarray], state: np.ndarray, instruction: str) -> Reasoning:
+        """The depth codes alone, as `infer` reasons and remembers them. Raises as `infer`, and InputError where depth
+        is off."""
+        if self._depth == "off":
+            raise InputError("depth is off: there is nothing to reason")
+        request = self._checked(images, state, None, None, None, 0, None)
+        with self._call():
+            self._read(request, instruction, _Stopwatch(self._engine.network.device))
+            seen = self._think(request, instruction)
+            assert seen is not None
+            if self._cache is not None:
+                self._cache.commit(seen.request, seen.decision, seen.codes, self._clock())
+            return Reasoning(seen.codes.codes, seen.decision.refreshed, seen.decision.cause, self._engine.steps)
+
+    # --- one call -----------------------------------------------------------------------------------------
+    @contextmanager
+    def _call(self) -> Iterator[None]:
         with self._lock:
             try:
-                return self._infer(request, instruction)
+                yield
             except InputError:
                 raise
             except Exception:
@@ -152,9 +140,7 @@ class Session:
                     self._cache.forget("call_failed")
                 raise
 
-    # --- one call -----------------------------------------------------------------------------------------
-    def _infer(self, request: _Checked, instruction: str) -> InferenceResult:
-        watch = _Stopwatch(self._engine.network.device)
+    def _read(self, request: _Checked, instruction: str, watch: _Stopwatch) -> Prompt:
         prompt = self._prompts.build(
             instruction, self._tag.state.normalize(request.state), len(request.images), self._depth != "off"
         )
@@ -164,6 +150,11 @@ class Session:
         discrete_horizon = self._tag.horizon if self._fast else 0
         self._engine.prefill(prompt, self._engine.room(self._depth != "off", discrete_horizon))
         watch.lap("prefill")
+        return prompt
+
+    def _infer(self, request: _Checked, instruction: str) -> InferenceResult:
+        watch = _Stopwatch(self._engine.network.device)
+        prompt = self._read(request, instruction, watch)
         seen = self._think(request, instruction)
         if seen is not None:
             watch.lap("depth")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from .errors import InputError
 from .images import image_fault
 
 CELL_SIZE = 32
@@ -44,9 +45,18 @@ def similarity(current: np.ndarray, previous: np.ndarray) -> np.ndarray:
     return np.where(product < 1e-8, 1.0, dot / (product + 1e-12))
 
 
-def changed_cells(current: np.ndarray, previous: np.ndarray) -> np.ndarray:
-    """The reference rule on two arrays of cells: bool (cells,), True where the similarity is below 0.996."""
-    return similarity(current, previous) < SIMILARITY_THRESHOLD
+def changed_cells(
+    current: np.ndarray, previous: np.ndarray, threshold: float = SIMILARITY_THRESHOLD
+) -> np.ndarray:
+    """The reference rule on two arrays of cells: bool (cells,), True where the similarity is below the threshold."""
+    return similarity(current, previous) < threshold
+
+
+def check_threshold(threshold: float) -> None:
+    """Errors: InputError for what is no similarity."""
+    number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
+    if not number or not 0 < threshold <= 1:
+        raise InputError(f"similarity_threshold is {threshold!r}, expected a cosine over 0 and at most 1")
 
 
 def runs(refreshed: np.ndarray) -> list[tuple[int, int, bool]]:
@@ -87,10 +97,13 @@ class Decision:
 
 
 class ReferencePolicy:
-    """The reference rule alone: a full pass when nothing is cached, else the cells that changed since the last call."""
+    """The reference rule alone: a full pass when nothing is cached, else the cells that changed since the last call.
 
-    def __init__(self, grid_side: int) -> None:
-        self.side = grid_side
+    threshold: a similarity below it is a change; the reference has 0.996.
+    """
+
+    def __init__(self, grid_side: int, threshold: float = SIMILARITY_THRESHOLD) -> None:
+        self.side, self._threshold = grid_side, threshold
         self.codes: Codes | None = None
         self._cells: np.ndarray | None = None
         self._empty_because = "first_call"
@@ -107,7 +120,7 @@ class ReferencePolicy:
         if cause:
             return Decision(np.ones(self.side**2, bool), cause, cells)
         assert self._cells is not None
-        return Decision(changed_cells(cells, self._cells), "", cells)
+        return Decision(changed_cells(cells, self._cells, self._threshold), "", cells)
 
     def commit(self, request: Request, decision: Decision, codes: Codes, now: float) -> None:
         """Remembers what a successful call generated. `now`: monotonic time [s] at its end."""
@@ -163,8 +176,8 @@ class BoundedPolicy(ReferencePolicy):
     A frame identical to the last, byte for byte, is not a cause: a quiet simulator repeats itself.
     """
 
-    def __init__(self, grid_side: int, bounds: Bounds) -> None:
-        super().__init__(grid_side)
+    def __init__(self, grid_side: int, bounds: Bounds, threshold: float = SIMILARITY_THRESHOLD) -> None:
+        super().__init__(grid_side, threshold)
         self.bounds = bounds
         self._last: Request | None = None
         self._last_end = 0.0
@@ -210,10 +223,10 @@ class BoundedPolicy(ReferencePolicy):
         assert self._cells is not None and self._generated_from is not None and self._full_pass is not None
         if np.array_equal(cells, self._cells):
             return False
-        due = changed_cells(cells, self._cells)
+        due = changed_cells(cells, self._cells, self._threshold)
         dissimilar = similarity(cells, self._generated_from) < self.bounds.stale_similarity
         stale = ~due & (self._recoloured(cells, self._generated_from) | dissimilar)
-        replaced = changed_cells(cells, self._full_pass) | self._recoloured(cells, self._full_pass)
+        replaced = changed_cells(cells, self._full_pass, self._threshold) | self._recoloured(cells, self._full_pass)
         self._stale_for = self._stale_for + 1 if stale.any() else 0
         return bool(
             stale.mean() >= self.bounds.stale_share
@@ -231,6 +244,10 @@ def _colour_means(cells: np.ndarray) -> np.ndarray:
     return cells.reshape(cells.shape[0], -1, 3).mean(axis=1)
 
 
-def make_policy(kind: str, grid_side: int, bounds: Bounds) -> ReferencePolicy:
+def make_policy(
+    kind: str, grid_side: int, bounds: Bounds, threshold: float = SIMILARITY_THRESHOLD
+) -> ReferencePolicy:
     """`bounded` (ours) or `reference`."""
-    return ReferencePolicy(grid_side) if kind == "reference" else BoundedPolicy(grid_side, bounds)
+    if kind == "reference":
+        return ReferencePolicy(grid_side, threshold)
+    return BoundedPolicy(grid_side, bounds, threshold)

@@ -217,6 +217,8 @@ def test_an_unknown_tag_lists_those_that_are_there(policy):
         ({"full_refresh_every": 0}, "full_refresh_every is 0"),
         ({"full_refresh_every": 3, "cache_policy": "reference"}, "needs cache_policy='bounded'"),
         ({"max_gap": float("nan")}, "max_gap"),
+        ({"similarity_threshold": 0.0}, "similarity_threshold is 0.0"),
+        ({"similarity_threshold": float("nan")}, "similarity_threshold is nan"),
         ({"action_mode": "discrete"}, "needs fast_tokenizer"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 import torch
 from golden_set import textured
 
-from molmoact2_model import ModelError, MolmoAct2Policy
+from molmoact2_model import InputError, ModelError, MolmoAct2Policy
 
 STATE = np.array([0.1, -0.2, 0.3, 0.0, -0.5, 1.0, 0.4], np.float32)
 
@@ -223,3 +223,30 @@ def test_a_depth_pass_in_half_precision_ends(golden):
     result = golden.session(half, "think_1", depth="full").infer(**golden.inputs("think_1"))
     assert np.isfinite(result.actions).all()
     assert result.trace.depth_codes.size == 100
+
+
+# --- reasoning alone --------------------------------------------------------------------------------------
+def test_reasoning_alone_gives_and_remembers_what_an_inference_does(policy, clock, images):
+    acting, reasoning = (policy.session(norm_tag="tiny_arm", depth="adaptive", clock=clock) for _ in range(2))
+    for shown in (images, [with_patch(images[0]), images[1]]):
+        trace, found = ask(acting, shown).trace, reasoning.reason(shown, STATE, "pick up the cube")
+        assert np.array_equal(found.codes, trace.depth_codes) and np.array_equal(found.refreshed, trace.refreshed)
+        assert (found.cause, found.decoder_steps) == (trace.cause, trace.decoder_steps)
+    assert not found.refreshed.all()
+
+
+def test_sessions_beside_each_other_share_what_they_see_and_not_what_they_remember(policy, clock, images):
+    full = policy.session(norm_tag="tiny_arm", depth="full")
+    by_rule = {"norm_tag": "tiny_arm", "depth": "adaptive", "cache_policy": "reference", "clock": clock}
+    loose, strict = (policy.session(**by_rule, similarity_threshold=cosine, beside=full) for cosine in (0.5, 1.0))
+    alone = policy.session(**by_rule, similarity_threshold=0.5)
+    for shown in (images, [with_patch(images[0]), images[1]]):
+        everything = full.reason(shown, STATE, "pick up the cube")
+        few, many = (session.reason(shown, STATE, "pick up the cube") for session in (loose, strict))
+        assert np.array_equal(few.codes, alone.reason(shown, STATE, "pick up the cube").codes)
+    assert everything.refreshed.all() and few.refreshed.sum() < many.refreshed.sum()
+
+
+def test_without_depth_there_is_nothing_to_reason(policy, images):
+    with pytest.raises(InputError, match="depth is off"):
+        policy.session(norm_tag="tiny_arm").reason(images, STATE, "pick up the cube")

@@ -43,6 +43,7 @@ class Settings:
     action_mode: str = "continuous"
     cache_policy: str = "bounded"
     full_refresh_every: int = 0
+    similarity_threshold: float = 0.996
     max_gap: float = 5.0
     fast_tokenizer: str = ""
     device: str = "cpu"
@@ -121,6 +122,7 @@ class InProcessBackend:
                 action_mode=settings.action_mode,
                 cache_policy=settings.cache_policy,
                 full_refresh_every=settings.full_refresh_every or None,
+                similarity_threshold=settings.similarity_threshold,
                 max_gap=settings.max_gap,
                 fast_tokenizer=settings.fast_tokenizer or None,
                 rtc=settings.rtc,

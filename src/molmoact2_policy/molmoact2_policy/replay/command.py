@@ -12,19 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .options import add_elsewhere, add_what, given
+
 if TYPE_CHECKING:
     from .figures import RunFigures
     from .replay import Options
 
 OK, UNEQUAL, BAD_INPUT = 0, 1, 2
 MARK = "replay.txt"    # shows that a folder is an earlier replay's
-
-
-def _pair(text: str) -> tuple[str, str]:
-    left, _, right = text.partition("=")
-    if not left or not right:
-        raise argparse.ArgumentTypeError(f"must have the form A=B, not {text!r}")
-    return left, right
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
@@ -39,28 +34,8 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     add = parser.add_argument
     add("bag", type=Path, metavar="BAG", help="a rosbag2 folder or file")
     add("--out", type=Path, default=Path("out/replay"), metavar="DIR", help="folder to write (default: out/replay)")
-    recorded = parser.add_argument_group("what to run (default: as recorded)")
-    add = recorded.add_argument
-    add("--contract", help="embodiment contract: a name in config/embodiments, or a path")
-    add("--checkpoint", help="a folder, a name in checkpoints/, or a Hub id owner/name")
-    add("--norm-tag", help="norm tag: in the checkpoint and in the contract")
-    add("--depth", choices=["off", "full", "adaptive"])
-    add("--cache-policy", choices=["bounded", "reference"])
-    add("--full-refresh-every", type=int, metavar="N")
-    add("--action-mode", choices=["continuous", "discrete"])
-    add("--fast-tokenizer", metavar="DIR")
-    add("--num-steps", type=int, metavar="N")
-    add("--rtc", choices=["gradient", "replace"])
-    add("--rtc-beta", type=float, metavar="BETA")
-    add("--device", help="torch device: cpu, cuda, cuda:1")
-    add("--dtype", choices=["float32", "bfloat16", "float16"])
-    add("--threads", type=int, metavar="N", help="processor threads of the engine")
-    elsewhere = parser.add_argument_group("bags from elsewhere")
-    add = elsewhere.add_argument
-    add("--topic", type=_pair, action="append", default=[], metavar="OURS=THEIRS", dest="topics",
-        help="a topic of the contract that has another name in the bag; may be repeated")
-    add("--joint", type=_pair, action="append", default=[], metavar="THEIRS=OURS", dest="joints",
-        help="a joint that has another name in the bag; may be repeated")
+    add_what(parser.add_argument_group("what to run (default: as recorded)"))
+    add_elsewhere(parser.add_argument_group("bags from elsewhere"))
     which = parser.add_argument_group("which images (default: those of the recorded inferences)")
     add = which.add_argument
     add("--fresh", action="store_true", help="every set of images in the bag")
@@ -111,16 +86,14 @@ def options_of(args: argparse.Namespace) -> Options:
     """Errors: ContractError for what does not go together."""
     from molmoact2_contract import ContractError
 
-    from .configured import KINDS
     from .replay import FRESH, REALTIME, TRACED, Options
 
     if args.fresh and args.realtime_latency is not None:
         raise ContractError("--fresh and --realtime-latency exclude each other")
     mode = FRESH if args.fresh else TRACED if args.realtime_latency is None else REALTIME
     latency = args.realtime_latency
-    names = [name for name in (*KINDS, "contract") if hasattr(args, name)]
     return Options(
-        given={name: getattr(args, name) for name in names},
+        given=given(args),
         topics=dict(args.topics),
         joints=dict(args.joints),
         mode=mode,

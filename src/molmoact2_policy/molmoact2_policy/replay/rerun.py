@@ -88,7 +88,7 @@ class Rerun:
             joint_topic = next((item.topic for item in trace.inputs if item.kind != IMAGE), "")
             joint_states = [self._robot.joint_state(message) for message in recorded.joint_states]
             observation = self._ingest.observation(recorded.images, joint_states, joint_topic)
-            self._clock.tell(*_readings(trace))
+            self._clock.tell(*readings(trace))
             prefix = _prefix(trace)
             seed = int(trace.noise_seed) if trace.noise_seeded else None
             instruction = self._instruction or trace.instruction
@@ -138,7 +138,7 @@ def _number(trace: Any) -> int:
     return int(number) if number.isdecimal() else 0
 
 
-def _readings(trace: Any) -> tuple[float, float]:
+def readings(trace: Any) -> tuple[float, float]:
     if trace.clock_after:
         return float(trace.clock_before), float(trace.clock_after)
     return stamp_ns(trace.started) / 1e9, stamp_ns(trace.finished) / 1e9

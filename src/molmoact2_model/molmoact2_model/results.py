@@ -1,0 +1,55 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a call of a session gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What the model saw and decided in one call. The arrays over depth cells are empty where depth is off."""
+
+    prompt: str  # each image shown as its placeholder
+    input_ids: (
+        np.ndarray
+    )  # int64 (S,): what the actions are conditioned on; the prompt, and the depth tokens if any
+    generated_token_ids: np.ndarray  # int64: depth tokens with start and end, then discrete action tokens
+    depth_codes: np.ndarray  # int64 (cells,), row-major, top left first
+    refreshed: np.ndarray  # bool (cells,): generated in this call
+    cell_ages: np.ndarray  # int64 (cells,): how many calls ago the code was generated; 0 where refreshed
+    code_probs: (
+        np.ndarray
+    )  # float32 (cells,): probability over the codebook in the call that generated the code
+    depth_mode: str  # "off", "full", "adaptive", or "forced": an adaptive session made a full pass
+    cause: str  # of a forced pass, e.g. "first_call"; else empty
+    decoder_steps: int  # language-model forwards after prefill, start and end included
+    reused_runs: int  # runs of reused codes, each replayed in one forward
+    seed: int | None  # of the flow's noise; None where noise was given or none is used
+    timings: dict[str, float]  # stage -> seconds; "total" is the whole call
+    warnings: tuple[str, ...]
+    # The session's clock [s] before and after depth was reasoned, by which pauses are judged; None where depth is
+    # not adaptive.
+    clock: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class InferenceResult:
+    """`actions`: float32 (n_action_steps, D), un-normalised, in the checkpoint's own frame and units."""
+
+    actions: np.ndarray
+    trace: Trace
+
+
+@dataclass(frozen=True)
+class Reasoning:
+    """Depth codes int64 (cells,), which of them were generated anew bool (cells,), the cause of a forced full pass, and
+    the language model's forwards after prefill."""
+
+    codes: np.ndarray
+    refreshed: np.ndarray
+    cause: str
+    decoder_steps: int
