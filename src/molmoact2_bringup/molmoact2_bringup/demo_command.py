@@ -11,7 +11,8 @@ from typing import Any, TextIO
 
 from molmoact2_contract import ContractError, load_system
 from molmoact2_policy.bags.bag import BagError
-from molmoact2_policy.bags.recorder import BagRecorder, topics_of
+from molmoact2_policy.bags.recorder import BagRecorder
+from molmoact2_policy.bags.topics import topics_of
 
 from .demo.live import LiveLine
 from .demo.report import make_report

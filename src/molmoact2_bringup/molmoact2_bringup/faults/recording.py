@@ -20,7 +20,8 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from molmoact2_contract import Contract
 from molmoact2_policy.bags.bag import Bag, BagError, stamp_ns
-from molmoact2_policy.bags.recorder import BagRecorder, topics_of
+from molmoact2_policy.bags.recorder import BagRecorder
+from molmoact2_policy.bags.topics import topics_of
 
 from ..demo.run import resolved
 

@@ -1,86 +1,35 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""The recorder over real DDS: publisher and recorder are nodes of two contexts in a domain of their own."""
+"""The recorder over real DDS."""
 
-import io
 import threading
-from pathlib import Path
 
 import pytest
-import rclpy
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from recording_graph import CONTRACT, PATIENCE, Graph, trace
 from sensor_msgs.msg import Image, JointState
 
-from molmoact2_bringup.demo.live import LiveLine, Seen, live_line
-from molmoact2_contract import load_contract
 from molmoact2_contract.qos import CHUNK, SENSOR_PUBLISH, STATUS, TRACE
-from molmoact2_msgs.msg import ActionChunk, ControllerStatus, InputStamp, PolicyStatus, ReasoningTrace, StageTiming
+from molmoact2_msgs.msg import ActionChunk, ControllerStatus, ReasoningTrace
 from molmoact2_policy.bags.bag import Bag, BagError, read_bag
-from molmoact2_policy.bags.recorder import BagRecorder, topics_of
-
-CONTRACT = load_contract(Path(__file__).parents[3] / "config/embodiments/so101.yaml")
-PATIENCE = 30.0    # seconds; only a failing test waits that long
-
-
-class Graph:
-    """A publishing and a recording node; the recording one is spun until something is seen."""
-
-    def __init__(self):
-        self._contexts, self.nodes = [], []
-        for name in ("publisher", "recorder"):
-            context = rclpy.Context()
-            rclpy.init(context=context, domain_id=87)
-            self._contexts.append(context)
-            self.nodes.append(rclpy.create_node(name, context=context))
-        self.publisher, self.recorder = self.nodes
-        self._executor = SingleThreadedExecutor(context=self._contexts[1])
-        self._executor.add_node(self.recorder)
-
-    def spin_until(self, condition) -> None:
-        deadline = self.recorder.get_clock().now().nanoseconds + PATIENCE * 1e9
-        while not condition():
-            assert self.recorder.get_clock().now().nanoseconds < deadline, "nothing came"
-            self._executor.spin_once(timeout_sec=0.1)
-
-    def connect(self, recorder: BagRecorder, kind: type, topic: str, profile):
-        """A publisher that the recorder listens to."""
-        publisher = self.publisher.create_publisher(kind, topic, profile)
-        self.spin_until(lambda: publisher.get_subscription_count() > 0)
-        return publisher
-
-    def close(self) -> None:
-        self._executor.shutdown()
-        for node in self.nodes:
-            node.destroy_node()
-        for context in self._contexts:
-            context.shutdown()
+from molmoact2_policy.bags.recorder import BagRecorder
+from molmoact2_policy.bags.topics import topics_of
 
 
 @pytest.fixture
 def graph():
-    graph = Graph()
+    graph = Graph(domain=100)
     yield graph
     graph.close()
-
-
-def trace(number: int) -> ReasoningTrace:
-    message = ReasoningTrace(trace_id=f"t{number}", chunk_id=number, depth_mode=ReasoningTrace.DEPTH_ADAPTIVE)
-    message.grid_rows, message.grid_cols, message.codes = 10, 10, list(range(100))
-    message.refreshed, message.code_probs = [c % 3 == 0 for c in range(100)], [0.25] * 100
-    message.inputs = [InputStamp(topic="/front/image_raw", frame_id="front")]
-    message.timings = [StageTiming(stage=StageTiming.DEPTH, seconds=0.125)]
-    message.warnings = ["größer"]
-    return message
 
 
 def test_what_is_published_is_in_the_bag_with_its_own_types(graph, tmp_path):
     topics = topics_of(CONTRACT)
     with BagRecorder(graph.recorder, tmp_path / "bag", topics) as recorder:
-        traces = graph.connect(recorder, ReasoningTrace, "policy/reasoning_trace", TRACE)
-        chunks = graph.connect(recorder, ActionChunk, "policy/action_chunk", CHUNK)
-        images = graph.connect(recorder, Image, "front/image_raw", SENSOR_PUBLISH)
-        joints = graph.connect(recorder, JointState, "joint_states", SENSOR_PUBLISH)
+        traces = graph.connect(ReasoningTrace, "policy/reasoning_trace", TRACE)
+        chunks = graph.connect(ActionChunk, "policy/action_chunk", CHUNK)
+        images = graph.connect(Image, "front/image_raw", SENSOR_PUBLISH)
+        joints = graph.connect(JointState, "joint_states", SENSOR_PUBLISH)
         before = graph.recorder.get_clock().now().nanoseconds
         picture = Image(height=240, width=320, step=960, encoding="rgb8", data=bytes(range(256)) * 900)
         joints.publish(JointState(name=["a", "b"], position=[0.5, -0.5]))
@@ -116,7 +65,7 @@ def test_a_status_sent_before_recording_began_is_recorded(graph, tmp_path):
 def test_a_best_effort_publisher_is_recorded_too(graph, tmp_path):
     with BagRecorder(graph.recorder, tmp_path / "bag", {"front/image_raw": Image}) as recorder:
         profile = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
-        publisher = graph.connect(recorder, Image, "front/image_raw", profile)
+        publisher = graph.connect(Image, "front/image_raw", profile)
 
         def published_and_seen() -> bool:
             publisher.publish(Image(height=1, width=1, step=3, encoding="rgb8", data=b"abc"))
@@ -129,7 +78,7 @@ def test_a_best_effort_publisher_is_recorded_too(graph, tmp_path):
 def test_an_exception_leaves_a_readable_bag(graph, tmp_path):
     path = tmp_path / "bag"
     with pytest.raises(ZeroDivisionError), BagRecorder(graph.recorder, path, {"t": ReasoningTrace}) as recorder:
-        publisher = graph.connect(recorder, ReasoningTrace, "t", TRACE)
+        publisher = graph.connect(ReasoningTrace, "t", TRACE)
         publisher.publish(trace(1))
         graph.spin_until(lambda: recorder.received["/t"])
         raise ZeroDivisionError
@@ -141,7 +90,7 @@ class Stall:
 
     def __init__(self, recorder: BagRecorder, error: OSError | None = None):
         self.reached, self.go_on = threading.Event(), threading.Event()
-        write = recorder._writer.write
+        write = recorder.writer.write
 
         def stalled(*args):
             self.reached.set()
@@ -150,12 +99,12 @@ class Stall:
                 raise error
             write(*args)
 
-        recorder._writer.write = stalled
+        recorder.writer.write = stalled
 
 
 def test_a_slow_disk_never_blocks_and_what_does_not_fit_is_counted(graph, tmp_path):
     with BagRecorder(graph.recorder, tmp_path / "bag", {"image": Image}, queue_bytes=2500) as recorder:
-        publisher = graph.connect(recorder, Image, "image", SENSOR_PUBLISH)
+        publisher = graph.connect(Image, "image", SENSOR_PUBLISH)
         stall = Stall(recorder)
 
         def send(number: int) -> None:
@@ -175,7 +124,7 @@ def test_a_slow_disk_never_blocks_and_what_does_not_fit_is_counted(graph, tmp_pa
 
 def test_a_full_disk_is_named_on_closing_and_the_bag_stays_readable(graph, tmp_path):
     recorder = BagRecorder(graph.recorder, tmp_path / "bag", {"t": ReasoningTrace})
-    publisher = graph.connect(recorder, ReasoningTrace, "t", TRACE)
+    publisher = graph.connect(ReasoningTrace, "t", TRACE)
     publisher.publish(trace(1))
     graph.spin_until(lambda: recorder.received["/t"] == 1)
     stall = Stall(recorder, OSError(28, "No space left on device"))
@@ -194,40 +143,3 @@ def test_an_existing_bag_is_not_overwritten(graph, tmp_path):
     (tmp_path / "bag").mkdir()
     with pytest.raises(BagError, match="exists already"):
         BagRecorder(graph.recorder, tmp_path / "bag", {"t": ReasoningTrace})
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_the_line_says_what_is_known_and_no_more():
-    assert live_line(0.0, 30.0, Seen()) == (
-        f"{'░' * 12}  0.0/30 s  chunks 0  latency p50 –  refreshed –  controller silent"
-    )
-    seen = Seen(chunks=12, latency_p50=0.412, refreshed=(23, 100), states={"arm": "following"})
-    assert live_line(15.0, 30.0, seen) == (
-        f"{'█' * 6}{'░' * 6} 15.0/30 s  chunks 12  latency p50 0.41 s  refreshed 23/100  controller following"
-    )
-
-
-@pytest.mark.parametrize("stream", [Terminal(), io.StringIO()], ids=["terminal", "no terminal"])
-def test_the_live_line_follows_the_graph(graph, stream, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
-    live = LiveLine(graph.recorder, CONTRACT, 30.0, stream)
-    policy = graph.publisher.create_publisher(PolicyStatus, "policy/status", STATUS)
-    arm = graph.publisher.create_publisher(ControllerStatus, "arm/status", STATUS)
-    policy.publish(PolicyStatus(chunks=40, latency_p50=0.5))
-    graph.spin_until(lambda: live._seen.latency_p50)
-    policy.publish(PolicyStatus(chunks=43, latency_p50=0.5))
-    arm.publish(ControllerStatus(state=ControllerStatus.HOLDING))
-    graph.spin_until(lambda: live._seen.chunks and live._seen.states)
-    live.update()
-    live.update()
-    live.end()
-    live.end()
-    text = stream.getvalue()
-    assert text.endswith("holding\n")
-    assert "chunks 3  latency p50 0.50 s  refreshed –  controller holding" in text
-    assert ("\r" in text) == stream.isatty(), "no control characters outside a terminal"
-    assert text.count("chunks 3") == (2 if stream.isatty() else 1)
