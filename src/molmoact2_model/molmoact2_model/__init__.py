@@ -17,8 +17,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .checkpoint import find_checkpoint
     from .errors import CheckpointError, DecodeError, InputError, ModelError, UnsupportedError
     from .fast import FastTokenizer
+    from .fingerprints import fingerprint
     from .images import image_fault
     from .policy import MolmoAct2Policy, set_threads
     from .session import InferenceResult, Session, Trace
@@ -34,6 +36,8 @@ _HOME = {
     "MolmoAct2Policy": "policy",
     "Session": "session",
     "Trace": "session",
+    "find_checkpoint": "checkpoint",
+    "fingerprint": "fingerprints",
     "image_fault": "images",
     "set_threads": "policy",
 }
@@ -49,6 +53,8 @@ __all__ = [
     "Session",
     "Trace",
     "UnsupportedError",
+    "find_checkpoint",
+    "fingerprint",
     "image_fault",
     "set_threads",
 ]

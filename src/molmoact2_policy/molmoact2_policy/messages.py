@@ -90,12 +90,14 @@ def trace_message(outcome: Outcome, tag: NormTag, resolve: Callable[[str], str])
 
 def status_message(
     state: int, process_id: str, settings: Settings, backend: str, runner: Runner | None, ages: Mapping[str, float],
-    last_error: str, stamp: Time,
+    last_error: str, stamp: Time, fingerprint: str = "",
 ) -> PolicyStatus:
-    """runner: None before it is configured. ages: by topic [s], negative where nothing has come."""
+    """runner: None before it is configured. ages: by topic [s], negative where nothing has come. fingerprint: of the
+    checkpoint."""
     message = PolicyStatus(state=state, process_id=process_id, backend=backend, last_error=last_error)
     message.header.stamp = stamp
     message.checkpoint, message.norm_tag = settings.checkpoint, settings.norm_tag
+    message.checkpoint_fingerprint = fingerprint
     message.depth_mode = DEPTH_MODES.get(settings.depth, ReasoningTrace.DEPTH_OFF)
     message.input_topics, message.input_ages = list(ages), list(ages.values())
     if runner is None:

@@ -17,6 +17,7 @@ from . import metadata
 from .definitions import typestore_of
 from .errors import BagError
 from .merging import merged
+from .pictures import IMAGE, LOSSY, Unpacker
 from .sources import UNREADABLE, Source, open_file
 from .writer import AFTERWARDS, COMPLETE, NO, SUFFIXES
 
@@ -37,7 +38,8 @@ class Bag:
     """One bag, open for reading: its folder, or one of its files. Use as a context manager.
 
     Messages are deserialised by the definitions in the bag, whose hashes must fit. What cannot be read is left out and
-    said in `problems`, in words; empty for a sound bag. Errors: BagError where nothing can be read.
+    said in `problems`, in words; empty for a sound bag. Images that the recorder
+    compressed are given back as images, on their own topics. Errors: BagError where nothing can be read.
     """
 
     def __init__(self, path: Path):
@@ -71,8 +73,15 @@ class Bag:
 
     @property
     def types(self) -> dict[str, str]:
-        """Type name of each topic."""
+        """Type name of each topic; of images that were compressed for the bag, the image's own."""
+        return {self._shown(topic): IMAGE if topic in self._unpacker.topics else t for topic, t in self._types.items()}
+
+    @property
+    def _types(self) -> dict[str, str]:
         return {topic: typename for source in self._sources for topic, typename in source.types.items()}
+
+    def _shown(self, topic: str) -> str:
+        return self._unpacker.topics.get(topic, topic)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -80,7 +89,7 @@ class Bag:
         counts: dict[str, int] = {}
         for source in self._sources:
             for topic, count in source.counts.items():
-                counts[topic] = counts.get(topic, 0) + count
+                counts[self._shown(topic)] = counts.get(self._shown(topic), 0) + count
         return counts
 
     @property
@@ -88,6 +97,11 @@ class Bag:
         """What the recorder kept besides messages: system_file, contract_file, checkpoint, versions and others."""
         facts = {k: v for k, v in self._facts.items() if k.startswith(PREFIX) and not k.startswith(DROPPED)}
         return {key.removeprefix(PREFIX): value for key, value in facts.items()}
+
+    @property
+    def lossy(self) -> bool:
+        """Whether images are not what they were."""
+        return self._facts.get(LOSSY) == "yes"
 
     @property
     def dropped(self) -> dict[str, int] | None:
@@ -108,15 +122,19 @@ class Bag:
 
         topics: only these, where given. Errors: BagError for damage found on the way.
         """
-        types = self.types
-        wanted = {topic for topic, name in types.items() if name in self._known and (topics is None or topic in topics)}
+        types, shown = self._types, self._shown
+        known = {topic for topic, name in types.items() if name in self._known}
+        wanted = {topic for topic in known if topics is None or shown(topic) in topics}
         sources = [(source.start_ns, self._raw(source, wanted)) for source in self._sources]
         for topic, receive_ns, data in merged(sources, lambda message: message[1]):
             try:
-                message = self.typestore.deserialize_cdr(data, types[topic])
+                message: Any = self.typestore.deserialize_cdr(data, types[topic])
+                typename = types[topic]
+                if topic in self._unpacker.topics:
+                    message, typename = self._unpacker.unpack(message), IMAGE
             except Exception as error:    # whatever a damaged message leads the deserialiser to
                 raise BagError(f"bag {self.path} is damaged: a message of {topic} cannot be read: {error!r}") from error
-            yield topic, types[topic], message, receive_ns
+            yield shown(topic), typename, message, receive_ns
 
     def names(self, typename: str, field_type: str, prefix: str = "") -> Names:
         """Names of the constants of a message type, by value: those of one field type whose name has the prefix.
@@ -148,7 +166,7 @@ class Bag:
         if information is None:
             if not files:
                 raise BagError(
-                    f"bag {self.path} cannot be read: neither metadata.yaml nor a file of a bag is there; is it the folder?"
+                    f"bag {self.path} cannot be read: neither metadata.yaml nor a file of a bag is there"
                 )
             self.problems.append("metadata.yaml is missing or cannot be read; the files were found by their names")
             return files
@@ -169,6 +187,7 @@ class Bag:
         for source in self._sources:
             self._facts.update(source.facts)
         self._facts.update({str(k): str(v) for k, v in (information.get("custom_data") or {}).items()})
+        self._unpacker = Unpacker(self._facts)
         if self._facts.get(COMPLETE) == NO and self.path.is_dir():
             self.problems.append(
                 "it is being written, or its recorder was killed: what came in its last second or two may be missing; "
@@ -181,7 +200,8 @@ class Bag:
         """The types whose definitions are known and fit; of the others it is said which messages are left out."""
         self.typestore: Typestore = get_typestore(Stores.EMPTY)
         self._known: set[str] = set()
-        counts, types = self.counts, self.types
+        types = self._types
+        counts = {t: sum(source.counts.get(t, 0) for source in self._sources) for t in types}
         for typename in sorted(set(types.values())):
             problem = self._define(typename)
             if not problem:
@@ -196,7 +216,7 @@ class Bag:
         digest = next((s.digests[typename] for s in self._sources if typename in s.digests), "")
         try:
             if text:
-                self.typestore.register(_types(typename, form, text))
+                self.typestore.register(_parsed(typename, form, text))
             elif typename:
                 store = typestore_of({typename})
                 self.typestore.register({typename: store.fielddefs[typename], **store.fielddefs})
@@ -220,7 +240,7 @@ class Bag:
             ) from error
 
 
-def _types(typename: str, form: str, text: str) -> Any:
+def _parsed(typename: str, form: str, text: str) -> Any:
     if form == "ros2msg":
         return get_types_from_msg(text, typename)
     types: dict[str, Any] = {}

@@ -18,6 +18,7 @@ class BoundedQueue:
     def __init__(self, limit_bytes: int, topics: Iterable[str]):
         self.received = dict.fromkeys(topics, 0)
         self.dropped = dict.fromkeys(self.received, 0)
+        self.bytes_received = 0
         self._limit, self._bytes = limit_bytes, 0
         self._messages: deque[tuple[str, int, bytes]] = deque()
         self._wake = threading.Condition()
@@ -28,6 +29,7 @@ class BoundedQueue:
             if self._closed:
                 return
             self.received[topic] += 1
+            self.bytes_received += len(data)
             if self._bytes + len(data) > self._limit:
                 self.dropped[topic] += 1
                 return

@@ -19,13 +19,17 @@ from .bag import DROPPED
 from .bounded_queue import BoundedQueue
 from .definitions import definitions_of, typename_of
 from .errors import BagError
+from .facts import facts_of_policy
 from .keeper import Keeper
 from .metadata import Topic
-from .topics import profile_of, relaxed
+from .pictures import COMPRESSED, EXACT, IMAGE, SUFFIX, Pictures
+from .topics import profile_for, relaxed
 from .writer import UNLIMITED, BagWriter, Limits
-from .writer_thread import WriterThread
+from .writer_thread import Message, WriterThread
 
+POLICY = "molmoact2_msgs/msg/PolicyStatus"
 QUEUE_BYTES = 128 * 2**20    # about ten seconds of three 640x480 cameras at 15 Hz
+JPEG_QUALITY = 90
 MIN_FREE = 256 * 2**20       # bytes kept free on the disk
 
 
@@ -38,8 +42,9 @@ class BagRecorder:
     this process is killed, the keeper completes it.
 
     node: spun by its owner. path: the bag's folder, which must not exist. topics: name -> message class. facts: kept in
-    the bag besides messages, by name. min_free: bytes of the disk that are left free.
-    Errors: BagError where the path exists, cannot be written or is full, or a type has no definition to be found.
+    the bag besides messages, by name. min_free: bytes of the disk that are left free. images: exact, lossless or jpeg
+    (see Pictures). Errors: BagError where the path exists, cannot be written or is full, or a type has no definition to
+    be found.
     """
 
     def __init__(
@@ -52,24 +57,35 @@ class BagRecorder:
         limits: Limits = UNLIMITED,
         facts: Mapping[str, str] | None = None,
         min_free: int = MIN_FREE,
+        images: str = EXACT,
+        jpeg_quality: int = JPEG_QUALITY,
     ):
         self.path = Path(path)
         self._node = node
         self._subscriptions: dict[str, Subscription] = {}
         resolved = {node.resolve_topic_name(topic): kind for topic, kind in topics.items()}
-        definitions = definitions_of({typename_of(kind) for kind in resolved.values()})
+        names = {topic: typename_of(kind) for topic, kind in resolved.items()}
+        self._pictures = Pictures(images, jpeg_quality, {t for t, n in names.items() if n == IMAGE}, self._as_it_came)
+        self._policy = node.resolve_topic_name("policy/status") if POLICY in names.values() else ""
+        definitions = definitions_of({*names.values(), COMPRESSED})
         self._queue = BoundedQueue(queue_bytes, resolved)
-        self.writer = BagWriter(self.path, storage, limits, {**(facts or {}), **{DROPPED + t: "0" for t in resolved}})
-        for topic, kind in resolved.items():
-            profile = profile_of(kind)
+        drops = {DROPPED + topic: "0" for topic in resolved}
+        self.writer = BagWriter(self.path, storage, limits, {**(facts or {}), **self._pictures.facts, **drops})
+        self._profiles = {topic: profile_for(node, topic, kind) for topic, kind in resolved.items()}
+        self._topics = {}
+        for topic, profile in self._profiles.items():
             latched = profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
-            self.writer.add_topic(Topic(topic, definitions[typename_of(kind)], latched=latched))
+            self._topics[topic] = Topic(topic, definitions[names[topic]], latched=latched)
+            if topic in self._pictures.topics:
+                self.writer.add_topic(Topic(topic + SUFFIX, definitions[COMPRESSED]))
+            else:
+                self.writer.add_topic(self._topics[topic])
         self._keeper = Keeper(self.path)
-        self._thread = WriterThread(self._queue, self.writer, lambda *message: message, min_free)
+        self._thread = WriterThread(self._queue, self.writer, self._change, min_free)
         self._closed = False
         atexit.register(self.close)
         for topic, kind in resolved.items():
-            self._subscribe(topic, kind, profile_of(kind))
+            self._subscribe(topic, kind, self._profiles[topic])
 
     def __enter__(self) -> BagRecorder:
         return self
@@ -86,6 +102,10 @@ class BagRecorder:
     def received(self) -> dict[str, int]:
         """Messages that came, by topic, the dropped ones among them."""
         return self._queue.received
+
+    @property
+    def bytes_received(self) -> int:
+        return self._queue.bytes_received
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -119,6 +139,18 @@ class BagRecorder:
             kind, topic, callback, profile, raw=True, event_callbacks=events
         )
 
+    # --- writer thread ------------------------------------------------------------------------------------------------
+    def _change(self, topic: str, receive_ns: int, data: bytes) -> Message:
+        if topic == self._policy:
+            self.writer.put_facts(facts_of_policy(data))
+        topic, data = self._pictures.change(topic, data)
+        return topic, receive_ns, data
+
+    def _as_it_came(self, topic: str) -> None:
+        self.writer.add_topic(self._topics[topic])
+        self._node.get_logger().warning(f"{topic}: not all its images can be compressed; those are recorded as they come")
+
+    # ------------------------------------------------------------------------------------------------------------------
     def close(self) -> None:
         """Writes what is queued and completes the bag. May be called again.
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 
@@ -43,14 +44,22 @@ def topics_of(contract: Contract) -> dict[str, type]:
     return topics
 
 
-def profile_of(kind: type) -> QoSProfile:
-    """The profile of the traffic's class, with a history deep enough to lose nothing while the executor is busy."""
+def profile_for(node: Node, topic: str, kind: type) -> QoSProfile:
+    """The profile of the traffic's class, with a history deep enough to lose nothing while the executor is busy.
+
+    A type of no class of its own is taken as what is published keeps for those who come late, if it does.
+    """
     base = PROFILES.get(kind, SENSOR_PUBLISH)
+    durability = base.durability
+    if kind not in PROFILES:
+        offered = {info.qos_profile.durability for info in node.get_publishers_info_by_topic(topic)}
+        if offered == {DurabilityPolicy.TRANSIENT_LOCAL}:
+            durability = DurabilityPolicy.TRANSIENT_LOCAL
     return QoSProfile(
         history=HistoryPolicy.KEEP_LAST,
         depth=LARGE_DEPTH if kind in (Image, CompressedImage) else DEPTH,
         reliability=base.reliability,
-        durability=base.durability,
+        durability=durability,
     )
 
 

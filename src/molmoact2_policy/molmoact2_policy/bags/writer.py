@@ -84,7 +84,9 @@ class BagWriter:
             self._put_metadata()
         except OSError as error:
             self._undo()
-            raise BagError(f"bag {self.path} cannot be created: {error}; is there space, may it be written?") from error
+            raise BagError(
+                f"bag {self.path} cannot be created: {error}; choose a path that may be written and has space"
+            ) from error
 
     @property
     def counts(self) -> dict[str, int]:
