@@ -9,6 +9,7 @@ from pathlib import Path
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
 
 from molmoact2_contract import load_contract
 from molmoact2_msgs.msg import InputStamp, ReasoningTrace, StageTiming
@@ -21,15 +22,20 @@ class Graph:
     """A publishing and a recording node; the recording one is spun until something is seen."""
 
     def __init__(self, domain: int):
-        self._contexts, self.nodes = [], []
-        for name in ("publisher", "recorder"):
-            context = rclpy.Context()
-            rclpy.init(context=context, domain_id=domain)
-            self._contexts.append(context)
-            self.nodes.append(rclpy.create_node(name, context=context))
-        self.publisher, self.recorder = self.nodes
-        self._executor = SingleThreadedExecutor(context=self._contexts[1])
+        self._domain = domain
+        self._contexts: list[rclpy.Context] = []
+        self.nodes: list[Node] = []
+        self.publisher, self.recorder = self.add("publisher"), self.add("recorder")
+        self._executor = SingleThreadedExecutor(context=self.recorder.context)
         self._executor.add_node(self.recorder)
+
+    def add(self, name: str) -> Node:
+        """Another node in a context of its own."""
+        context = rclpy.Context()
+        rclpy.init(context=context, domain_id=self._domain)
+        self._contexts.append(context)
+        self.nodes.append(rclpy.create_node(name, context=context))
+        return self.nodes[-1]
 
     def spin_until(self, condition: Callable[[], object]) -> None:
         deadline = self.recorder.get_clock().now().nanoseconds + PATIENCE * 1e9

@@ -148,7 +148,7 @@ class BagRecorder:
 
     def _as_it_came(self, topic: str) -> None:
         self.writer.add_topic(self._topics[topic])
-        self._node.get_logger().warning(f"{topic}: not all its images can be compressed; those are recorded as they come")
+        self._node.get_logger().warning(f"{topic}: not every image can be compressed; such ones are kept as they come")
 
     # ------------------------------------------------------------------------------------------------------------------
     def close(self) -> None:
