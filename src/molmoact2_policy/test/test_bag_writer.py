@@ -183,6 +183,22 @@ def test_an_existing_folder_and_an_unknown_storage_are_refused(tmp_path):
 
 
 @storages
+def test_a_disk_that_is_full_at_the_begin_is_refused_and_nothing_is_left(tmp_path, storage):
+    said = f"""if True:
+        import resource, pathlib
+        from molmoact2_policy.bags.writer import BagError, BagWriter
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+        try:
+            BagWriter(pathlib.Path({str(tmp_path / "bag")!r}), {storage!r})
+        except BagError as error:
+            print(error)
+    """
+    done = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True)
+    assert "cannot be created" in done.stdout and "has space" in done.stdout, done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@storages
 def test_cutting_a_file_anywhere_gives_what_is_before_or_an_error_that_names_it(tmp_path, storage):
     write_some(tmp_path / "bag", storage, 600)
     (file,) = storage_files(tmp_path / "bag")

@@ -200,8 +200,9 @@ def test_what_is_kept_for_those_who_come_late_is_recorded_of_any_type(graph, tmp
 
 
 def test_a_disk_with_little_space_ends_the_recording_and_the_bag_is_whole(graph, tmp_path):
-    recorder = BagRecorder(graph.recorder, tmp_path / "bag", {"t": ReasoningTrace}, min_free=2**60)
+    recorder = BagRecorder(graph.recorder, tmp_path / "bag", {"t": ReasoningTrace}, min_free=0)
     publisher = graph.connect(ReasoningTrace, "t", TRACE)
+    recorder._thread.min_free = 2**60    # as if others had filled the disk
     graph.spin_until(lambda: recorder.error)
     publisher.publish(trace(1))
     graph.spin_until(lambda: recorder.received["/t"])
@@ -209,6 +210,12 @@ def test_a_disk_with_little_space_ends_the_recording_and_the_bag_is_whole(graph,
         recorder.close()
     with Bag(tmp_path / "bag") as bag:
         assert bag.problems == [] and bag.counts == {"/t": 0} and bag.dropped == {"/t": 1}
+
+
+def test_a_disk_with_too_little_space_is_refused_at_the_begin(graph, tmp_path):
+    with pytest.raises(BagError, match="cannot be created: only .* MB are free .* make space or record elsewhere"):
+        BagRecorder(graph.recorder, tmp_path / "new/bag", {"t": ReasoningTrace}, min_free=2**60)
+    assert not (tmp_path / "new").exists()
 
 
 class Node:

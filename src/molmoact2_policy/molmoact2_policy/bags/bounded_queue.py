@@ -48,10 +48,10 @@ class BoundedQueue:
             self._bytes -= len(message[2])
             return message
 
-    def lose(self, topic: str) -> None:
-        """Counts a message as dropped that was taken out but could not be written."""
+    def lose(self, topic: str, count: int = 1) -> None:
+        """Counts messages as dropped that were taken out but could not be written."""
         with self._wake:
-            self.dropped[topic] += 1
+            self.dropped[topic] += count
 
     def close(self) -> None:
         """Takes no more; what is in it can still be taken out."""

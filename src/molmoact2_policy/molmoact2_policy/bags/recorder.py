@@ -25,7 +25,7 @@ from .metadata import Topic
 from .pictures import COMPRESSED, EXACT, IMAGE, SUFFIX, Pictures
 from .topics import profile_for, relaxed
 from .writer import UNLIMITED, BagWriter, Limits
-from .writer_thread import Message, WriterThread
+from .writer_thread import Message, WriterThread, check_space
 
 POLICY = "molmoact2_msgs/msg/PolicyStatus"
 QUEUE_BYTES = 128 * 2**20    # about ten seconds of three 640x480 cameras at 15 Hz
@@ -68,6 +68,7 @@ class BagRecorder:
         self._pictures = Pictures(images, jpeg_quality, {t for t, n in names.items() if n == IMAGE}, self._as_it_came)
         self._policy = node.resolve_topic_name("policy/status") if POLICY in names.values() else ""
         definitions = definitions_of({*names.values(), COMPRESSED})
+        _check_begin(self.path, min_free)
         self._queue = BoundedQueue(queue_bytes, resolved)
         drops = {DROPPED + topic: "0" for topic in resolved}
         self.writer = BagWriter(self.path, storage, limits, {**(facts or {}), **self._pictures.facts, **drops})
@@ -168,3 +169,12 @@ class BagRecorder:
             raise BagError(
                 f"bag {self.path}: writing stopped ({self.error}); what was written until then can be read"
             ) from self.error
+
+
+def _check_begin(path: Path, min_free: int) -> None:
+    """Errors: BagError where the disk that is to hold the bag has no space for one."""
+    folder = next((f for f in path.resolve().parents if f.is_dir()), Path("/"))
+    try:
+        check_space(folder, min_free)
+    except OSError as error:
+        raise BagError(f"bag {path} cannot be created: {error}") from error

@@ -58,7 +58,7 @@ class SqliteFile:
             self._execute("PRAGMA synchronous = NORMAL")
             self._execute(f"PRAGMA cache_size = {-MEMORY // 1024}")
             self._database.executescript(f"BEGIN;{SCHEMA}COMMIT;")
-            self._execute("BEGIN")
+            self._begin()
         except sqlite3.Error as error:
             raise OSError(f"{path.name}: {error}") from error
 
@@ -90,7 +90,7 @@ class SqliteFile:
     def commit(self) -> None:
         """From now on a reader finds what was written."""
         self._execute("COMMIT")
-        self._execute("BEGIN")
+        self._begin()
 
     def close(self, metadata: str) -> None:
         """Commits and ends the file. metadata: what stands in metadata.yaml."""
@@ -102,11 +102,19 @@ class SqliteFile:
         """Leaves the file as it was last committed."""
         self._database.close()    # undoes what was not
 
+    def _begin(self) -> None:
+        self._committed = dict(self.counts), self.start_ns, self.end_ns, self.size
+        self._database.execute("BEGIN")
+
     def _execute(self, statement: str, values: tuple = ()) -> None:
         try:
             self._database.execute(statement, values)
         except sqlite3.Error as error:
             full = "no space left on the disk" if "full" in str(error) else str(error)
+            if not self._database.in_transaction:    # SQLite has undone it
+                counts, self.start_ns, self.end_ns, self.size = self._committed
+                self.counts = {topic: counts.get(topic, 0) for topic in self.counts}
+                self._database.execute("BEGIN")
             raise OSError(f"{self.path.name}: {full}") from error
 
 

@@ -9,6 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from .bag import DROPPED
 from .bounded_queue import BoundedQueue
@@ -17,6 +18,16 @@ from .writer import PERIOD, BagWriter
 CHECK = 1.0    # between looks at the free space [s]
 
 Message = tuple[str, int, bytes]    # topic, receive time [ns], CDR
+
+
+def check_space(folder: Path, min_free: int) -> None:
+    """Errors: OSError where less than `min_free` bytes are free on the disk of a folder."""
+    free = shutil.disk_usage(folder).free
+    if free < min_free:
+        raise OSError(
+            f"only {free / 1e6:.0f} MB are free where the bag is written, less than {min_free / 1e6:.0f} MB, which are "
+            "kept free; make space or record elsewhere"
+        )
 
 
 class WriterThread:
@@ -30,8 +41,10 @@ class WriterThread:
         self, queue: BoundedQueue, writer: BagWriter, change: Callable[[str, int, bytes], Message], min_free: int
     ):
         self.error: Exception | None = None
-        self._queue, self._writer, self._change, self._min_free = queue, writer, change, min_free
+        self.min_free = min_free
+        self._queue, self._writer, self._change = queue, writer, change
         self._checked = 0.0
+        self._given: dict[str, tuple[str, int]] = {}    # to the writer: by its topic, the queue's topic and how many
         self._thread = threading.Thread(target=self._run, name="bag-writer", daemon=True)
         self._thread.start()
 
@@ -54,24 +67,22 @@ class WriterThread:
                 continue
             try:
                 if message:
-                    self._writer.write(*self._change(*message))
+                    self._write(message)
                 self._keep_up()
             except Exception as error:    # any failure of the storage: it is said, what is lost is counted
-                if message:
-                    self._queue.lose(message[0])
                 self._fail(error)
+
+    def _write(self, message: Message) -> None:
+        topic, receive_ns, data = self._change(*message)
+        self._given[topic] = message[0], self._given.get(topic, ("", 0))[1] + 1
+        self._writer.write(topic, receive_ns, data)
 
     def _keep_up(self) -> None:
         now = time.monotonic()
         if now - self._checked >= CHECK:
             self._checked = now
             self._note_drops()
-            free = shutil.disk_usage(self._writer.path).free
-            if free < self._min_free:
-                raise OSError(
-                    f"only {free / 1e6:.0f} MB are free where the bag is written, less than {self._min_free / 1e6:.0f} "
-                    "MB, which are kept free; make space or record elsewhere"
-                )
+            check_space(self._writer.path, self.min_free)
         self._writer.commit_when_due()
 
     def _note_drops(self) -> None:
@@ -83,3 +94,6 @@ class WriterThread:
         self._writer.release_reserve()
         with contextlib.suppress(Exception):    # where there is none, what was committed before stays
             self._writer.commit()
+        written = self._writer.counts
+        for topic, (source, count) in self._given.items():
+            self._queue.lose(source, count - written[topic])
