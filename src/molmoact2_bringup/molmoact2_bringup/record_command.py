@@ -109,7 +109,7 @@ def _tell(recorder: BagRecorder) -> None:
         print(f"nothing came on: {', '.join(sorted(silent))}")
     for topic, count in sorted(recorder.dropped.items()):
         if count:
-            print(f"dropped {count} of {recorder.received[topic]} messages of {topic}: they could not be written, or not soon enough")
+            print(f"dropped {count} of {recorder.received[topic]} messages of {topic}: not written, or not soon enough")
     print(f"{sum(counts.values())} messages in {recorder.writer.files} file(s): {recorder.path}", flush=True)
 
 

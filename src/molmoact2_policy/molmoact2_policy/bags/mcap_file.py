@@ -31,6 +31,7 @@ CHUNK_SIZE = 4 * 2**20
 STEP = 16 * 2**20              # the file is longer than its data by this at most, until it is closed
 SUMMARY_SIZE = 2**18           # for each of the two summaries at first
 PAGE = 4096
+MOST_PARTS = 1024             # of one write
 
 
 class McapFile:
@@ -50,7 +51,8 @@ class McapFile:
         self._chunks: list[ChunkInfo] = []
         self._metadata: list[bytes] = []        # the indexes of metadata records
         self._plain = bytearray()               # records to stand outside of chunks
-        self._chunk = bytearray()
+        self._chunk: list[bytes] = []           # its records, heads and data apart: images are not copied
+        self._chunk_size = 0
         self._indexes: dict[int, list[tuple[int, int]]] = defaultdict(list)
         self._span = (2**63 - 1, 0)
         self._summary_size = SUMMARY_SIZE
@@ -74,7 +76,7 @@ class McapFile:
 
     @property
     def size(self) -> int:
-        return self._data_end + len(self._chunk) + len(self._plain)
+        return self._data_end + self._chunk_size + len(self._plain)
 
     def add_topic(self, topic: str, definition: Definition, qos: str) -> None:
         """qos: the profiles that are offered, as YAML."""
@@ -90,14 +92,15 @@ class McapFile:
 
     def write(self, topic: str, time_ns: int, data: bytes) -> None:
         number = self._channels[topic].number
-        self._indexes[number].append((time_ns, len(self._chunk)))
-        self._chunk += mcap.HEAD.pack(mcap.MESSAGE, mcap.MESSAGE_HEAD.size + len(data))
-        self._chunk += mcap.MESSAGE_HEAD.pack(number, self.counts[topic] & 0xFFFFFFFF, time_ns, time_ns)
-        self._chunk += data
+        self._indexes[number].append((time_ns, self._chunk_size))
+        head = mcap.HEAD.pack(mcap.MESSAGE, mcap.MESSAGE_HEAD.size + len(data))
+        head += mcap.MESSAGE_HEAD.pack(number, self.counts[topic] & 0xFFFFFFFF, time_ns, time_ns)
+        self._chunk += [head, data]
+        self._chunk_size += len(head) + len(data)
         self._span = min(self._span[0], time_ns), max(self._span[1], time_ns)
         self.counts[topic] += 1
         self.start_ns, self.end_ns = min(self.start_ns, time_ns), max(self.end_ns, time_ns)
-        if len(self._chunk) >= CHUNK_SIZE:
+        if self._chunk_size >= CHUNK_SIZE:
             self._end_chunk()
 
     def put_facts(self, facts: Mapping[str, str]) -> None:
@@ -142,12 +145,12 @@ class McapFile:
         self._flush_plain()
         data = mcap.metadata(name, values)
         at = self._data_end
-        self._append(data)
+        self._append([data])
         self._metadata.append(mcap.metadata_index(name, at, len(data)))
 
     def _flush_plain(self) -> None:
         if self._plain:
-            self._append(bytes(self._plain))
+            self._append([bytes(self._plain)])
             self._plain.clear()
 
     def _end_chunk(self) -> None:
@@ -155,30 +158,33 @@ class McapFile:
         if not self._chunk:
             return
         start, end = self._span
-        size = len(self._chunk)
-        body = mcap.CHUNK_HEAD.pack(start, end, size, zlib.crc32(self._chunk))
-        body += mcap.text("") + struct.pack("<Q", size) + self._chunk
-        info = ChunkInfo(start, end, self._data_end, mcap.HEAD.size + len(body), 0, "", size, size)
+        size, checksum = self._chunk_size, 0
+        for part in self._chunk:
+            checksum = zlib.crc32(part, checksum)
+        fields = mcap.CHUNK_HEAD.pack(start, end, size, checksum) + mcap.text("") + struct.pack("<Q", size)
+        head = mcap.HEAD.pack(mcap.CHUNK, len(fields) + size) + fields
+        info = ChunkInfo(start, end, self._data_end, len(head) + size, 0, "", size, size)
         indexes = bytearray()
         for number, entries in self._indexes.items():
             info.index_offsets[number] = info.offset + info.length + len(indexes)
             indexes += mcap.message_index(number, entries)
         info.index_length = len(indexes)
-        self._append(mcap.record(mcap.CHUNK, body) + indexes)
+        self._append([head, *self._chunk, bytes(indexes)])
         self._chunks.append(info)
-        self._chunk.clear()
+        self._chunk, self._chunk_size = [], 0
         self._indexes.clear()
         self._span = (2**63 - 1, 0)
 
-    def _append(self, data: bytes) -> None:
-        """Into the gap, where no reader looks before the next commit."""
-        self._make_room(len(data))
+    def _append(self, parts: list[bytes]) -> None:
+        """Into the gap, where no reader looks before the next commit. The first part holds the head of a record."""
+        length = sum(map(len, parts))
+        self._make_room(length)
         if self._head:
-            self._write(data, self._data_end)
+            self._write_all(parts, self._data_end)
         else:    # until it is committed the padding stands in the place of its head
-            self._write(data[mcap.HEAD.size :], self._data_end + mcap.HEAD.size)
-            self._head = data[: mcap.HEAD.size]
-        self._data_end += len(data)
+            self._write_all([parts[0][mcap.HEAD.size :], *parts[1:]], self._data_end + mcap.HEAD.size)
+            self._head = parts[0][: mcap.HEAD.size]
+        self._data_end += length
 
     def _pad(self) -> None:
         """Behind the data: the gap."""
@@ -238,6 +244,15 @@ class McapFile:
             (mcap.METADATA_INDEX, b"".join(self._metadata)),
             (mcap.CHUNK_INDEX, b"".join(map(mcap.chunk_index, self._chunks))),
         ]
+
+    def _write_all(self, parts: list[bytes], at: int) -> None:
+        for first in range(0, len(parts), MOST_PARTS):
+            some = parts[first : first + MOST_PARTS]
+            length = sum(map(len, some))
+            done = os.pwritev(self._file, some, at)
+            if done < length:    # cut short by a signal, or by a disk that is nearly full
+                self._write(b"".join(some)[done:], at + done)
+            at += length
 
     def _write(self, data: bytes, at: int) -> None:
         view = memoryview(data)
