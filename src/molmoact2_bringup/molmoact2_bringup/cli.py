@@ -75,18 +75,19 @@ def register_demo(subparsers: argparse._SubParsersAction) -> None:
 def register_bench(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "bench",
-        help="measure motion where chunks meet, reactions, and how late setpoints are",
+        help="measure motion where chunks meet, reactions, how late setpoints are, and the recorder",
         description="Measures, side by side in one run: the largest steps at chunk borders and the reaction to a "
         "changed scene, for each joining rule and for what the reference's own loop does; standing and slowdown where "
-        "chunks come too late, also with several requests in flight; what real-time chunking costs; and the lateness "
-        "of setpoints with every core busy. Writes bench.md, bench.json, borders.png and reaction.png. Exit code: 0, 1 "
-        "when something failed, 2 for bad input.",
+        "chunks come too late, also with several requests in flight; what real-time chunking costs; the lateness of "
+        "setpoints with every core busy; the recorder's share of a core and its drops. Writes bench.md, bench.json, "
+        "borders.png and reaction.png. Exit code: 0, 1 when something failed, 2 for bad input.",
     )
     parser.add_argument("system", nargs="?", default="so101_sim", help="system to measure (default: so101_sim)")
     parser.add_argument("--out", default="out/bench", metavar="DIR", help="folder to write (default: out/bench)")
     parser.add_argument("--chunks", type=int, default=10, help="chunk borders of each run (default: 10)")
     parser.add_argument(
-        "--for", type=_positive, default=20.0, metavar="SECONDS", dest="seconds", help="how long to time setpoints"
+        "--for", type=_positive, default=20.0, metavar="SECONDS", dest="seconds",
+        help="how long to time setpoints, and to record",
     )
 
     def run(args: argparse.Namespace) -> int:
