@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 from molmoact2_contract import ContractError, load_system
 from molmoact2_policy.bags.bag import BagError
+from molmoact2_policy.bags.facts import facts_of
 from molmoact2_policy.bags.recorder import BagRecorder
 from molmoact2_policy.bags.topics import topics_of
 
@@ -95,7 +96,8 @@ def _record(running: RunningSystem, seconds: float, out: Path) -> None:
     with running:
         print(f"starting {running.system.name}; its log is {out / 'log.txt'}", flush=True)
         running.bring_up()
-        with BagRecorder(running.node, out / "bag", topics_of(running.system.contract)):
+        facts = facts_of(running.system.contract, running.system)
+        with BagRecorder(running.node, out / "bag", topics_of(running.system.contract), facts=facts):
             live = LiveLine(running.node, running.system.contract, seconds)
             try:
                 running.wait(seconds, live.update)

@@ -10,11 +10,13 @@ from pathlib import Path
 import bag_writing
 import pytest
 import yaml
-from bag_writing import PER_COMMIT, begin, word
+from bag_writing import PER_COMMIT, WORD, begin, word
 from rosbags.highlevel import AnyReader
 
 from molmoact2_policy.bags.bag import Bag, BagError, storage_files
+from molmoact2_policy.bags.definitions import definitions_of
 from molmoact2_policy.bags.keeper import Keeper
+from molmoact2_policy.bags.mcap_file import SUMMARY_SIZE, McapFile
 from molmoact2_policy.bags.repair import repair
 from molmoact2_policy.bags.writer import BALLAST, STORAGES, UNLIMITED, BagWriter, Limits
 
@@ -103,6 +105,24 @@ def test_each_commit_can_be_read_while_the_bag_is_written(tmp_path, storage):
         assert strictly(tmp_path / "bag") == list(range(number + 1))
     writer.abandon()
     assert strictly(tmp_path / "bag") == [0, 1, 2]
+
+
+def test_an_mcap_file_grows_with_its_summary_and_can_be_read_all_along(tmp_path):
+    file = McapFile(tmp_path / "many.mcap")
+    topics = [f"/words_{k}" for k in range(40)]
+    for topic in topics:
+        file.add_topic(topic, definitions_of([WORD])[WORD], "")
+    for number in range(600):    # a chunk each: the summary outgrows its first place
+        for topic in topics:
+            file.write(topic, number + 1, word(number, 50))
+        file.commit()
+        if number % 60 == 0:
+            assert strictly(tmp_path / "many.mcap")[::40] == list(range(number + 1))
+    assert file._summary_size > SUMMARY_SIZE
+    file.abandon()    # as a kill would
+    assert strictly(tmp_path / "many.mcap")[::40] == list(range(600))
+    with Bag(tmp_path / "many.mcap") as bag:
+        assert bag.counts == dict.fromkeys(topics, 600)
 
 
 # --- killed and full --------------------------------------------------------------------------------------------------
