@@ -2,7 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bags that are written to their end, and bags that are not."""
 
+import contextlib
 import os
+import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -248,6 +251,35 @@ def test_a_damaged_chunk_is_named_and_left_out_by_a_repair(tmp_path):
     assert any("damaged and left out" in line for line in repair(tmp_path / "bag"))
     found = strictly(tmp_path / "bag")
     assert found == sorted(found) and 0 < len(found) < 1500
+    assert repair(tmp_path / "bag") == []
+    with Bag(tmp_path / "bag") as bag:
+        assert len(list(bag.messages())) == len(found)
+        assert any("repaired before" in p and "damaged and left out" in p for p in bag.problems), "for good"
+
+
+@storages
+def test_damage_anywhere_is_said_and_never_a_surprise(tmp_path, storage):
+    write_some(tmp_path / "whole", storage, 60, Limits(bytes=200_000))
+    chance = random.Random(5)
+    for number in range(60):
+        path = tmp_path / str(number)
+        shutil.copytree(tmp_path / "whole", path)
+        file = chance.choice(sorted(path.iterdir()))
+        data = bytearray(file.read_bytes())
+        for _ in range(chance.choice((1, 20))):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        if chance.random() < 0.3:
+            del data[chance.randrange(len(data)) :]
+        file.write_bytes(data)
+        for step in (numbers_or_problems, repair, numbers_or_problems):
+            with contextlib.suppress(BagError):
+                step(path)
+
+
+def numbers_or_problems(path: Path) -> None:
+    with Bag(path) as bag:
+        found = list(bag.messages())
+        assert len(found) == 60 or bag.problems
 
 
 @storages

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rosbags.typesys import Stores, TypesysError, get_types_from_idl, get_types_from_msg, get_typestore
+from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from . import metadata
@@ -18,8 +18,8 @@ from .definitions import typestore_of
 from .errors import BagError
 from .merging import merged
 from .pictures import IMAGE, LOSSY, Unpacker
-from .sources import UNREADABLE, Source, open_file
-from .writer import AFTERWARDS, COMPLETE, NO, SUFFIXES
+from .sources import Source, open_file
+from .writer import AFTERWARDS, COMPLETE, MISSING, NO, SUFFIXES
 
 PREFIX = "molmoact2_"                       # of the names of what a recorder keeps besides messages
 DROPPED = "molmoact2_recorder_dropped"      # of those that say what it dropped, followed by the topic
@@ -187,6 +187,8 @@ class Bag:
         for source in self._sources:
             self._facts.update(source.facts)
         self._facts.update({str(k): str(v) for k, v in (information.get("custom_data") or {}).items()})
+        if MISSING in self._facts:
+            self.problems.append(f"it was repaired before: {self._facts[MISSING]}")
         self._unpacker = Unpacker(self._facts)
         if self._facts.get(COMPLETE) == NO and self.path.is_dir():
             self.problems.append(
@@ -224,7 +226,7 @@ class Bag:
             actual = self.typestore.hash_rihs01(typename)
         except BagError:
             return f"there is no definition of {typename} in the bag, and none is installed"
-        except (TypesysError, KeyError, ValueError, AssertionError) as error:
+        except Exception as error:    # whatever a damaged definition leads the parser to
             return f"the definition of {typename!r} cannot be used: {error}"
         fits = digest in ("", actual)
         return "" if fits else f"the definition of {typename} does not have the hash that the bag names"
@@ -232,9 +234,7 @@ class Bag:
     def _raw(self, source: Source, topics: Collection[str]) -> Iterator[tuple[str, int, bytes]]:
         try:
             yield from source.messages(topics)
-        except Exception as error:    # of rosbags, SQLite or a decompressor
-            if not isinstance(error, (*UNREADABLE, AssertionError, RuntimeError)):
-                raise
+        except Exception as error:    # whatever damage leads rosbags, SQLite or a decompressor to
             raise BagError(
                 f"bag {self.path} is damaged: {source.path.name}: {error}; `molmoact2 record --repair` leaves it out"
             ) from error

@@ -44,6 +44,7 @@ class Scan:
     problems: list[str] = field(default_factory=list)
     end: int = 0
     closed: bool = False        # nothing is behind the data but the end that MCAP asks for
+    damaged: list[int] = field(default_factory=list)    # where records are that cannot be used
     indexes: bytes = b""        # of the last chunk, where they were cut off
 
     def messages(self, topics: Collection[str] | None = None) -> Iterator[tuple[str, int, bytes]]:
@@ -118,6 +119,7 @@ class Scanner:
         try:
             self._take(opcode, at, body)
         except DAMAGED as error:
+            scan.damaged.append(at)
             scan.problems.append(f"{scan.path.name}: what stands at byte {at} is damaged and left out: {error}")
         scan.end = file.tell()
         return True
@@ -219,6 +221,9 @@ def complete(scan: Scan) -> None:
     tail = before + summary + mcap.ending(scan.end + len(before), offsets)
     try:
         with scan.path.open("r+b") as file:
+            for at in scan.damaged:    # readers pass over it
+                file.seek(at)
+                file.write(bytes([mcap.PADDING]))
             file.seek(scan.end)
             file.write(tail)
             file.truncate()

@@ -14,7 +14,9 @@ from .definitions import Definition
 from .errors import BagError
 from .mcap_scan import Scanner
 from .metadata import FileFacts, Topic
-from .writer import AFTERWARDS, BALLAST_NAME, COMPLETE, NO, STORAGES, SUFFIXES
+from .writer import AFTERWARDS, BALLAST_NAME, COMPLETE, MISSING, NO, STORAGES, SUFFIXES
+
+Facts = dict[str, str]
 
 
 def repair(path: Path) -> list[str]:
@@ -31,6 +33,7 @@ def repair(path: Path) -> list[str]:
     if len(storages) > 1:
         raise BagError(f"bag {path} holds files of several storages; keep those of one")
     done: list[str] = []
+    lost: list[str] = []
     topics: dict[str, Topic] = {}
     known: list[FileFacts] = []
     said = _custom_data(path)
@@ -38,11 +41,14 @@ def repair(path: Path) -> list[str]:
     for file in files:
         look = _mcap if file.suffix == SUFFIXES["mcap"] else _sqlite3
         try:
-            known.append(look(file, topics, facts, done))
+            known.append(look(file, topics, facts, done, lost))
         except BagError as error:
-            done.append(f"left out: {error}")
+            lost.append(f"left out: {error}")
     if not known:
-        raise BagError(f"bag {path}: none of its files can be read: {'; '.join(done)}")
+        raise BagError(f"bag {path}: none of its files can be read: {'; '.join(lost)}")
+    if lost:
+        facts[MISSING] = "; ".join(lost)
+    done += [text for text in lost if text not in said.get(MISSING, "")]
     if facts.get(COMPLETE) == NO:
         facts[COMPLETE] = AFTERWARDS
         if said.get(COMPLETE) != AFTERWARDS:
@@ -58,11 +64,12 @@ def repair(path: Path) -> list[str]:
     return done
 
 
-def _mcap(file: Path, topics: dict[str, Topic], facts: dict[str, str], done: list[str]) -> FileFacts:
+def _mcap(file: Path, topics: dict[str, Topic], facts: Facts, done: list[str], lost: list[str]) -> FileFacts:
     scan = Scanner(file).run()
+    lost += scan.problems
     if not scan.closed or scan.problems:
         mcap_scan.complete(scan)
-        done += scan.problems or [f"{file.name} was given its end"]
+        done += [] if scan.problems else [f"{file.name} was given its end"]
     facts.update(scan.facts)
     counts: dict[str, int] = {}
     for number, channel in scan.channels.items():
@@ -74,7 +81,7 @@ def _mcap(file: Path, topics: dict[str, Topic], facts: dict[str, str], done: lis
     return FileFacts(file.name, counts, scan.start_ns, scan.end_ns)
 
 
-def _sqlite3(file: Path, topics: dict[str, Topic], facts: dict[str, str], done: list[str]) -> FileFacts:
+def _sqlite3(file: Path, topics: dict[str, Topic], facts: Facts, done: list[str], lost: list[str]) -> FileFacts:
     if sqlite_file.recover(file):
         done.append(f"{file.name} was brought to its last commit")
     counts: dict[str, int] = {}
@@ -88,7 +95,7 @@ def _sqlite3(file: Path, topics: dict[str, Topic], facts: dict[str, str], done: 
                 counts[name] = count
                 topics.setdefault(name, _topic(name, Definition(typename, "", digest), qos))
             start, end = database.execute("SELECT min(timestamp), max(timestamp) FROM messages").fetchone()
-    except sqlite3.Error as error:
+    except Exception as error:    # SQLite's own, or what damaged text leads to
         raise BagError(f"{file.name} is damaged: {error}") from error
     facts.update(sqlite_file.facts_of(file))
     return FileFacts(file.name, counts, start or 0, end or 0)

@@ -8,16 +8,12 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Protocol
 
-import apsw
 from rosbags.interfaces import MessageDefinitionFormat
-from rosbags.rosbag2 import Reader, ReaderError
+from rosbags.rosbag2 import Reader
 
 from . import mcap_scan, sqlite_file
 from .errors import BagError
 from .mcap_scan import Scan, Scanner
-
-# What rosbags raises for files that are not as they should be.
-UNREADABLE = (ReaderError, apsw.Error, OSError, EOFError, ValueError, TypeError, KeyError, IndexError)
 
 
 class Source(Protocol):
@@ -38,7 +34,7 @@ class Source(Protocol):
 
 
 class WholeFile:
-    """A file by rosbags' reader. Errors: those of UNREADABLE."""
+    """A file by rosbags' reader. Errors: whatever that raises for a file that is not as it should be."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -49,6 +45,8 @@ class WholeFile:
         self.definitions: dict[str, tuple[str, str]] = {}
         self.digests: dict[str, str] = {}
         for c in self._reader.connections:
+            if not isinstance(c.topic, str) or not isinstance(c.msgtype, str):
+                raise ValueError("the name or type of a topic is damaged")
             self.types[c.topic] = c.msgtype
             self.counts[c.topic] = self.counts.get(c.topic, 0) + c.msgcount
             if c.msgdef.format != MessageDefinitionFormat.NONE and c.msgdef.data:
@@ -99,7 +97,9 @@ def open_file(path: Path, problems: list[str]) -> Source:
         if path.suffix == ".db3" and sqlite_file.recover(path):
             problems.append(f"{path.name} was cut off while written; it ends with its last commit")
         return WholeFile(path)
-    except UNREADABLE as error:
+    except BagError:
+        raise
+    except Exception as error:    # whatever damage leads rosbags, SQLite or a decompressor to
         if path.suffix != ".mcap":
             raise BagError(f"{path} cannot be read: {error}; was it cut off while written?") from error
         whole = error

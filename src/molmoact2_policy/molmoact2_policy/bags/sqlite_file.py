@@ -153,6 +153,6 @@ def facts_of(path: Path) -> dict[str, str]:
                 facts.update(json.loads(row))
         finally:
             database.close()
-    except (sqlite3.Error, ValueError):
+    except (sqlite3.Error, ValueError, TypeError):
         pass    # of another recorder
     return facts

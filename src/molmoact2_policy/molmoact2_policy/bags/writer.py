@@ -20,6 +20,7 @@ from .sqlite_file import SqliteFile
 
 PERIOD = 1.0          # between commits [s]: what a kill loses at most, and what is being written just then
 COMPLETE = "molmoact2_complete"    # of what is kept besides messages: YES, NO or, after a repair, AFTERWARDS
+MISSING = "molmoact2_missing"      # what a repair could not save, in words
 YES, NO, AFTERWARDS = "yes", "no", "after its recorder was killed"
 BALLAST = 4 * 2**20   # freed when the disk is full, so that the bag can be completed
 BALLAST_NAME = ".molmoact2_reserve"
