@@ -38,7 +38,7 @@ class Bag:
     """One bag, open for reading: its folder, or one of its files. Use as a context manager.
 
     Messages are deserialised by the definitions in the bag, whose hashes must fit. What cannot be read is left out and
-    said in `problems`, in words; empty for a sound bag. Images that the recorder
+    said in `problems`, in words; empty for a sound bag, complete once all messages were read. Images that the recorder
     compressed are given back as images, on their own topics. Errors: BagError where nothing can be read.
     """
 
@@ -232,12 +232,19 @@ class Bag:
         return "" if fits else f"the definition of {typename} does not have the hash that the bag names"
 
     def _raw(self, source: Source, topics: Collection[str]) -> Iterator[tuple[str, int, bytes]]:
+        found = dict.fromkeys((topic for topic in source.counts if topic in topics), 0)
         try:
-            yield from source.messages(topics)
+            for message in source.messages(topics):
+                found[message[0]] += 1
+                yield message
         except Exception as error:    # whatever damage leads rosbags, SQLite or a decompressor to
             raise BagError(
                 f"bag {self.path} is damaged: {source.path.name}: {error}; `molmoact2 record --repair` leaves it out"
             ) from error
+        for topic, count in found.items():
+            problem = f"{source.path.name}: {count} messages of {topic} were found, {source.counts[topic]} should be there"
+            if count != source.counts[topic] and problem not in self.problems:
+                self.problems.append(problem)
 
 
 def _parsed(typename: str, form: str, text: str) -> Any:

@@ -133,4 +133,14 @@ def read(folder: Path) -> dict[str, Any] | None:
         information = information["rosbag2_bagfile_information"]
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
         return None
-    return information if isinstance(information, dict) else None
+    return information if isinstance(information, dict) and _well_formed(information) else None
+
+
+def _well_formed(information: dict[str, Any]) -> bool:
+    """Whether what is read of it has the kinds that it should have."""
+    names, files = information.get("relative_file_paths"), information.get("files") or []
+    return (
+        isinstance(names, list) and all(isinstance(name, str) for name in names)
+        and isinstance(files, list) and all(isinstance(file, dict) for file in files)
+        and isinstance(information.get("custom_data") or {}, dict)
+    )

@@ -54,6 +54,7 @@ class WholeFile:
                 self.definitions[c.msgtype] = form, c.msgdef.data
             if c.digest:
                 self.digests[c.msgtype] = c.digest
+        self.total = self._reader.message_count
         self.facts = (mcap_scan if path.suffix == ".mcap" else sqlite_file).facts_of(path)
         self.start_ns, self.end_ns = self._reader.start_time, self._reader.end_time - 1    # rosbags' end is exclusive
 
@@ -96,7 +97,10 @@ def open_file(path: Path, problems: list[str]) -> Source:
     try:
         if path.suffix == ".db3" and sqlite_file.recover(path):
             problems.append(f"{path.name} was cut off while written; it ends with its last commit")
-        return WholeFile(path)
+        file = WholeFile(path)
+        if file.total != sum(file.counts.values()):
+            problems.append(f"{path.name} holds {file.total - sum(file.counts.values())} messages that are of no topic")
+        return file
     except BagError:
         raise
     except Exception as error:    # whatever damage leads rosbags, SQLite or a decompressor to
