@@ -242,7 +242,8 @@ class Bag:
                 f"bag {self.path} is damaged: {source.path.name}: {error}; `molmoact2 record --repair` leaves it out"
             ) from error
         for topic, count in found.items():
-            problem = f"{source.path.name}: {count} messages of {topic} were found, {source.counts[topic]} should be there"
+            what = f"{count} messages of {topic} were found, {source.counts[topic]} should be there"
+            problem = f"{source.path.name}: {what}"
             if count != source.counts[topic] and problem not in self.problems:
                 self.problems.append(problem)
 
