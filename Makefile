@@ -7,7 +7,7 @@ help:
 	@echo "make build   virtual environment, ROS 2 (a distribution's, or from PyPI), colcon build"
 	@echo "make demo    run the simulated SO-101 for half a minute; results in out/demo"
 	@echo "make test    every test"
-	@echo "make bench   figures of motion and setpoints, side by side; results in out/bench"
+	@echo "make bench   figures of motion, setpoints and recorder, side by side; results in out/bench"
 	@echo "make lint    ruff, mypy, licence headers"
 	@echo "make clean   remove what the build made"
 

@@ -47,6 +47,7 @@ setup(
             "bench = molmoact2_bringup.cli:register_bench",
             "faults = molmoact2_bringup.cli:register_faults",
             "task = molmoact2_bringup.cli:register_task",
+            "record = molmoact2_bringup.cli:register_record",
             "view = molmoact2_bringup.cli:register_view",
         ],
     },

@@ -14,6 +14,13 @@ def _positive(text: str) -> float:
     return value
 
 
+def _size(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be 0 or more, not {text}")
+    return value
+
+
 def register_up(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "up",
@@ -68,18 +75,19 @@ def register_demo(subparsers: argparse._SubParsersAction) -> None:
 def register_bench(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "bench",
-        help="measure motion where chunks meet, reactions, and how late setpoints are",
+        help="measure motion where chunks meet, reactions, how late setpoints are, and the recorder",
         description="Measures, side by side in one run: the largest steps at chunk borders and the reaction to a "
         "changed scene, for each joining rule and for what the reference's own loop does; standing and slowdown where "
-        "chunks come too late, also with several requests in flight; what real-time chunking costs; and the lateness "
-        "of setpoints with every core busy. Writes bench.md, bench.json, borders.png and reaction.png. Exit code: 0, 1 "
-        "when something failed, 2 for bad input.",
+        "chunks come too late, also with several requests in flight; what real-time chunking costs; the lateness of "
+        "setpoints with every core busy; the recorder's share of a core and its drops. Writes bench.md, bench.json, "
+        "borders.png and reaction.png. Exit code: 0, 1 when something failed, 2 for bad input.",
     )
     parser.add_argument("system", nargs="?", default="so101_sim", help="system to measure (default: so101_sim)")
     parser.add_argument("--out", default="out/bench", metavar="DIR", help="folder to write (default: out/bench)")
     parser.add_argument("--chunks", type=int, default=10, help="chunk borders of each run (default: 10)")
     parser.add_argument(
-        "--for", type=_positive, default=20.0, metavar="SECONDS", dest="seconds", help="how long to time setpoints"
+        "--for", type=_positive, default=20.0, metavar="SECONDS", dest="seconds",
+        help="how long to time setpoints, and to record",
     )
 
     def run(args: argparse.Namespace) -> int:
@@ -172,5 +180,53 @@ def register_view(subparsers: argparse._SubParsersAction) -> None:
         from .view_command import view
 
         return view(args.system, args.port, args.web_port, args.memory, args.rate)
+
+    parser.set_defaults(func=run)
+
+
+def register_record(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "record",
+        help="record a running system into a bag",
+        description="Writes what a running system publishes into a rosbag2 bag, with what is needed to replay it: "
+        "message definitions, system file, contract, checkpoint, versions of the software. Ctrl-C completes the bag, "
+        "a kill or a full disk leaves what was written until then. Without TOPIC, everything of the robot is recorded. "
+        "Exit code: 0 when the bag is complete, 1 when it had to stop (a full disk), 2 for bad input.",
+    )
+    parser.add_argument("topics", nargs="*", metavar="TOPIC", help="record these only; any topic of the graph")
+    parser.add_argument("--system", default="", metavar="NAME", help="system that runs (default: so101_sim)")
+    parser.add_argument("--contract", default="", metavar="NAME", help="contract of the robot, instead of a system")
+    parser.add_argument("--out", default="", metavar="DIR", help="the bag's folder (default: a new one in out/bags)")
+    parser.add_argument("--storage", default="mcap", help="mcap or sqlite3 (default: mcap)")
+    parser.add_argument(
+        "--images", default="exact",
+        help="exact: as they come; lossless: PNG, the same bytes when read; jpeg: small, not the same (default: exact)",
+    )
+    parser.add_argument("--jpeg-quality", type=int, default=90, metavar="Q", help="1 to 100 (default: 90)")
+    parser.add_argument(
+        "--max-size", type=_size, default=1000.0, metavar="MB", help="begin another file then; 0: never (default: 1000)"
+    )
+    parser.add_argument(
+        "--max-seconds", type=_size, default=0.0, metavar="S", help="begin another file then; 0: never (default)"
+    )
+    parser.add_argument("--duration", type=_positive, default=None, metavar="S", help="stop after this time")
+    parser.add_argument(
+        "--queue", type=_size, default=128.0, metavar="MB", help="memory for what waits for the disk (default: 128)"
+    )
+    parser.add_argument(
+        "--min-free", type=_size, default=256.0, metavar="MB", help="stop when less is free on the disk (default: 256)"
+    )
+    parser.add_argument(
+        "--repair", default="", metavar="BAG", help="complete a bag whose recorder was killed; records nothing"
+    )
+    parser.add_argument(
+        "--print-ros2-command", action="store_true",
+        help="print what records the same topics with rosbag2 on a ROS distribution; records nothing",
+    )
+
+    def run(args: argparse.Namespace) -> int:
+        from .record_command import record
+
+        return record(args)
 
     parser.set_defaults(func=run)

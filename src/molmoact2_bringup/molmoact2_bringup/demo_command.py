@@ -12,7 +12,9 @@ from typing import Any, TextIO
 
 from molmoact2_contract import ContractError, load_system
 from molmoact2_policy.bags.bag import BagError
-from molmoact2_policy.bags.recorder import BagRecorder, topics_of
+from molmoact2_policy.bags.facts import facts_of
+from molmoact2_policy.bags.recorder import BagRecorder
+from molmoact2_policy.bags.topics import topics_of
 
 from .demo.live import LiveLine
 from .demo.report import make_report
@@ -109,7 +111,8 @@ def _record(running: RunningSystem, seconds: float, out: Path) -> None:
     with running:
         print(f"starting {running.system.name}; its log is {out / 'log.txt'}", flush=True)
         running.configure()
-        with BagRecorder(running.node, out / "bag", topics_of(running.system.contract)) as recorder:
+        facts = facts_of(running.system.contract, running.system)
+        with BagRecorder(running.node, out / "bag", topics_of(running.system.contract), facts=facts) as recorder:
             _wait_until_heard(running, recorder)
             running.activate()
             live = LiveLine(running.node, running.system.contract, seconds)

@@ -30,7 +30,8 @@ def made(engines):
     return engines[0]
 
 
-def test_a_short_run_leaves_figures_of_every_rule_and_a_plot(tmp_path):
+def test_a_short_run_leaves_figures_of_every_rule_and_a_plot(tmp_path, monkeypatch):
+    monkeypatch.setenv("ROS_DOMAIN_ID", "102")
     assert bench("so101_sim", tmp_path, chunks=3, seconds=0.5) == 0
     figures = json.loads((tmp_path / "bench.json").read_text())
     rules = {(f["rule"], f["latency"]) for f in figures["motion"]}
@@ -40,6 +41,8 @@ def test_a_short_run_leaves_figures_of_every_rule_and_a_plot(tmp_path):
         assert by_rule[rule]["acceleration_step"] < 0.1 * by_rule["upstream"]["acceleration_step"]
         assert by_rule[rule]["standing"] == 0.0 < by_rule["upstream"]["standing"]
     assert figures["setpoints"]["count"] > 20
+    recorded = {(f["storage"], f["images"]) for f in figures["recorder"] if f["share"] >= 0 and f["dropped"] == 0}
+    assert recorded >= {("mcap", "exact"), ("sqlite3", "exact")}
     for name in ("borders.png", "reaction.png"):
         assert (tmp_path / name).stat().st_size > 10_000
     text = (tmp_path / "bench.md").read_text()

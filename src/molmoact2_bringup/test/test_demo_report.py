@@ -17,7 +17,9 @@ from molmoact2_bringup.demo.report import make_report
 from molmoact2_contract import load_contract
 from molmoact2_msgs.msg import ActionChunk, ControllerStatus, InputStamp, PolicyStatus, ReasoningTrace, StageTiming
 from molmoact2_policy.bags.bag import Bag, BagError, read_bag
-from molmoact2_policy.bags.recorder import open_writer, topics_of, typename_of, typestore_of
+from molmoact2_policy.bags.definitions import typename_of, typestore_of
+from molmoact2_policy.bags.offline import open_writer
+from molmoact2_policy.bags.topics import topics_of
 from molmoact2_policy.report.run import frames
 from molmoact2_policy.view.draw import REFRESHED, depth_codes, refreshed_cells
 

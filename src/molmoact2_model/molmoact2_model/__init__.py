@@ -17,8 +17,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .checkpoint import find_checkpoint
     from .errors import CheckpointError, DecodeError, InputError, ModelError, UnsupportedError
     from .fast import FastTokenizer
+    from .fingerprints import fingerprint
     from .images import image_fault
     from .policy import MolmoAct2Policy, machine, set_threads
     from .results import InferenceResult, Trace
@@ -35,6 +37,8 @@ _HOME = {
     "MolmoAct2Policy": "policy",
     "Session": "session",
     "Trace": "results",
+    "find_checkpoint": "checkpoint",
+    "fingerprint": "fingerprints",
     "image_fault": "images",
     "machine": "policy",
     "set_threads": "policy",
@@ -51,6 +55,8 @@ __all__ = [
     "Session",
     "Trace",
     "UnsupportedError",
+    "find_checkpoint",
+    "fingerprint",
     "image_fault",
     "machine",
     "set_threads",

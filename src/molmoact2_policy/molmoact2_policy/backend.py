@@ -70,6 +70,7 @@ class Backend(Protocol):
     """One at a time; called from the inference thread only."""
 
     name: str
+    fingerprint: str    # of the checkpoint, once it is loaded
 
     def load(self) -> None:
         """Makes ready and warms up. Errors: BackendError."""
@@ -103,12 +104,13 @@ class InProcessBackend:
 
     def __init__(self, settings: Settings, contract: Contract, clock: Callable[[], float] = time.monotonic):
         self._settings, self._contract, self._clock = settings, contract, clock
+        self.fingerprint = ""
         self._policy: Any = None
         self._session: Any = None
 
     def load(self) -> None:
         settings = self._settings
-        from molmoact2_model import ModelError, MolmoAct2Policy, set_threads
+        from molmoact2_model import ModelError, MolmoAct2Policy, find_checkpoint, fingerprint, set_threads
 
         # Leaves a core to the setpoints of the arm.
         set_threads(settings.threads or max(1, (os.cpu_count() or 2) - 1))
@@ -130,6 +132,7 @@ class InProcessBackend:
                 clock=self._clock,
             )
             self._warm_up()
+            self.fingerprint = fingerprint(find_checkpoint(settings.checkpoint))
         except (ModelError, Unanswered) as error:
             raise BackendError(str(error)) from error
 

@@ -98,13 +98,14 @@ def trace_message(outcome: Outcome, tag: NormTag, resolve: Callable[[str], str])
 
 def status_message(
     state: int, process_id: str, settings: Settings, facts: Mapping[str, str], backend: str, runner: Runner | None,
-    ages: Mapping[str, float], last_error: str, stamp: Time,
+    ages: Mapping[str, float], last_error: str, stamp: Time, fingerprint: str = "",
 ) -> PolicyStatus:
     """facts: what else its results depend on. runner: None before it is configured. ages: by topic [s], negative where
-    nothing has come."""
+    nothing has come. fingerprint: of the checkpoint."""
     message = PolicyStatus(state=state, process_id=process_id, backend=backend, last_error=last_error)
     message.header.stamp = stamp
     message.checkpoint, message.norm_tag = settings.checkpoint, settings.norm_tag
+    message.checkpoint_fingerprint = fingerprint
     message.depth_mode = DEPTH_MODES.get(settings.depth, ReasoningTrace.DEPTH_OFF)
     message.setting_names, message.setting_values = list(facts), list(facts.values())
     message.input_topics, message.input_ages = list(ages), list(ages.values())

@@ -254,10 +254,10 @@ class PolicyNode(LifecycleNode):
             self.resolve_topic_name(topic): (now.nanoseconds - stamp) / 1e9 if stamp >= 0 else -1.0
             for topic, stamp in (self._matcher.stamps if self._matcher else {}).items()
         }
-        backend = self._backend.name if self._backend else ""
+        backend, fingerprint = (self._backend.name, self._backend.fingerprint) if self._backend else ("", "")
         return status_message(
             self._state, self._process_id, settings, self._facts, backend, self._runner, ages, self._last_error,
-            now.to_msg(),
+            now.to_msg(), fingerprint,
         )
 
     def _publish_status(self) -> None:

@@ -21,7 +21,9 @@ from molmoact2_model import cli
 from molmoact2_msgs.msg import ActionChunk, ControllerStatus
 from molmoact2_msgs.srv import ResetEpisode
 from molmoact2_policy.bags.bag import Bag
-from molmoact2_policy.bags.recorder import LARGE_DEPTH, BagRecorder, open_writer, topics_of
+from molmoact2_policy.bags.offline import open_writer
+from molmoact2_policy.bags.recorder import BagRecorder
+from molmoact2_policy.bags.topics import LARGE_DEPTH, topics_of
 
 TOP, WRIST, JOINTS = "/top/image_raw", "/wrist/image_raw/compressed", "/joint_states"
 TRACES, CHUNKS, STATUSES = "/policy/reasoning_trace", "/policy/action_chunk", "/policy/status"

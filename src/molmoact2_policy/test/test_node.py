@@ -12,6 +12,7 @@ from rcl_interfaces.srv import GetParameters
 from std_msgs.msg import String
 from tiny_robot import CHECKPOINT, CONTRACT, JOINTS, LOWER, SECOND, TAG, UPPER, joint_state, picture
 
+from molmoact2_model import fingerprint
 from molmoact2_msgs.msg import InputStamp, PolicyStatus, ReasoningTrace, StageTiming
 from molmoact2_msgs.srv import ResetEpisode, SetInstruction
 from molmoact2_policy.ingest import stamp_ns
@@ -111,7 +112,7 @@ def test_the_status_announces_the_episode_before_its_first_chunk_and_carries_rat
     status = robot.next(robot.statuses, lambda s: s.chunks >= 3 and not s.withheld)
     assert (status.backend, status.norm_tag, status.withheld) == ("in_process", TAG.name, "")
     assert status.depth_mode == ReasoningTrace.DEPTH_ADAPTIVE
-    assert status.checkpoint == str(CHECKPOINT)
+    assert status.checkpoint == str(CHECKPOINT) and status.checkpoint_fingerprint == fingerprint(CHECKPOINT)
     assert 0 < status.latency_p50 <= status.latency_p95
     assert status.chunk_rate > 0 and status.inferences >= status.chunks
     assert list(status.input_topics) == ["/top/image_raw", f"/{WRIST}", "/joint_states"]

@@ -13,7 +13,7 @@ from rosbags.typesys import Stores, get_typestore
 from molmoact2_model import cli
 from molmoact2_msgs.msg import ReasoningTrace
 from molmoact2_policy.bags.bag import Bag, stamp_ns
-from molmoact2_policy.bags.recorder import open_writer
+from molmoact2_policy.bags.offline import open_writer
 
 INFERENCES = 6
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""`molmoact2 bench`: the figures of motion, of its reactions, of guidance and of setpoints, and plots of them."""
+"""`molmoact2 bench`: the figures of motion, its reactions, guidance, setpoints and the recorder, and plots of them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from .cost import ROUNDS, costs
 from .motion import WARM_UP, Bench
 from .plot import plot_borders, plot_reactions
 from .reaction import CHANGES, CHUNKS, Reaction, mean, reactions, worst
+from .recorder import recordings
 from .report import CHANGED, JOINED, LATE, NOTE, TRANSPORTED, WAVERING, Results, report
 from .setpoints import measure
 from .trace import Case, Run
@@ -36,7 +37,7 @@ def bench(system_name: str, out: Path, chunks: int, seconds: float) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     try:
-        results = _measured(made, cheap, chunks, seconds)
+        results = _measured(made, cheap, chunks, seconds, out)
     except (BackendError, Unanswered, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -52,7 +53,7 @@ def bench(system_name: str, out: Path, chunks: int, seconds: float) -> int:
     return 0
 
 
-def _measured(made: Bench, cheap: InProcessBackend, chunks: int, seconds: float) -> Results:
+def _measured(made: Bench, cheap: InProcessBackend, chunks: int, seconds: float, out: Path) -> Results:
     cases = list(dict.fromkeys([*JOINED, *WAVERING, *LATE, *TRANSPORTED]))
     inferences = len(cases) * (chunks + WARM_UP)
     with tqdm(total=inferences, desc="motion", unit="chunk", leave=False) as bar:
@@ -64,7 +65,9 @@ def _measured(made: Bench, cheap: InProcessBackend, chunks: int, seconds: float)
     with tqdm(total=ROUNDS + 1, desc="guidance", unit="round", leave=False) as bar:
         paid = costs(made, cheap, bar.update)
     print(f"setpoints with every core busy, {seconds:g} s ...", flush=True)
-    return Results(runs, found, paid, measure(made.contract, made.arm, seconds), made.length)
+    lateness = measure(made.contract, made.arm, seconds)
+    print(f"recorder beside cameras, {seconds:g} s ...", flush=True)
+    return Results(runs, found, paid, lateness, recordings(out, seconds), made.length)
 
 
 def _bench_of(system_name: str) -> tuple[Bench, InProcessBackend]:
@@ -91,6 +94,7 @@ def _figures(results: Results) -> dict[str, Any]:
         "reaction": [_of_reactions(case, found) for case, found in results.reactions.items()],
         "guidance": [asdict(cost) for cost in results.costs],
         "setpoints": asdict(results.lateness),
+        "recorder": [asdict(recorded) for recorded in results.recorded],
     }
 
 

@@ -14,6 +14,7 @@ from molmoact2_policy.continuity import least_loss
 from .cost import Cost
 from .motion import DISPLACED, RULES, UPSTREAM
 from .reaction import NOTICED, Reaction, latest_arrival, mean, worst
+from .recorder import CAMERAS, HEIGHT, RATE, WIDTH, Recorded
 from .setpoints import Lateness
 from .trace import Case, Run
 
@@ -41,13 +42,14 @@ class Results:
     reactions: dict[Case, list[Reaction]]
     costs: list[Cost]
     lateness: Lateness
+    recorded: list[Recorded]
     length: float
 
 
 def report(results: Results) -> str:
     """All tables. Each ratio is to figures of the same run of the bench."""
-    sections = (_borders, _wavering, _late, _transport, _reaction, _guidance, _setpoints)
-    parts = ["# Motion and setpoints", NOTE, *("\n".join(section(results)) for section in sections)]
+    sections = (_borders, _wavering, _late, _transport, _reaction, _guidance, _setpoints, _recorder)
+    parts = ["# Motion, setpoints, recorder", NOTE, *("\n".join(section(results)) for section in sections)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -179,4 +181,14 @@ def _setpoints(results: Results) -> list[str]:
             "p50 [ms] | p99 [ms] | p99.9 [ms] | worst [ms] | setpoints | periods lost", [(*ms, late.count, late.lost)]
         ),
         f"\nPrivileges not permitted: {late.privileges or 'none'}.",
+    ]
+
+
+def _recorder(results: Results) -> list[str]:
+    rows = [
+        (r.storage, r.images, f"{r.share:.0%}", r.received, r.dropped, f"{r.megabytes:.1f}") for r in results.recorded
+    ]
+    return [
+        f"## Recorder\n\n`molmoact2 record` of {CAMERAS} cameras ({WIDTH}x{HEIGHT}, {RATE:g} Hz) that run beside it.\n",
+        *table("storage | images | share of one core | messages | dropped | bag [MB/s]", rows),
     ]

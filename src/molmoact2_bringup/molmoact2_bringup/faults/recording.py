@@ -20,7 +20,9 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from molmoact2_contract import Contract
 from molmoact2_policy.bags.bag import Bag, BagError, stamp_ns
-from molmoact2_policy.bags.recorder import BagRecorder, topics_of
+from molmoact2_policy.bags.facts import facts_of
+from molmoact2_policy.bags.recorder import BagRecorder
+from molmoact2_policy.bags.topics import topics_of
 from molmoact2_policy.report.run import resolved
 
 NODE = "faults_recorder"
@@ -81,7 +83,7 @@ def _record(contract: Contract, path: Path, pipe: Connection) -> None:
     executor.add_node(node)
     topics = {name: kind for name, kind in topics_of(contract).items() if kind not in (Image, CompressedImage)}
     try:
-        with BagRecorder(node, path, topics):
+        with BagRecorder(node, path, topics, facts=facts_of(contract, None)):
             pipe.send("")
             while not pipe.poll():
                 executor.spin_once(timeout_sec=0.1)

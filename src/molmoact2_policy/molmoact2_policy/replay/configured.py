@@ -9,11 +9,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from molmoact2_contract import Contract, ContractError, NormTag, find_resource, load_contract
+from molmoact2_contract import Contract, NormTag, load_contract
 
 from ..backend import Settings
 from ..bags.bag import Bag, BagError
 from ..report.run import POLICY
+from .places import CHECKPOINTS, CONTRACTS, checkpoint_place, contract_place, place
 
 STATUS_TYPE = "molmoact2_msgs/msg/PolicyStatus"
 KINDS = {field.name: {"str": str, "int": int, "float": float}[str(field.type)] for field in fields(Settings)}
@@ -56,11 +57,11 @@ class Wanted:
     changed: Mapping[str, tuple[str, str]]
 
 
-def choose(bag: Bag, recorded: Configured | None, given: Mapping[str, Any]) -> Wanted:
+def choose(bag: Bag, recorded: Configured | None, given: Mapping[str, Any], scratch: Path) -> Wanted:
     """The recorded settings with those given instead of them.
 
-    given: by the names of Settings and `contract`; None: as recorded. Errors: BagError or ContractError that says which
-    option to give.
+    given: by the names of Settings and `contract`; None: as recorded. scratch: a folder for the recorded contract where
+    that is not here. Errors: BagError or ContractError that says which option to give.
     """
     facts = dict(recorded.facts) if recorded else {}
     changed = {
@@ -73,29 +74,19 @@ def choose(bag: Bag, recorded: Configured | None, given: Mapping[str, Any]) -> W
         if not values.get(name):
             option = name.replace("_", "-")
             raise BagError(f"bag {bag.path} does not say which {name} its policy ran; name it with --{option}")
-    contract = load_contract(_place(values["contract"], "config/embodiments", ".yaml", "contract"))
+    if given.get("contract"):
+        contract = load_contract(place(values["contract"], CONTRACTS, ".yaml", "contract"))
+    else:
+        contract = load_contract(contract_place(bag, values["contract"], scratch))
     tag = contract.norm_tag(values["norm_tag"])
-    values["checkpoint"] = _place(values["checkpoint"], "checkpoints", "", "checkpoint")
+    if given.get("checkpoint"):
+        values["checkpoint"] = place(values["checkpoint"], CHECKPOINTS, "", "checkpoint")
+    else:
+        values["checkpoint"] = checkpoint_place(bag, values["checkpoint"])
     if values.get("fast_tokenizer"):
-        values["fast_tokenizer"] = _place(values["fast_tokenizer"], "checkpoints", "", "fast_tokenizer")
+        values["fast_tokenizer"] = place(values["fast_tokenizer"], CHECKPOINTS, "", "fast_tokenizer")
     settings = Settings(**{name: kind(values[name]) for name, kind in KINDS.items() if name in values})
     return Wanted(settings, contract, tag, changed)
-
-
-def _place(value: str, folder: str, suffix: str, name: str) -> str:
-    """Where a file of the recording lies here: as it was named, or by its last part among the suite's own.
-
-    What has the form owner/name may be a Hub id.
-    """
-    for candidate in (value, Path(value).name.removesuffix(suffix)):
-        try:
-            return str(find_resource(folder, candidate, suffix))
-        except ContractError:
-            continue
-    if name == "checkpoint" and value.count("/") == 1 and not value.startswith((".", "/")):
-        return value
-    option = name.replace("_", "-")
-    raise ContractError(f"{name} {value} is not here; say where it is with --{option}")
 
 
 def unpromised(recorded: Configured | None, wanted: Wanted, facts: Mapping[str, str]) -> list[str]:

@@ -13,7 +13,8 @@ from rclpy.serialization import serialize_message
 from molmoact2_msgs.msg import ActionChunk, ReasoningTrace
 
 from ..bags.bag import Bag, BagError
-from ..bags.recorder import open_writer, typename_of, typestore_of
+from ..bags.definitions import typename_of, typestore_of
+from ..bags.offline import open_writer
 from ..report.run import CHUNKS, TRACES
 from .recorded import TRACE_TYPE
 

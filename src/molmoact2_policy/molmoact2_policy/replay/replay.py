@@ -74,7 +74,7 @@ def replay(path: Path, out: Path, options: Options) -> Replayed:
             raise BagError(f"bag {path} holds no message: there is nothing to replay")
         configured = read_configured(bag)
         recorded = configured[0] if configured else None
-        wanted = choose(bag, recorded, options.given)
+        wanted = choose(bag, recorded, options.given, out)
         robot = embody(bag, wanted.contract, wanted.tag, options.topics, options.joints)
         return _Studio(bag, configured, wanted, robot, options).run(out)
 

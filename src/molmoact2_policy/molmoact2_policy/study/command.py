@@ -113,7 +113,7 @@ def _studied(args: argparse.Namespace) -> tuple[Study, Rule, list[tuple[str, str
 
     with Bag(args.bag) as bag:
         configured = read_configured(bag)
-        wanted = choose(bag, configured[0] if configured else None, given_options(args))
+        wanted = choose(bag, configured[0] if configured else None, given_options(args), args.out)
         robot = embody(bag, wanted.contract, wanted.tag, dict(args.topics), dict(args.joints))
         settings = wanted.settings
         now = Rule(settings.cache_policy, settings.similarity_threshold, settings.full_refresh_every)
