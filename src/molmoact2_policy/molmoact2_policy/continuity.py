@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from dataclasses import dataclass, replace
@@ -110,11 +111,11 @@ class Continuity:
         """A new episode: nothing is under way."""
         with self._lock:
             self._delivered: deque[Running] = deque(maxlen=RECENT)
-            self._consumed: deque[int] = deque(maxlen=RECENT)
-            self._accepted: set[int] = set()
+            self._consumed: dict[int, int] = {}     # by chunk, the largest of all controllers
             self._refused: set[int] = set()
             self._unheard: Running | None = None    # sent, and not known to have been accepted
-            self._cold = True
+            # What was consumed during the cold first call says nothing of the next.
+            self._cold: Running | None = None
             self.forecast.cold_start()
 
     def delivered(self, chunk_id: int, stamp: float, actions: np.ndarray, latency: float) -> None:
@@ -125,23 +126,26 @@ class Continuity:
                 self.forecast.add(self._unheard.latency)
             self._unheard = Running(chunk_id, times, actions, latency)
             self._delivered.append(self._unheard)
+            self._cold = self._cold or self._unheard
 
     def hear(self, arm: str, heard: Heard, of_this_episode: bool) -> None:
         """What a controller says. of_this_episode: of the chunk that it follows."""
         with self._lock:
+            earlier = self._heard.get(arm)
             self._heard[arm] = heard if of_this_episode else replace(heard, chunk_id=0)
-            self._refused.add(heard.refused_id)
+            # What was refused before this process began to listen may bear the number of a chunk to come.
+            if earlier is not None and heard.refused_id != earlier.refused_id:
+                self._refused.add(heard.refused_id)
             known = next((r for r in self._delivered if r.chunk_id == heard.chunk_id), None)
-            if known is None or not of_this_episode or heard.chunk_id in self._accepted:
+            if known is None or not of_this_episode:
                 return
-            self._accepted.add(heard.chunk_id)
+            if known is not self._cold:
+                self._consumed[known.chunk_id] = max(heard.consumed, self._consumed.pop(known.chunk_id, 0))
+                while len(self._consumed) > RECENT:
+                    self._consumed.pop(next(iter(self._consumed)))
             if self._unheard is known:
                 self.forecast.add(max(heard.latency, known.latency))
                 self._unheard = None
-            if self._cold:
-                self._cold = False    # what was consumed during the cold first call says nothing of the next
-            else:
-                self._consumed.append(heard.consumed)
 
     def _running(self) -> Running | None:
         """The chunk that runs when the next one is computed: the newest that went out, unless a controller is known to
@@ -162,7 +166,7 @@ class Continuity:
             # Where limits slow the path, what runs at a time is what was planned for an earlier one.
             lag = max(h.lag for h in self._heard.values())
             times = stamp + (np.arange(len(running.times)) + self._first_offset) * self._dt - lag
-            between = int((times[0] - running.times[0]) / self._dt + 1e-6)
+            between = math.floor((times[0] - running.times[0]) / self._dt + 1e-6)
             times = times[times <= running.times[-1] + 1e-6]
             if not len(times):
                 return None
@@ -172,7 +176,7 @@ class Continuity:
 
     def _frozen(self) -> int:
         """A forecast of the waypoints that will be over when the next chunk arrives."""
-        lately = max(self._consumed, default=0)
+        lately = max(self._consumed.values(), default=0)
         tail = self.forecast.tail
         return lately if tail is None else min(lately, int(np.ceil(MOST_FROZEN * tail / self._dt)))
 

@@ -102,6 +102,23 @@ def test_a_chunk_that_was_refused_is_not_what_runs(robot):
     assert robot.prefix(100.3).actions.max() < 10
 
 
+def test_what_was_refused_before_the_policy_began_says_nothing_of_its_own_chunk_of_that_number(robot):
+    robot.says(0, refused_id=2)
+    robot.sends(1, 100.0)
+    robot.says(1, refused_id=2)
+    robot.sends(2, 100.2, ramp() + 50)
+    assert robot.prefix(100.3).actions.min() > 10
+
+
+def test_of_several_arms_the_one_that_consumed_most_says_how_much_is_frozen(robot):
+    for chunk_id in (1, 2):
+        robot.sends(chunk_id, 100.0 + 0.1 * chunk_id, latency=0.5)
+        robot.says(chunk_id, 3, arm="left", latency=0.5)
+        robot.says(chunk_id, 5, arm="right", latency=0.5)
+    robot.sends(3, 100.3, latency=0.5)
+    assert robot.prefix(100.4).frozen == 5
+
+
 def test_a_path_that_is_slowed_is_continued_where_it_is(robot):
     robot.sends(1, 100.0)
     robot.says(1, lag=0.2)

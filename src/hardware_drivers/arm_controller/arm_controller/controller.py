@@ -63,6 +63,7 @@ class ArmController:
         self._velocity = self._acceleration = np.zeros(len(arm.joints))    # of the command
         self._unseen = False    # it ramps down blindly
         self._last_tick: float | None = None
+        self._last_dt = self.period
 
     # --- what comes in ------------------------------------------------------------------------------------------------
     def accept(self, chunk: Chunk, steady: float, now: float) -> str:
@@ -262,7 +263,9 @@ class ArmController:
             self.rate, self._rate_change = step.rate, step.change
         if before is not None and self.command is not None:
             velocity = (self.command - before) / dt
-            self._velocity, self._acceleration = velocity, (velocity - self._velocity) / dt
+            # Each velocity is that of the middle of its tick; after a late tick the next is short.
+            self._acceleration = (velocity - self._velocity) / ((dt + self._last_dt) / 2)
+            self._velocity, self._last_dt = velocity, dt
         if state == State.FOLLOWING:
             self._leave_following()
         elif path is None or self.rate <= 1e-3:

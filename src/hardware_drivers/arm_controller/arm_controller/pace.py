@@ -112,8 +112,11 @@ class Pace:
 
         rate, change [1/s]: now; wanted: 0 to come to rest .. 1 to keep the clock's pace.
         """
-        goal = min(wanted, self.ceiling(min(time + rate * dt, self._end)))
         most, slew = self._at(self._change, time), self._at(self._slew, time)
+        goal = min(wanted, self.ceiling(min(time + rate * dt, self._end)))
+        if change > 0.0:    # it rises on until that is undone
+            rising = change / slew
+            goal = min(goal, self.ceiling(min(time + (rate + change * rising / 2) * rising, self._end)))
         # The last of a change is made ever more slowly, so that it ends as smoothly as it began.
         off = goal - rate
         towards = math.copysign(min(abs(off) / dt, math.sqrt(2.0 * slew * abs(off)), most), off)

@@ -14,7 +14,7 @@ from .joining import RULES, Planned, cross_fade, fresh_path
 from .path import Bounds, Path
 
 FUTURE_TOLERANCE = 0.05    # [s]; clocks of two machines may differ by this much
-WIDER = 1.5                # a window too short for the limits is made this much longer, and again
+WINDOWS = 4                # of the cross-fade that are tried, from the shortest to all of the chunk
 MOST_CHUNKS = 16           # that an ensemble looks back on
 LEAST_LEFT = 0.02          # [s] of a chunk; less cannot be joined smoothly
 SHARES = (1.0, 0.6, 0.35)  # of the pace that the limits allow; tried in this order
@@ -39,24 +39,38 @@ class Joined:
 
 def _ways(old: Path, lag: float, fresh: Path, now: float, window: float) -> Iterator[tuple[Path, float]]:
     """Paths from the old one to the fresh one, and shares of the pace, the better first."""
-    path = shortest = cross_fade(old, lag, fresh, now, window)
-    yield path, SHARES[0]
-    while now + window < fresh.end:
-        window *= WIDER
-        path = cross_fade(old, lag, fresh, now, window)
-        yield path, SHARES[0]
+    shortest = cross_fade(old, lag, fresh, now, window)
+    yield shortest, SHARES[0]
+    if fresh.end - now > window:
+        for wider in np.geomspace(window, fresh.end - now, WINDOWS)[1:]:
+            yield cross_fade(old, lag, fresh, now, float(wider)), SHARES[0]
     for share in SHARES[1:]:
         yield shortest, share
 
 
-def _best(ways: Iterator[tuple[Path, float]], excess: Callable[[Path, float], float]) -> tuple[float, Path, float]:
-    """What is asked for, path and share: of the first way that asks for at most 1, else of the one that asks least."""
-    tried = []
+def _best(
+    ways: Iterator[tuple[Path, float]], excess: Callable[[Path, float], float], error: Callable[[Path], str]
+) -> tuple[Path, float]:
+    """Path and share of the first way that asks for at most 1, else of the one that asks least, up to MOST_EXCESS; in
+    either case of those that may be followed. Errors: ChunkRefused."""
+    possible, wrong = list[tuple[float, Path, float]](), ""
     for path, share in ways:
-        tried.append((excess(path, share), path, share))
-        if tried[-1][0] <= 1.0:
-            return tried[-1]
-    return min(tried, key=lambda way: way[0])
+        asked = excess(path, share)
+        if asked > MOST_EXCESS:
+            continue
+        why_not = error(path)
+        if why_not:
+            wrong = wrong or why_not
+        elif asked <= 1.0:
+            return path, share
+        else:
+            possible.append((asked, path, share))
+    if possible:
+        _, path, share = min(possible, key=lambda way: way[0])
+        return path, share
+    if wrong:
+        raise ChunkRefused(Refusal.WORKSPACE, wrong)
+    raise ChunkRefused(Refusal.PACE, "it cannot be joined at the arm's present speed within the limits")
 
 
 class ChunkScheduler:
@@ -104,12 +118,7 @@ class ChunkScheduler:
         seam_jump = float(np.abs(fresh.sample(now) - command).max())
         left = old.end + lag - now
         window = min(self._window, max(left, LEAST_WINDOW)) if left > 0 else self._window
-        asked, path, share = _best(_ways(old, lag, fresh, now, window), excess)
-        if asked > MOST_EXCESS:
-            raise ChunkRefused(Refusal.PACE, "it cannot be joined at the arm's present speed within the limits")
-        wrong = error(path)
-        if wrong:
-            raise ChunkRefused(Refusal.WORKSPACE, wrong)
+        path, share = _best(_ways(old, lag, fresh, now, window), excess, error)
         self.path, self.path_time, self._stamp, self.chunk_id = path, now, chunk.stamp, chunk.chunk_id
         self.own_move = False
         self._chunks, self._waypoint_times, self.episode_id = chunks, times, chunk.episode_id

@@ -37,7 +37,7 @@ PRIORITY = 50               # of the real-time class FIFO, where it is permitted
 MCL_CURRENT_AND_FUTURE = 3  # mlockall(2)
 MOST_REQUESTS = 256         # a tick; only chunks take long
 MOST_CHUNKS = 8             # that wait; where more come, the oldest are forgotten
-CHUNK_SHARE = 0.3           # of a period, for checking and joining chunks; one takes about two milliseconds
+CHUNK_SHARE = 0.3           # of a period, for checking and joining chunks; one takes two milliseconds, seldom nine
 STOP_PATIENCE = 3.0         # [s] to come to rest at the end
 NODE_SILENT = 1.0           # [s]; the node says ten times a second that it is there
 

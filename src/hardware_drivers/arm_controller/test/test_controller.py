@@ -135,6 +135,17 @@ def test_an_arm_at_rest_takes_up_a_plan_that_has_gone_far_since_it_was_observed(
     assert rig.controller.command == pytest.approx(positions[-1], abs=1e-6)
 
 
+def test_a_plan_is_plausible_for_an_arm_that_has_moved_far_as_planned_since_it_was_observed(rig):
+    ramp = np.tile(rig.home, (30, 1))
+    ramp[:, 0] += np.linspace(0.0, 1.2, 30)
+    assert rig.accept(rig.chunk(ramp)) == ""
+    rig.tick(60)
+    moved = rig.controller.measured.positions[0] - rig.home[0]
+    assert moved > rig.contract.values("max_step")[0]
+    later = ramp + np.array([0.05, 0, 0, 0, 0, 0])
+    assert rig.accept(rig.chunk(later, 2, age=0.6)) == ""
+
+
 # --- refusals ---------------------------------------------------------------------------------------------------------
 def bad(rig, **changes):
     return rig.chunk(rig.sway(), **changes)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from servo_rig import Rig
 
+from arm_controller.chunk import Refusal
 from arm_controller.joining import Planned, cross_fade, ensemble, fresh_path
 from arm_controller.pace import Entry, Limits, Pace
 from arm_controller.path import Path
@@ -64,7 +65,7 @@ def _within_limits(contract, setpoints):
 @pytest.mark.parametrize("joining", ["splice", "ensemble"])
 @pytest.mark.parametrize("kind", [smooth, offset, jagged, wandering])
 def test_setpoints_stay_within_every_limit_when_chunks_of_any_age_come_at_any_time(contract, kind, joining):
-    rng, accepted = np.random.default_rng(11), 0
+    rng, accepted, unjoined = np.random.default_rng(11), 0, 0
     for _ in range(6):
         rig = Rig(contract, joining=joining)
         rig.arm_and_wait()
@@ -72,12 +73,27 @@ def test_setpoints_stay_within_every_limit_when_chunks_of_any_age_come_at_any_ti
             age = float(rng.uniform(0.02, 0.95))
             positions = kind(rng, rig.sway(age=age, amplitude=float(rng.uniform(0.1, 0.5))))
             positions = np.clip(positions, rig.controller.gate.lower, rig.controller.gate.upper)
-            accepted += not rig.accept(rig.chunk(positions, number, age=age))
+            refused = rig.accept(rig.chunk(positions, number, age=age))
+            accepted += not refused
+            unjoined += bool(refused) and rig.controller.last.refusal == Refusal.PACE
             rig.tick(int(rng.integers(3, 110)))
         rig.tick(250)
         assert rig.state == "HOLDING"
         _within_limits(contract, np.array(rig.driver.sent))
-    assert accepted > 10
+    # Of 54; many are older than what runs, or come when an operator would have to resume.
+    assert accepted > 18 and unjoined <= 2
+
+
+@pytest.mark.parametrize("late_ms", [(10,), (13, 7), (19, 1), (19.8, 0.2), (25, 0.5), (40, 0.5)])
+def test_a_chunk_is_joined_just_as_well_after_a_late_tick_and_the_short_one_that_follows(contract, late_ms):
+    for ticks in range(30, 60, 3):
+        rig = Rig(contract)
+        rig.arm_and_wait()
+        assert rig.accept(rig.chunk(rig.sway(amplitude=0.4), 1)) == ""
+        rig.tick(ticks)
+        for milliseconds in late_ms:
+            rig.tick(1, round(1e6 * milliseconds))
+        assert rig.accept(rig.chunk(rig.sway(amplitude=0.4), 2)) == ""
 
 
 def test_chunks_that_agree_are_followed_at_the_clocks_pace(contract):
