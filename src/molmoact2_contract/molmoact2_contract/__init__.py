@@ -7,7 +7,7 @@ No ROS is needed to import this package; `molmoact2_contract.qos` alone imports 
 
 from .embodiment import Arm, Camera, Contract, Joint, JointFrame, Mount, NormTag, Urdf, load_contract
 from .reading import ContractError
-from .resources import find_resource
+from .resources import find_resource, share_folders
 from .system import Process, System, load_system
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "System",
     "Urdf",
     "find_resource",
+    "share_folders",
     "load_contract",
     "load_system",
 ]

@@ -21,6 +21,7 @@ from molmoact2_model import cli
 from molmoact2_msgs.msg import ActionChunk, ControllerStatus
 from molmoact2_msgs.srv import ResetEpisode
 from molmoact2_policy.bags.bag import Bag
+from molmoact2_policy.bags.facts import facts_of
 from molmoact2_policy.bags.offline import open_writer
 from molmoact2_policy.bags.recorder import BagRecorder
 from molmoact2_policy.bags.topics import LARGE_DEPTH, topics_of
@@ -39,7 +40,7 @@ def record_a_run(path: Path, inferences: int, **parameters) -> Path:
         robot.top = scene
         robot.start_policy(**parameters)
         assert robot.transition(CONFIGURE)
-        with BagRecorder(listener.node, path, topics_of(CONTRACT)) as recorder:
+        with BagRecorder(listener.node, path, topics_of(CONTRACT), facts=facts_of(CONTRACT, None)) as recorder:
             robot.wait_until(lambda: all(recorder.received[topic] for topic in (TOP, WRIST, JOINTS, STATUSES)))
             assert robot.transition(ACTIVATE)
             for _ in range(2):
