@@ -43,6 +43,13 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         help="those that the live node would have taken, had each inference taken this long (default: as recorded)")
     add("--instruction", default="", help="what the robot is to do (default: as recorded)")
     add("--seed", type=int, default=0, help="of the noise, with --fresh and --realtime-latency (default: 0)")
+    played = parser.add_argument_group("play the bag on its topics instead, with /clock; the policy is not run")
+    add = played.add_argument
+    add("--into-ros", action="store_true", help="refused while another node publishes on one of the topics")
+    add("--rate", type=float, default=1.0, metavar="X",
+        help="times the recorded pace; while it plays: parameter rate of node player (default: 1)")
+    add("--paused", action="store_true", help="begin paused; while it plays: service player/pause (std_srvs/SetBool)")
+    add("--without", action="append", default=[], metavar="TOPIC", help="a topic not to play; may be repeated")
     told = parser.add_argument_group("report")
     add = told.add_argument
     add("--compare", action="append", default=[], metavar="DIR_OR_SETTING",
@@ -61,6 +68,10 @@ def run(args: argparse.Namespace) -> int:
     from .replay import replay
     from .report import write_report
 
+    if args.into_ros:
+        from ..play.into_ros import into_ros
+
+        return into_ros(args.bag, args.rate, args.paused, args.without)
     try:
         options = options_of(args)
         prepare(args.out, [args.bag, *(Path(text) for text in args.compare)])
