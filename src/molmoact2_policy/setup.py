@@ -26,6 +26,7 @@ setup(
         ],
         "molmoact2.commands": [
             "replay = molmoact2_policy.replay.command:register",
+            "convert = molmoact2_policy.datasets.command:register",
             "depth-study = molmoact2_policy.study.command:register",
         ],
     },

@@ -255,10 +255,14 @@ class PolicyNode(LifecycleNode):
             for topic, stamp in (self._matcher.stamps if self._matcher else {}).items()
         }
         backend, fingerprint = (self._backend.name, self._backend.fingerprint) if self._backend else ("", "")
-        return status_message(
+        message = status_message(
             self._state, self._process_id, settings, self._facts, backend, self._runner, ages, self._last_error,
             now.to_msg(), fingerprint,
         )
+        if self._tasks.last is not None:
+            message.ended_episode_id, ending = self._tasks.last
+            message.ended, message.ended_message = int(ending.ended), ending.message
+        return message
 
     def _publish_status(self) -> None:
         self._status.publish(self._status_message())

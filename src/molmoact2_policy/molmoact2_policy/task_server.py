@@ -62,6 +62,7 @@ class TaskServer:
         self._stop_clients: dict[str, Client] = {}
         self._to_stop: set[str] = set()      # arms that must not follow what an ended task has sent
         self._over = 0                       # the last chunk of that task
+        self.last: tuple[str, Ending] | None = None    # the last task that has ended: its episode, and how
         self._server = ActionServer(
             node, RunTask, "policy/run_task", self._execute, cancel_callback=self._on_cancel
         )
@@ -226,12 +227,14 @@ class TaskServer:
         assert task.runner is not None
         self._task, ending = None, task.run.ending
         episode, now = task.runner.episode_id, time.monotonic()
+        self.last = episode, ending
         if ending.ended != Ended.REPLACED:
             task.runner.hold_back(f"the task ended: {ending.message}; give a new one, or call policy/set_instruction")
             self._over, self._to_stop = max(self._over, task.runner.last_chunk_id), set(task.runner.arms)
             for arm in self._statuses:
                 self._stop(arm)
         chunks = task.runner.statistics.chunks - task.chunks_before
+        self._announce()
         self._finish(task, ending, duration=task.run.elapsed(now), chunks=chunks, episode_id=episode)
 
     def _finish(self, task: Task, ending: Ending, **figures: float | int | str) -> None:

@@ -5,10 +5,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys.store import Typestore
 
+from .definitions import typename_of
 from .errors import BagError
+
+
+def cdr(message: Any, store: Typestore) -> bytes:
+    """A message of rclpy's own class as a bag holds it; rclpy leaves spare bytes behind it."""
+    data = memoryview(serialize_message(message))
+    definition = store.get_msgdef(typename_of(type(message)))
+    _, length = definition.deserialize_cdr_le(data[4:], 0, definition.cls, store)
+    return bytes(data[: 4 + length])
 
 
 def open_writer(path: Path) -> Writer:

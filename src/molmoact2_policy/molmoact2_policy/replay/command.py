@@ -32,7 +32,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         "is not or nothing could be made again, 2 for bad input.",
     )
     add = parser.add_argument
-    add("bag", type=Path, metavar="BAG", help="a rosbag2 folder or file")
+    add("bag", type=Path, metavar="BAG", help="a rosbag2 folder or file, or the folder of a LeRobot v3 dataset")
     add("--out", type=Path, default=Path("out/replay"), metavar="DIR", help="folder to write (default: out/replay)")
     add_what(parser.add_argument_group("what to run (default: as recorded)"))
     add_elsewhere(parser.add_argument_group("bags from elsewhere"))
@@ -65,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
 
     from ..backend import BackendError
     from ..bags.bag import BagError
+    from ..datasets.command import bag_of, is_dataset
+    from ..datasets.layout import DatasetError
     from .replay import replay
     from .report import write_report
 
@@ -75,10 +77,14 @@ def run(args: argparse.Namespace) -> int:
     try:
         options = options_of(args)
         prepare(args.out, [args.bag, *(Path(text) for text in args.compare)])
+        if is_dataset(args.bag):
+            _, args.contract, args.norm_tag = bag_of(args.bag, args.out / "dataset_bag", args)
+            args.bag, args.joints, args.fresh = args.out / "dataset_bag", [], True
+            options = options_of(args)
         replayed = replay(args.bag, args.out, options)
         compared = [_compared(args, options, text, number) for number, text in enumerate(args.compare)]
         write_report(args.bag, args.out, replayed, compared, args.video_seconds, options.progress)
-    except (BagError, BackendError, ContractError) as error:
+    except (BagError, BackendError, ContractError, DatasetError) as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
     except OSError as error:

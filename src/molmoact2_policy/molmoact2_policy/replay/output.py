@@ -8,13 +8,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rclpy.serialization import serialize_message
-
 from molmoact2_msgs.msg import ActionChunk, ReasoningTrace
 
 from ..bags.bag import Bag, BagError
 from ..bags.definitions import typename_of, typestore_of
-from ..bags.offline import open_writer
+from ..bags.offline import cdr, open_writer
 from ..report.run import CHUNKS, TRACES
 from .recorded import TRACE_TYPE
 
@@ -59,11 +57,7 @@ class NewBag:
 
     def add(self, topic: str, message: Any, receive_ns: int) -> None:
         """A new trace or chunk, under the name of the recorded ones."""
-        connection = self._connections[PREFIX + topic]
-        data = memoryview(serialize_message(message))
-        definition = self._new.get_msgdef(connection.msgtype)
-        _, length = definition.deserialize_cdr_le(data[4:], 0, definition.cls, self._new)
-        self._write(PREFIX + topic, receive_ns, bytes(data[: 4 + length]))    # rclpy leaves spare bytes behind it
+        self._write(PREFIX + topic, receive_ns, cdr(message, self._new))
 
     def _write(self, topic: str, receive_ns: int, data: bytes) -> None:
         try:

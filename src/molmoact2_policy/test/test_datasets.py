@@ -1,0 +1,272 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""`molmoact2 convert`: bags that hold what a robot's nodes publish, as datasets and back."""
+
+import json
+import shutil
+
+import av
+import numpy as np
+import pytest
+from bag_samples import JOINTS, STATUSES, TOP, TRACES, copied, record_a_run, replayed
+from pyarrow import parquet
+from sensor_msgs.msg import CompressedImage, Image, JointState
+from tiny_robot import CHECKPOINT, CONTRACT, TAG, compressed, image, joint_state, picture, time_of
+
+from molmoact2_model import cli
+from molmoact2_msgs.action import RunTask
+from molmoact2_msgs.msg import ControllerStatus, PolicyStatus
+from molmoact2_policy.bags.bag import Bag
+from molmoact2_policy.bags.definitions import typename_of, typestore_of
+from molmoact2_policy.bags.offline import cdr, open_writer
+from molmoact2_policy.datasets.from_bag import Ticks
+from molmoact2_policy.datasets.statistics import Pixels
+from molmoact2_policy.model_frame import ModelFrame
+
+NAMES = CONTRACT.joint_names
+
+HZ, BEGIN = 20, 1_800_000_000_000_000_000
+R = RunTask.Result
+LENGTHS = {"first": 30, "second": 25, "third": 15}
+ENDS = {"first": R.ENDED_SUCCEEDED, "second": R.ENDED_FAULT, "third": R.ENDED_UNKNOWN}
+SPEED = 0.01    # [rad] of every joint from frame to frame
+
+
+def angle(tick: int) -> float:
+    return 0.1 + SPEED * (tick % 100)
+
+
+def write_run(path, without=(), missing_frames=()):
+    """Three episodes, one after the other: cameras at HZ, joints that move evenly and are told where to be next."""
+    kinds = (PolicyStatus, ControllerStatus, JointState, Image, CompressedImage)
+    store = typestore_of({typename_of(kind) for kind in kinds})
+    writer, connections = open_writer(path), {}
+
+    def say(topic, message, now):
+        if topic in without:
+            return
+        if topic not in connections:
+            connections[topic] = writer.add_connection(topic, typename_of(type(message)), typestore=store)
+        writer.write(connections[topic], now, cdr(message, store))
+
+    tick, ended, ended_id = 0, R.ENDED_UNKNOWN, ""
+    for number, (episode, length) in enumerate(LENGTHS.items()):
+        for _ in range(length):
+            now = BEGIN + tick * 1_000_000_000 // HZ
+            status = PolicyStatus(state=PolicyStatus.ACTIVE, episode_id=episode, instruction=f"task {number % 2}")
+            status.ended, status.ended_episode_id = int(ended), ended_id
+            say(STATUSES, status, now - 2000)
+            for arm in CONTRACT.arms:
+                names = list(CONTRACT.arm(arm).joints)
+                told = ControllerStatus(state=ControllerStatus.FOLLOWING, joint_names=names)
+                told.header.stamp, told.setpoint = time_of(now), [angle(tick)] * len(names)
+                say(f"/{arm}/status", told, now - 1000)
+            say(JOINTS, joint_state(now, **dict.fromkeys(NAMES, angle(tick))), now)
+            if tick not in missing_frames:
+                say(TOP, image(np.full((60, 80, 3), 2 * tick, np.uint8), now), now + 1000)
+                say("/wrist/image_raw/compressed", compressed(np.full((60, 80, 3), 50, np.uint8), now), now + 2000)
+            tick += 1
+        ended, ended_id = ENDS[episode], episode if ENDS[episode] else ended_id
+    writer.close()
+    return path
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("run") / "bag")
+
+
+@pytest.fixture
+def convert(tmp_path, capsys):
+    def run(*arguments, out=None):
+        named = ["--contract", str(CONTRACT.path), "--norm-tag", TAG.name]
+        root = out or tmp_path / "dataset"
+        code = cli.main(["convert", *map(str, arguments), "--out", str(root), *named])
+        return code, root, "".join(capsys.readouterr())
+
+    return run
+
+
+def table(root, pattern):
+    return parquet.read_table(next(root.glob(pattern)))
+
+
+def test_each_task_becomes_an_episode_with_its_words_and_its_end(bag, convert):
+    code, root, printed = convert(bag)
+    assert code == 0, printed
+    episodes = table(root, "meta/episodes/*/*.parquet").to_pylist()
+    assert [e["molmoact2/outcome"] for e in episodes] == ["succeeded", "faulted", "unknown"]
+    assert [e["tasks"] for e in episodes] == [["task 0"], ["task 1"], ["task 0"]]
+    # Of the last frames of a run it is not known which joint state is nearest, or what the arm was told next.
+    assert [e["length"] for e in episodes] == [30, 25, 13]
+    info = json.loads((root / "meta/info.json").read_text())
+    assert (info["total_episodes"], info["total_frames"], info["total_tasks"], info["fps"]) == (3, 68, 2, HZ)
+    assert info["features"]["observation.state"]["names"] == list(NAMES)
+
+
+def test_rows_are_what_was_measured_and_what_the_arm_was_told_by_the_next_frame(bag, convert):
+    _, root, _ = convert(bag)
+    data = table(root, "data/*/*.parquet")
+    states, actions = (np.array(data[name].to_pylist()) for name in ("observation.state", "action"))
+    assert states[:, 0] == pytest.approx([angle(tick) for tick in range(68)], abs=1e-6)
+    assert actions[:, 0] == pytest.approx([angle(tick + 1) for tick in range(68)], abs=1e-6)
+    assert data["index"].to_pylist() == list(range(68))
+    assert data["frame_index"].to_pylist() == [*range(30), *range(25), *range(13)]
+    assert data["timestamp"].to_pylist() == pytest.approx([i / HZ for i in data["frame_index"].to_pylist()])
+    assert data["task_index"].to_pylist() == [0] * 30 + [1] * 25 + [0] * 13
+
+
+def test_the_video_holds_a_picture_for_every_row_at_the_place_that_the_episodes_name(bag, convert):
+    _, root, _ = convert(bag)
+    with av.open(str(next(root.glob("videos/observation.images.top/*/*.mp4")))) as container:
+        levels = [frame.to_ndarray(format="rgb24").mean() for frame in container.decode(video=0)]
+    assert levels == pytest.approx([2 * tick for tick in range(68)], abs=3)
+    spans = [
+        (e["videos/observation.images.top/from_timestamp"], e["videos/observation.images.top/to_timestamp"])
+        for e in table(root, "meta/episodes/*/*.parquet").to_pylist()
+    ]
+    assert spans == [pytest.approx(span) for span in ((0, 1.5), (1.5, 2.75), (2.75, 3.4))]
+
+
+def test_statistics_are_those_of_the_data(bag, convert):
+    _, root, _ = convert(bag)
+    stats = json.loads((root / "meta/stats.json").read_text())
+    states = np.array(table(root, "data/*/*.parquet")["observation.state"].to_pylist())
+    found = stats["observation.state"]
+    for name in ("min", "max", "mean", "std"):
+        assert found[name] == pytest.approx(getattr(states, name)(axis=0), abs=1e-6)
+    assert found["q10"] == pytest.approx(np.quantile(states, 0.1, axis=0)) and found["count"] == [68]
+    wrist = stats["observation.images.wrist"]
+    assert np.shape(wrist["mean"]) == (3, 1, 1) and wrist["mean"][0][0][0] == pytest.approx(50 / 255)
+    noise = picture(3, 64, 64)
+    pixels = Pixels()
+    pixels.add(noise)
+    some = noise[::4, ::4].reshape(-1, 3) / 255
+    assert np.ravel(pixels.figures()["std"]) == pytest.approx(some.std(0))
+    assert np.ravel(pixels.figures()["q50"]) == pytest.approx(np.quantile(some, 0.5, axis=0, method="inverted_cdf"))
+
+
+def test_episodes_are_taken_and_left_out_by_how_they_ended(bag, convert, tmp_path):
+    _, root, printed = convert(bag, "--only", "succeeded", out=tmp_path / "good")
+    assert [e["length"] for e in table(root, "meta/episodes/*/*.parquet").to_pylist()] == [30]
+    assert "25 frames of episodes that ended: faulted" in printed
+    _, root, _ = convert(bag, "--leave-out", "faulted,unknown", out=tmp_path / "others")
+    assert [e["length"] for e in table(root, "meta/episodes/*/*.parquet").to_pylist()] == [30]
+    code, _, printed = convert(bag, "--only", "canceled", out=tmp_path / "none")
+    assert code == 2 and "no episode to write" in printed and not (tmp_path / "none").exists()
+
+
+def test_an_episode_is_split_where_frames_are_missing_and_nothing_is_made_up(tmp_path, convert):
+    code, root, printed = convert(write_run(tmp_path / "gappy", missing_frames=(12, 13)), "--shortest", 5)
+    assert code == 0 and "1 gaps, at which an episode was split" in printed
+    assert [e["length"] for e in table(root, "meta/episodes/*/*.parquet").to_pylist()] == [12, 16, 25, 13]
+
+
+def test_in_the_models_units_values_are_the_norm_tags(bag, convert, tmp_path):
+    _, ros, _ = convert(bag, out=tmp_path / "ros")
+    _, model, _ = convert(bag, "--units", "model", out=tmp_path / "model")
+    there, here = (np.array(table(r, "data/*/*.parquet")["action"].to_pylist()) for r in (model, ros))
+    assert there == pytest.approx(ModelFrame(CONTRACT, TAG).to_model(here), abs=1e-4)
+
+
+def test_several_bags_make_one_dataset(bag, convert, tmp_path):
+    other = write_run(tmp_path / "other")
+    code, root, _ = convert(bag, other)
+    assert code == 0
+    assert table(root, "data/*/*.parquet")["episode_index"].to_pylist()[-1] == 5
+    assert {e["molmoact2/bag"] for e in table(root, "meta/episodes/*/*.parquet").to_pylist()} == {"bag", "other"}
+
+
+# --- back -------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("units", ["ros", "model"])
+def test_there_and_back_states_and_actions_are_equal_and_images_nearly(bag, convert, tmp_path, capsys, units):
+    _, root, _ = convert(bag, "--units", units)
+    assert cli.main(["convert", str(root), "--to-bag", str(tmp_path / "back"), "--contract", str(CONTRACT.path)]) == 0
+    with Bag(tmp_path / "back") as back:
+        assert back.counts[TOP] == back.counts[JOINTS] == 68
+        tops = [m.data.mean() for _, _, m, _ in back.messages({TOP})]
+    assert tops == pytest.approx([2 * tick for tick in range(68)], abs=3)
+    code, again, printed = convert(tmp_path / "back", out=tmp_path / "again")
+    assert code == 0, printed
+    tasks = [e["tasks"] for e in table(again, "meta/episodes/*/*.parquet").to_pylist()]
+    assert tasks == [["task 0"], ["task 1"], ["task 0"]]
+    first = np.array(table(root, "data/*/*.parquet")["observation.state"].to_pylist())
+    if units == "ros":
+        second = np.array(table(again, "data/*/*.parquet")["observation.state"].to_pylist())
+        assert first[:29] == pytest.approx(second[:29], abs=1e-6)
+
+
+def test_a_dataset_is_replayed_like_a_bag(bag, convert, tmp_path, capsys):
+    _, root, _ = convert(bag)
+    code, summary, printed = replayed(
+        root, tmp_path / "out", capsys, "--contract", str(CONTRACT.path), "--checkpoint", str(CHECKPOINT), "--depth",
+        "adaptive",
+    )
+    assert code == 0, printed
+    assert summary["repeated"] >= 67    # of the last frame no later joint state is there
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+def test_what_is_wrong_with_a_dataset_is_named(bag, convert, tmp_path, capsys):
+    _, root, _ = convert(bag)
+
+    def to_bag(*arguments):
+        wish = ["--to-bag", tmp_path / "x", "--contract", CONTRACT.path, *arguments]
+        return cli.main(["convert", *map(str, wish)])
+
+    def refused(*arguments):
+        code = to_bag(*arguments)
+        printed = "".join(capsys.readouterr())
+        assert code == 2 and "Traceback" not in printed
+        shutil.rmtree(tmp_path / "x", ignore_errors=True)
+        return printed
+
+    assert "no LeRobot dataset" in refused(tmp_path)
+    info = json.loads((root / "meta/info.json").read_text())
+    (root / "meta/info.json").write_text(json.dumps(info | {"codebase_version": "v2.1"}))
+    assert "version v2.1" in refused(root)
+    info["features"]["observation.state"]["names"][0] = "tentacle"
+    (root / "meta/info.json").write_text(json.dumps(info))
+    assert "tentacle" in refused(root) and "--joint" in refused(root)
+    assert to_bag(root, "--joint", f"tentacle={NAMES[0]}") == 0
+    shutil.rmtree(tmp_path / "x")
+    capsys.readouterr()
+    info["features"]["observation.state"]["names"][0] = NAMES[0]
+    (root / "meta/info.json").write_text(json.dumps(info))
+    video = next(root.glob("videos/observation.images.top/*/*.mp4"))
+    video.write_bytes(video.read_bytes()[:100])
+    assert video.name in refused(root)
+    next(root.glob("data/*/*.parquet")).write_bytes(b"PAR1 no more")
+    assert "cannot be read" in refused(root)
+
+
+def test_what_is_wrong_with_a_bag_or_a_wish_is_named(bag, convert, tmp_path):
+    quiet = write_run(tmp_path / "quiet", without=("/lower/status",))
+    code, _, printed = convert(quiet)
+    assert code == 2 and "--action measured" in printed
+    code, root, printed = convert(quiet, "--action", "measured")
+    assert code == 0, printed
+    code, _, printed = convert(bag, out=root)
+    assert code == 2 and "exists already" in printed
+    silent = write_run(tmp_path / "silent", without=(STATUSES,))
+    code, _, printed = convert(silent, out=tmp_path / "silent_set")
+    assert code == 2 and "--instruction" in printed
+    code, root, _ = convert(silent, "--instruction", "do it", out=tmp_path / "told")
+    assert code == 0 and table(root, "meta/tasks.parquet")["task"].to_pylist() == ["do it"]
+
+
+def test_a_run_of_the_real_node_becomes_a_dataset(tmp_path, convert):
+    run = record_a_run(tmp_path / "live", 2)
+    code, _, printed = convert(run, "--action", "measured", "--fps", 10, "--shortest", 2)
+    assert code == 0 and "episodes" in printed, printed
+    without = copied(run, tmp_path / "bare", lambda topic, message: message, left_out=(TRACES,))
+    assert convert(without, "--action", "measured", "--fps", 10, "--shortest", 2, out=tmp_path / "b")[0] == 0
+
+
+def test_ticks_follow_a_camera_that_is_a_little_slow_and_see_every_gap():
+    slow, lost = Ticks(30), Ticks(30)
+    assert all(slow.take(BEGIN + round(i * 1e9 / 29.9)) == (True, False) for i in range(3000))
+    taken = [lost.take(BEGIN + round(i * 1e9 / 30)) for i in range(20) if i not in (7, 8)]
+    assert [gap for _, gap in taken].count(True) == 1
+    half = Ticks(15)
+    assert sum(half.take(BEGIN + round(i * 1e9 / 30))[0] for i in range(300)) == 150
