@@ -97,10 +97,10 @@ def test_each_task_becomes_an_episode_with_its_words_and_its_end(bag, convert):
     episodes = table(root, "meta/episodes/*/*.parquet").to_pylist()
     assert [e["molmoact2/outcome"] for e in episodes] == ["succeeded", "faulted", "unknown"]
     assert [e["tasks"] for e in episodes] == [["task 0"], ["task 1"], ["task 0"]]
-    # Of the last frames of a run it is not known which joint state is nearest, or what the arm was told next.
-    assert [e["length"] for e in episodes] == [30, 25, 13]
+    # Of the last frame of a run it is not known what the arm was told by the next.
+    assert [e["length"] for e in episodes] == [30, 25, 14]
     info = json.loads((root / "meta/info.json").read_text())
-    assert (info["total_episodes"], info["total_frames"], info["total_tasks"], info["fps"]) == (3, 68, 2, HZ)
+    assert (info["total_episodes"], info["total_frames"], info["total_tasks"], info["fps"]) == (3, 69, 2, HZ)
     assert info["features"]["observation.state"]["names"] == list(NAMES)
 
 
@@ -108,24 +108,24 @@ def test_rows_are_what_was_measured_and_what_the_arm_was_told_by_the_next_frame(
     _, root, _ = convert(bag)
     data = table(root, "data/*/*.parquet")
     states, actions = (np.array(data[name].to_pylist()) for name in ("observation.state", "action"))
-    assert states[:, 0] == pytest.approx([angle(tick) for tick in range(68)], abs=1e-6)
-    assert actions[:, 0] == pytest.approx([angle(tick + 1) for tick in range(68)], abs=1e-6)
-    assert data["index"].to_pylist() == list(range(68))
-    assert data["frame_index"].to_pylist() == [*range(30), *range(25), *range(13)]
+    assert states[:, 0] == pytest.approx([angle(tick) for tick in range(69)], abs=1e-6)
+    assert actions[:, 0] == pytest.approx([angle(tick + 1) for tick in range(69)], abs=1e-6)
+    assert data["index"].to_pylist() == list(range(69))
+    assert data["frame_index"].to_pylist() == [*range(30), *range(25), *range(14)]
     assert data["timestamp"].to_pylist() == pytest.approx([i / HZ for i in data["frame_index"].to_pylist()])
-    assert data["task_index"].to_pylist() == [0] * 30 + [1] * 25 + [0] * 13
+    assert data["task_index"].to_pylist() == [0] * 30 + [1] * 25 + [0] * 14
 
 
 def test_the_video_holds_a_picture_for_every_row_at_the_place_that_the_episodes_name(bag, convert):
     _, root, _ = convert(bag)
     with av.open(str(next(root.glob("videos/observation.images.top/*/*.mp4")))) as container:
         levels = [frame.to_ndarray(format="rgb24").mean() for frame in container.decode(video=0)]
-    assert levels == pytest.approx([2 * tick for tick in range(68)], abs=3)
+    assert levels == pytest.approx([2 * tick for tick in range(69)], abs=3)
     spans = [
         (e["videos/observation.images.top/from_timestamp"], e["videos/observation.images.top/to_timestamp"])
         for e in table(root, "meta/episodes/*/*.parquet").to_pylist()
     ]
-    assert spans == [pytest.approx(span) for span in ((0, 1.5), (1.5, 2.75), (2.75, 3.4))]
+    assert spans == [pytest.approx(span) for span in ((0, 1.5), (1.5, 2.75), (2.75, 3.45))]
 
 
 def test_statistics_are_those_of_the_data(bag, convert):
@@ -135,7 +135,7 @@ def test_statistics_are_those_of_the_data(bag, convert):
     found = stats["observation.state"]
     for name in ("min", "max", "mean", "std"):
         assert found[name] == pytest.approx(getattr(states, name)(axis=0), abs=1e-6)
-    assert found["q10"] == pytest.approx(np.quantile(states, 0.1, axis=0)) and found["count"] == [68]
+    assert found["q10"] == pytest.approx(np.quantile(states, 0.1, axis=0)) and found["count"] == [69]
     wrist = stats["observation.images.wrist"]
     assert np.shape(wrist["mean"]) == (3, 1, 1) and wrist["mean"][0][0][0] == pytest.approx(50 / 255)
     noise = picture(3, 64, 64)
@@ -159,7 +159,7 @@ def test_episodes_are_taken_and_left_out_by_how_they_ended(bag, convert, tmp_pat
 def test_an_episode_is_split_where_frames_are_missing_and_nothing_is_made_up(tmp_path, convert):
     code, root, printed = convert(write_run(tmp_path / "gappy", missing_frames=(12, 13)), "--shortest", 5)
     assert code == 0 and "1 gaps, at which an episode was split" in printed
-    assert [e["length"] for e in table(root, "meta/episodes/*/*.parquet").to_pylist()] == [12, 16, 25, 13]
+    assert [e["length"] for e in table(root, "meta/episodes/*/*.parquet").to_pylist()] == [12, 16, 25, 14]
 
 
 def test_in_the_models_units_values_are_the_norm_tags(bag, convert, tmp_path):
@@ -183,9 +183,9 @@ def test_there_and_back_states_and_actions_are_equal_and_images_nearly(bag, conv
     _, root, _ = convert(bag, "--units", units)
     assert cli.main(["convert", str(root), "--to-bag", str(tmp_path / "back"), "--contract", str(CONTRACT.path)]) == 0
     with Bag(tmp_path / "back") as back:
-        assert back.counts[TOP] == back.counts[JOINTS] == 68
+        assert back.counts[TOP] == back.counts[JOINTS] == 69
         tops = [m.data.mean() for _, _, m, _ in back.messages({TOP})]
-    assert tops == pytest.approx([2 * tick for tick in range(68)], abs=3)
+    assert tops == pytest.approx([2 * tick for tick in range(69)], abs=3)
     code, again, printed = convert(tmp_path / "back", out=tmp_path / "again")
     assert code == 0, printed
     tasks = [e["tasks"] for e in table(again, "meta/episodes/*/*.parquet").to_pylist()]
@@ -203,7 +203,7 @@ def test_a_dataset_is_replayed_like_a_bag(bag, convert, tmp_path, capsys):
         "adaptive",
     )
     assert code == 0, printed
-    assert summary["repeated"] >= 67    # of the last frame no later joint state is there
+    assert summary["repeated"] == 69
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------
