@@ -75,12 +75,13 @@ def register_demo(subparsers: argparse._SubParsersAction) -> None:
 def register_bench(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "bench",
-        help="measure motion where chunks meet, reactions, how late setpoints are, and the recorder",
+        help="measure motion, reactions, setpoints, recorder, replay and visualizer",
         description="Measures, side by side in one run: the largest steps at chunk borders and the reaction to a "
         "changed scene, for each joining rule and for what the reference's own loop does; standing and slowdown where "
         "chunks come too late, also with several requests in flight; what real-time chunking costs; the lateness of "
-        "setpoints with every core busy; the recorder's share of a core and its drops. Writes bench.md, bench.json, "
-        "borders.png and reaction.png. Exit code: 0, 1 when something failed, 2 for bad input.",
+        "setpoints with every core busy; the recorder's share of a core and its drops; the visualizer's share; replay "
+        "beside the bare model. Writes bench.md, bench.json, borders.png and reaction.png. Exit code: 0, 1 when "
+        "something failed, 2 for bad input.",
     )
     parser.add_argument("system", nargs="?", default="so101_sim", help="system to measure (default: so101_sim)")
     parser.add_argument("--out", default="out/bench", metavar="DIR", help="folder to write (default: out/bench)")

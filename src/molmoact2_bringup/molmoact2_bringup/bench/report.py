@@ -16,6 +16,7 @@ from .motion import DISPLACED, RULES, UPSTREAM
 from .reaction import NOTICED, Reaction, latest_arrival, mean, worst
 from .recorder import CAMERAS, HEIGHT, RATE, WIDTH, Recorded
 from .setpoints import Lateness
+from .system import SystemCost
 from .trace import Case, Run
 
 NOTE = "Chunks: the demo's checkpoint, which is fitted to a sway and trained on no task; a still picture."
@@ -43,13 +44,14 @@ class Results:
     costs: list[Cost]
     lateness: Lateness
     recorded: list[Recorded]
+    system: SystemCost
     length: float
 
 
 def report(results: Results) -> str:
     """All tables. Each ratio is to figures of the same run of the bench."""
-    sections = (_borders, _wavering, _late, _transport, _reaction, _guidance, _setpoints, _recorder)
-    parts = ["# Motion, setpoints, recorder", NOTE, *("\n".join(section(results)) for section in sections)]
+    sections = (_borders, _wavering, _late, _transport, _reaction, _guidance, _setpoints, _recorder, _system)
+    parts = ["# Motion, setpoints, recorder, replay", NOTE, *("\n".join(section(results)) for section in sections)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -191,4 +193,18 @@ def _recorder(results: Results) -> list[str]:
     return [
         f"## Recorder\n\n`molmoact2 record` of {CAMERAS} cameras ({WIDTH}x{HEIGHT}, {RATE:g} Hz) that run beside it.\n",
         *table("storage | images | share of one core | messages | dropped | bag [MB/s]", rows),
+    ]
+
+
+def _system(results: Results) -> list[str]:
+    cost = results.system
+    times, ratio = (f"{cost.replayed:.2f}", f"{cost.bare:.2f}"), f"×{cost.replayed / cost.bare:.2f}"
+    return [
+        "## Visualizer and replay\n\nA run of the simulated system; the visualizer's share of one core while nobody "
+        "looks, and while its pictures, points and path are looked at. The run made again by `molmoact2 replay` "
+        "(without the report), beside the bare model on the same observations, before and after.\n",
+        *table(
+            "visualizer, unseen | seen | inferences | replay [s] | bare model [s] | ratio",
+            [(f"{cost.unseen:.0%}", f"{cost.seen:.0%}", cost.inferences, *times, ratio)],
+        ),
     ]
