@@ -49,6 +49,9 @@ def test_a_short_run_leaves_figures_of_every_rule_and_a_plot(tmp_path, monkeypat
     assert "bound" in text and "in flight" in text and "scripted" in text
     ratios = [line.split("|")[4].strip() for line in text.splitlines() if line.startswith("| 0.45 | ")]
     assert ratios[0] == "×1.000" and all(float(ratio[1:]) < 0.1 for ratio in ratios[1:4])
+    system = figures["system"]
+    assert system["inferences"] > 3 and system["replayed"] > 0 < system["bare"]
+    assert system["unseen"] < system["seen"], "what nobody looks at is not drawn"
     half = {f["rule"]: f["half_mean"] for f in figures["reaction"] if f["latency"] == 0.35}
     assert half["splice"] < half["ensemble"] < half["upstream"]
 
