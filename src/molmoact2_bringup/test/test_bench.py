@@ -51,7 +51,7 @@ def test_a_short_run_leaves_figures_of_every_rule_and_a_plot(tmp_path, monkeypat
     assert ratios[0] == "×1.000" and all(float(ratio[1:]) < 0.1 for ratio in ratios[1:4])
     system = figures["system"]
     assert system["inferences"] > 3 and system["replayed"] > 0 < system["bare"]
-    assert 0 <= system["unseen"] and 0 < system["seen"]
+    assert system["unseen"] >= 0 and system["seen"] > 0
     half = {f["rule"]: f["half_mean"] for f in figures["reaction"] if f["latency"] == 0.35}
     assert half["splice"] < half["ensemble"] < half["upstream"]
 
