@@ -211,6 +211,15 @@ def test_a_bag_that_was_cut_off_is_refused_with_its_name(bag, replay, tmp_path):
     assert str(cut) in printed and "Traceback" not in printed
 
 
+def test_of_a_bag_that_was_cut_off_half_way_what_is_there_is_replayed_and_it_is_said(bag, replay, tmp_path):
+    cut = shutil.copytree(bag, tmp_path / "cut")
+    (file,) = cut.glob("*.mcap")
+    file.write_bytes(file.read_bytes()[: int(0.5 * file.stat().st_size)])
+    code, summary, printed = replay(cut)
+    assert code == 0 and 0 < summary["repeated"] < len(traces_of(bag))
+    assert "is cut off" in printed and any("is cut off" in text for text in summary["the_bag_lacks"])
+
+
 def test_a_checkpoint_that_is_not_there_and_a_missing_bag_are_bad_input(bag, replay, tmp_path):
     code, _, printed = replay(bag, "--checkpoint", str(tmp_path / "nowhere"))
     assert code == 2 and "nowhere" in printed and "--checkpoint" in printed

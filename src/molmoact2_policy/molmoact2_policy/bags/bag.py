@@ -110,6 +110,12 @@ class Bag:
         return drops or None
 
     @property
+    def lacks(self) -> list[str]:
+        """All that is known to be missing, in words: the problems, and what the recorder dropped."""
+        drops = {topic: count for topic, count in (self.dropped or {}).items() if count}
+        return self.problems + [f"the recorder dropped {count} messages of {topic}" for topic, count in drops.items()]
+
+    @property
     def span_ns(self) -> tuple[int, int] | None:
         """Receive times of the first and the last message [ns]; None for a bag without messages."""
         filled = [source for source in self._sources if any(source.counts.values())]

@@ -65,7 +65,7 @@ def convert(bags: Sequence[Path], root: Path, wanted: Wanted) -> Converted:
                 robot = embody(bag, wanted.contract, wanted.tag, wanted.topics, wanted.joints)
                 done.fps = done.fps or wanted.fps or max(1, round(rate_of(bag, robot, wanted.tag)))
                 chosen = _chosen(bag, robot, wanted, done)
-                done.problems += [f"{path}: {problem}" for problem in bag.problems]
+                done.problems += [f"{path}: {problem}" for problem in bag.lacks]
                 if bag.lossy or robot.lossy:
                     done.lossy.append(str(path))
                 if chosen:

@@ -65,6 +65,8 @@ def _play(player: Player, stop: threading.Event) -> int:
                 bar.update(player.progress() - bar.n)
                 bar.set_postfix_str("paused" if player.paused else "", refresh=False)
         _spin(executor, LAST, stop)
+        for text in player.lacks:
+            print(f"the bag: {text}", file=sys.stderr)
     except (BagError, Conflict) as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED

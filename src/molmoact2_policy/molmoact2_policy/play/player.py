@@ -119,6 +119,11 @@ class Player(Node):
         return (min(self._pacing.now_ns(time.monotonic()), self.end_ns) - self.start_ns) / 1e9
 
     @property
+    def lacks(self) -> list[str]:
+        """What the bag is known to lack; all of it once it was played."""
+        return self._bag.lacks
+
+    @property
     def paused(self) -> bool:
         return self._pacing.paused
 

@@ -125,6 +125,7 @@ class _Studio:
                 self._keep(done, result)
                 _write(new, result)
         done.elapsed = time.perf_counter() - began
+        done.tally.lacks = list(self._bag.lacks)
         backend.close()
         for name, run in (("new", done.new), ("recorded", done.recorded)):
             self._loops[name].advance(finish=True)

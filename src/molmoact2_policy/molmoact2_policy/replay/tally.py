@@ -33,6 +33,7 @@ class Tally:
     mismatches: list[dict[str, Any]] = field(default_factory=list)    # where equality is promised
     broken: int = 0                                                   # inferences with a mismatch
     not_repeated: list[dict[str, Any]] = field(default_factory=list)
+    lacks: list[str] = field(default_factory=list)                    # of the bag
 
     def add(self, result: Result) -> None:
         self.traces += 1
@@ -59,6 +60,7 @@ class Tally:
             for name in (*INPUTS, *RESULTS)
         }
         return {
+            "the_bag_lacks": self.lacks,
             "traces": self.traces,
             "repeated": self.repeated,
             "equality": parts,
@@ -89,4 +91,4 @@ class Tally:
         lines += [f"not made: {m['trace']}: {m['why']}" for m in self.not_repeated[:10]]
         if self.traces - self.repeated > 10:
             lines.append(f"... and {self.traces - self.repeated - 10} more, see summary.json")
-        return lines
+        return lines + [f"the bag: {text}" for text in self.lacks]

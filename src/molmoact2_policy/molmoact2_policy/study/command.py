@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         return BAD_INPUT
     print(_table(study))
     for name, why in skipped[:10]:
-        print(f"left out: {name}: {why}")
+        print(f"missing: {name}: {why}")
     if len(skipped) > 10:
         print(f"and {len(skipped) - 10} more, listed in depth_study.json")
     print(f"\n{args.out / 'depth_study.png'}\n{args.out / 'depth_study.json'}")
@@ -135,7 +135,7 @@ def _studied(args: argparse.Namespace) -> tuple[Study, Rule, list[tuple[str, str
                 skipped.append((one.name, one.why_not))
             else:
                 study.show(one)
-        return study, now, skipped
+        return study, now, skipped + [("the bag", text) for text in bag.lacks]
 
 
 def _table(study: Study) -> str:
