@@ -233,10 +233,18 @@ def test_what_is_wrong_with_a_dataset_is_named(bag, convert, tmp_path, capsys):
     capsys.readouterr()
     info["features"]["observation.state"]["names"][0] = NAMES[0]
     (root / "meta/info.json").write_text(json.dumps(info))
+    (root / "meta/info.json").write_text(json.dumps({"codebase_version": "v3.0", "fps": 20}))
+    assert "'features' is missing" in refused(root)
+    (root / "meta/info.json").write_text(json.dumps(info))
+    data = next(root.glob("data/*/*.parquet"))
+    whole = parquet.read_table(data)
+    parquet.write_table(whole.drop(["observation.state"]), data)
+    assert "'observation.state' is missing" in refused(root)
+    parquet.write_table(whole, data)
     video = next(root.glob("videos/observation.images.top/*/*.mp4"))
     video.write_bytes(video.read_bytes()[:100])
     assert video.name in refused(root)
-    next(root.glob("data/*/*.parquet")).write_bytes(b"PAR1 no more")
+    data.write_bytes(b"PAR1 no more")
     assert "cannot be read" in refused(root)
 
 

@@ -50,11 +50,17 @@ class Dataset:
                 f"{root} is of version {version}, {VERSION} is read; convert it with LeRobot's own script "
                 "(lerobot.scripts.convert_dataset_v21_to_v30)"
             )
+        for name, kind in (("fps", (int, float)), ("features", dict), ("data_path", str)):
+            if not isinstance(info.get(name), kind):
+                raise DatasetError(f"{root / INFO}: {name!r} is missing or of another kind than {VERSION} has it")
         self.notes = self._json(NOTES) if (root / NOTES).is_file() else {}
         self.info, self.fps, self.features = info, float(info["fps"]), info["features"]
         if STATE not in self.features:
             raise DatasetError(f"{root} has no {STATE}; it has: {', '.join(self.features)}")
-        self.cameras = [name.removeprefix(IMAGES) for name, what in self.features.items() if what["dtype"] == "video"]
+        videos = [name for name, what in self.features.items() if what.get("dtype") == "video"]
+        self.cameras = [name.removeprefix(IMAGES) for name in videos]
+        if videos and not isinstance(info.get("video_path"), str):
+            raise DatasetError(f"{root / INFO}: 'video_path' is missing, and there are videos: {', '.join(videos)}")
         self.joints = _names(self.features[STATE])
         self.episodes = list(self._episodes())
 
@@ -75,7 +81,10 @@ class Dataset:
 
     def _episodes(self) -> Iterator[Episode]:
         tasks = self._table(self.root / TASKS)
-        words = dict(zip(tasks["task_index"].to_pylist(), tasks[_task_column(tasks)].to_pylist(), strict=True))
+        column = _task_column(tasks)
+        if not {"task_index", column} <= set(tasks.column_names):
+            raise DatasetError(f"{self.root / TASKS}: it has no tasks; its columns: {', '.join(tasks.column_names)}")
+        words = dict(zip(tasks["task_index"].to_pylist(), tasks[column].to_pylist(), strict=True))
         files = sorted((self.root / "meta/episodes").glob("*/*.parquet"))
         if not files:
             raise DatasetError(f"{self.root} has no episodes: meta/episodes holds no parquet file")
@@ -83,8 +92,17 @@ class Dataset:
             table = self._table(file)
             kept = [name for name in table.column_names if not name.startswith("stats/")]
             for row in table.select(kept).to_pylist():
+                lacking = [name for name in self._needed() if row.get(name) is None]
+                if lacking:
+                    raise DatasetError(f"{file}: column {lacking[0]!r} is missing, or empty in a row")
                 task = row["tasks"][0] if row.get("tasks") else words.get(0, "")
                 yield Episode(int(row["episode_index"]), str(task), int(row["length"]), row)
+
+    def _needed(self) -> list[str]:
+        """Columns of an episode's row."""
+        parts = ("chunk_index", "file_index", "from_timestamp")
+        of_videos = [f"videos/{IMAGES}{camera}/{part}" for camera in self.cameras for part in parts]
+        return ["episode_index", "length", "data/chunk_index", "data/file_index", *of_videos]
 
     def samples(self, episode: Episode) -> Iterator[Sample]:
         """The frames of an episode, in order."""
@@ -93,6 +111,9 @@ class Dataset:
             chunk_index=row["data/chunk_index"], file_index=row["data/file_index"]
         )
         table = self._table(path)
+        lacking = [name for name in ("episode_index", STATE, "timestamp") if name not in table.column_names]
+        if lacking:
+            raise DatasetError(f"{path}: column {lacking[0]!r} is missing; it has: {', '.join(table.column_names)}")
         mask = np.asarray(table["episode_index"]) == episode.index
         if int(mask.sum()) != episode.length:
             raise DatasetError(
