@@ -263,6 +263,21 @@ def test_what_is_wrong_with_a_bag_or_a_wish_is_named(bag, convert, tmp_path):
     assert code == 0 and table(root, "meta/tasks.parquet")["task"].to_pylist() == ["do it"]
 
 
+def test_where_a_clock_was_set_back_no_action_is_taken_from_the_time_before(bag, convert, tmp_path):
+    def earlier(topic, message):
+        after = BEGIN + 20 * 1_000_000_000 // HZ
+        header = getattr(message, "header", None)
+        if header is not None and header.stamp.sec * 1_000_000_000 + header.stamp.nanosec >= after:
+            header.stamp.sec -= 2
+        return message
+
+    code, root, printed = convert(copied(bag, tmp_path / "back", earlier), "--shortest", 2)
+    assert code == 0 and "known action" in printed, printed
+    data = table(root, "data/*/*.parquet")
+    states, actions = (np.array(data[name].to_pylist())[:, 0] for name in ("observation.state", "action"))
+    assert len(states) and actions == pytest.approx(states + SPEED, abs=1e-4)
+
+
 def test_a_run_of_the_real_node_becomes_a_dataset(tmp_path, convert):
     run = record_a_run(tmp_path / "live", 2)
     code, _, printed = convert(run, "--action", "measured", "--fps", 10, "--shortest", 2)
@@ -276,5 +291,8 @@ def test_ticks_follow_a_camera_that_is_a_little_slow_and_see_every_gap():
     assert all(slow.take(BEGIN + round(i * 1e9 / 29.9)) == (True, False) for i in range(3000))
     taken = [lost.take(BEGIN + round(i * 1e9 / 30)) for i in range(20) if i not in (7, 8)]
     assert [gap for _, gap in taken].count(True) == 1
+    back = Ticks(30)
+    taken = [back.take(BEGIN + round((i if i < 10 else i - 90) * 1e9 / 30)) for i in range(20)]
+    assert all(take for take, _ in taken) and [gap for _, gap in taken].index(True) == 10
     half = Ticks(15)
     assert sum(half.take(BEGIN + round(i * 1e9 / 30))[0] for i in range(300)) == 150

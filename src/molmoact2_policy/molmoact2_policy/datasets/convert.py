@@ -143,4 +143,6 @@ def _units(wanted: Wanted):
 
 
 def _why(done: Converted) -> str:
-    return "; ".join(f"{count} {reason}" for reason, count in done.left_out.reasons.items()) or "no frame was found"
+    return "; ".join(f"{count} {reason}" for reason, count in done.left_out.reasons.items()) or (
+        "images of all cameras of the norm tag never came together with joint states"
+    )

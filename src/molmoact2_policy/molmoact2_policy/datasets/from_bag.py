@@ -42,16 +42,19 @@ class Setpoints:
     """What the arms were told, by joint, over the time of the whole bag."""
 
     def __init__(self, bag: Bag, contract: Contract):
-        self._joints = contract.joint_names
-        tracks: dict[str, list[tuple[float, float]]] = {joint: [] for joint in self._joints}
+        tracks: dict[str, list[tuple[float, float]]] = {joint: [] for joint in contract.joint_names}
+        self._twice: list[tuple[float, float]] = []    # where a clock was set back, moments that came twice
         statuses = [resolved(f"{arm}/status") for arm in contract.arms]
         for _, _, status, _ in bag.messages({topic for topic in statuses if bag.types.get(topic) == CONTROLLER_TYPE}):
             if status.state in (status.DISARMED, status.FAULT) or status.shadow:
                 continue
             stamp = time_ns(status.header.stamp) / 1e9
             for joint, setpoint in zip(status.joint_names, status.setpoint, strict=False):
-                if joint in tracks and (not tracks[joint] or stamp > tracks[joint][-1][0]):
-                    tracks[joint].append((stamp, float(setpoint)))
+                track = tracks.get(joint)
+                if track and stamp < track[-1][0]:
+                    self._twice.append((stamp, track[-1][0]))
+                elif track is not None:
+                    track.append((stamp, float(setpoint)))
         self._tracks = {joint: np.array(track).reshape(-1, 2) for joint, track in tracks.items()}
 
     @property
@@ -60,6 +63,8 @@ class Setpoints:
 
     def at(self, stamp: float) -> np.ndarray | None:
         """float64 (D,) in the contract's order; None where they were not stated about then."""
+        if any(begin - SAME <= stamp <= end + LATE for begin, end in self._twice):
+            return None
         values = []
         for track in self._tracks.values():
             after = int(np.searchsorted(track[:, 0], stamp - SAME))
@@ -89,7 +94,8 @@ def rate_of(bag: Bag, robot: Embodied, tag: NormTag) -> float:
         stamps.append(time_ns(message.header.stamp) / 1e9)
         if len(stamps) >= LOOKED_AT:
             break
-    steps = np.diff(sorted(set(stamps)))
+    steps = np.diff(stamps)
+    steps = steps[steps > 0]    # a clock may have been set back
     if len(steps) < 2:
         raise BagError(f"bag {bag.path} holds {len(stamps)} images on {topic}: too few to know a rate")
     return float(1.0 / np.median(steps))
@@ -111,16 +117,18 @@ def observed(
 
 
 class Ticks:
-    """Chooses, of frames with stamps, one for each tick of a rate. Frames of a camera are never exactly on time."""
+    """Chooses, of frames with stamps, one for each tick of a rate. Frames of a camera are never exactly on time; where
+    their clock was set back, ticks begin anew."""
 
     def __init__(self, fps: float):
-        self._period, self._next = 1e9 / fps, 0.0
+        self._period, self._next, self._last = 1e9 / fps, 0.0, 0
 
     def take(self, stamp_ns: int) -> tuple[bool, bool]:
         """Whether the frame is the one of a tick, and whether ticks were missed before it."""
-        if not self._next:
+        back, self._last = stamp_ns < self._last, stamp_ns
+        if not self._next or back:
             self._next = stamp_ns + self._period
-            return True, False
+            return True, back
         early = self._next - stamp_ns
         if early > self._period / 2:
             return False, False

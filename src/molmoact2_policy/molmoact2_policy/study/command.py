@@ -73,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
         study, now, skipped = _studied(args)
         if not study.times:
             print("error: no inference could be made", file=sys.stderr)
+            print(_missing(skipped), file=sys.stderr)
             return FAILED
         args.out.mkdir(parents=True, exist_ok=True)
         figures = [asdict(rule) | course.figures() for rule, course in study.courses.items()]
@@ -90,12 +91,16 @@ def run(args: argparse.Namespace) -> int:
         print(f"error: {args.out} cannot be written: {error}", file=sys.stderr)
         return BAD_INPUT
     print(_table(study))
-    for name, why in skipped[:10]:
-        print(f"missing: {name}: {why}")
-    if len(skipped) > 10:
-        print(f"and {len(skipped) - 10} more, listed in depth_study.json")
+    print(_missing(skipped, ", listed in depth_study.json"))
     print(f"\n{args.out / 'depth_study.png'}\n{args.out / 'depth_study.json'}")
     return OK
+
+
+def _missing(skipped: list[tuple[str, str]], where: str = "") -> str:
+    lines = [f"missing: {name}: {why}" for name, why in skipped[:10]]
+    if len(skipped) > 10:
+        lines.append(f"and {len(skipped) - 10} more{where}")
+    return "\n".join(lines)
 
 
 def _studied(args: argparse.Namespace) -> tuple[Study, Rule, list[tuple[str, str]]]:
