@@ -66,14 +66,11 @@ class LiveLine:
         self._seen = Seen()
         self._chunks_before: int | None = None
         self._began, self._next_plain = node.get_clock().now(), 0.0
-        self._subscriptions = [
-            node.create_subscription(PolicyStatus, "policy/status", self._on_policy, STATUS),
-            node.create_subscription(ReasoningTrace, "policy/reasoning_trace", self._on_trace, TRACE),
-        ]
+        self._ended = False
+        node.create_subscription(PolicyStatus, "policy/status", self._on_policy, STATUS)
+        node.create_subscription(ReasoningTrace, "policy/reasoning_trace", self._on_trace, TRACE)
         for arm in contract.arms:
-            self._subscriptions.append(
-                node.create_subscription(ControllerStatus, f"{arm}/status", partial(self._on_arm, arm), STATUS)
-            )
+            node.create_subscription(ControllerStatus, f"{arm}/status", partial(self._on_arm, arm), STATUS)
 
     def _on_policy(self, message: PolicyStatus) -> None:
         if self._chunks_before is None or message.chunks < self._chunks_before:
@@ -103,10 +100,9 @@ class LiveLine:
         self._stream.flush()
 
     def end(self) -> None:
-        """Ends the line and stops listening. May be called again."""
-        if self._subscriptions and self._terminal:
+        """Ends the line. May be called again. The subscriptions end with the node: rclpy's executor falls over one that
+        is destroyed beside it, from another thread."""
+        if self._terminal and not self._ended:
             self._stream.write("\n")
             self._stream.flush()
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
-        self._subscriptions = []
+        self._ended = True
