@@ -13,6 +13,7 @@ from pyarrow import parquet
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from tiny_robot import CHECKPOINT, CONTRACT, TAG, compressed, image, joint_state, picture, time_of
 
+from molmoact2_data.statistics import Pixels
 from molmoact2_model import cli
 from molmoact2_msgs.action import RunTask
 from molmoact2_msgs.msg import ControllerStatus, PolicyStatus
@@ -20,7 +21,6 @@ from molmoact2_policy.bags.bag import Bag
 from molmoact2_policy.bags.definitions import typename_of, typestore_of
 from molmoact2_policy.bags.offline import cdr, open_writer
 from molmoact2_policy.datasets.from_bag import Ticks
-from molmoact2_policy.datasets.statistics import Pixels
 from molmoact2_policy.model_frame import ModelFrame
 
 NAMES = CONTRACT.joint_names

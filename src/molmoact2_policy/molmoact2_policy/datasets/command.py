@@ -67,9 +67,9 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from molmoact2_contract import ContractError
+    from molmoact2_data.layout import DatasetError
 
     from ..bags.bag import BagError
-    from .layout import DatasetError
 
     try:
         if (args.out is None) == (args.to_bag is None):
@@ -153,7 +153,7 @@ def _to_bag(args: argparse.Namespace) -> int:
 
 
 def is_dataset(path: Path) -> bool:
-    from .layout import INFO
+    from molmoact2_data.layout import INFO
 
     return (path / INFO).is_file()
 
@@ -167,9 +167,9 @@ def bag_of(root: Path, path: Path, args: argparse.Namespace) -> tuple[int, str, 
     from tqdm import tqdm
 
     from molmoact2_contract import ContractError, load_contract
+    from molmoact2_data.reader import Dataset
 
     from ..replay.places import CONTRACTS, place
-    from .reader import Dataset
     from .to_bag import to_bag
 
     dataset = Dataset(root)

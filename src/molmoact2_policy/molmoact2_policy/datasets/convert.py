@@ -13,14 +13,14 @@ import numpy as np
 from tqdm import tqdm
 
 from molmoact2_contract import Contract, NormTag
+from molmoact2_data.layout import DatasetError
+from molmoact2_data.writer import DatasetWriter, Row
 
 from ..bags.bag import Bag, BagError
 from ..model_frame import ModelFrame
 from ..replay.embodied import Embodied, embody
 from .episodes import instruction_of, parts_of
 from .from_bag import LeftOut, Stretch, camera_sizes, images_of, observed, rate_of, rows, stretches
-from .layout import DatasetError
-from .writer import DatasetWriter, Row
 
 ROS, MODEL = "ros", "model"    # units of state and action
 

@@ -14,6 +14,8 @@ from builtin_interfaces.msg import Time
 from sensor_msgs.msg import Image, JointState
 
 from molmoact2_contract import Contract, NormTag
+from molmoact2_data.layout import DatasetError
+from molmoact2_data.reader import Dataset, Episode
 from molmoact2_msgs.msg import ControllerStatus, PolicyStatus
 
 from ..bags.bag import BagError
@@ -22,8 +24,6 @@ from ..bags.offline import cdr, open_writer
 from ..model_frame import ModelFrame
 from ..report.run import POLICY, resolved
 from .convert import MODEL
-from .layout import DatasetError
-from .reader import Dataset, Episode
 
 BEGIN_NS = 1_000_000_000_000    # stamp of the first frame; a dataset does not say when it was recorded
 PAUSE_NS = 10_000_000_000       # between two episodes: longer than any observation may be old

@@ -62,11 +62,11 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from molmoact2_contract import ContractError
+    from molmoact2_data.layout import DatasetError
 
     from ..backend import BackendError
     from ..bags.bag import BagError
     from ..datasets.command import bag_of, is_dataset
-    from ..datasets.layout import DatasetError
     from .replay import replay
     from .report import write_report
 
