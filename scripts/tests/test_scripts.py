@@ -73,5 +73,6 @@ def test_no_ros_in_the_model_library_and_no_tensors_in_the_nodes():
     assert importing("src/molmoact2_model/molmoact2_model", "torch") != []
     for package in ("molmoact2_model", "molmoact2_data"):
         assert importing(f"src/{package}/{package}", "rclpy") == []
-    for package in ("molmoact2_policy", "molmoact2_bringup", "hardware_drivers", "molmoact2_contract", "molmoact2_data"):
+    without = ("molmoact2_policy", "molmoact2_bringup", "hardware_drivers", "molmoact2_contract", "molmoact2_data")
+    for package in without:
         assert importing(f"src/{package}", "torch") == []
