@@ -92,7 +92,8 @@ def write_page(
         _lists(tally),
     ]
     page = f'<!doctype html>\n<html lang="en"><meta charset="utf-8">{FAVICON}<title>{html.escape(title)}</title>'
-    path.write_text(f"{page}<style>{STYLE}</style>\n" + "\n".join(parts) + "\n</html>\n", encoding="utf-8")
+    with path.open("w", encoding="utf-8") as file:    # part by part: the video is the most of it
+        file.writelines(f"{part}\n" for part in (f"{page}<style>{STYLE}</style>", *parts, "</html>"))
 
 
 def _headline(tally: Tally) -> str:
