@@ -20,6 +20,7 @@ setup(
     license="Apache-2.0",
     entry_points={
         "console_scripts": ["world = mujoco_driver.world_node:main", "cameras = mujoco_driver.cameras_node:main"],
+        "molmoact2.commands": ["sim = mujoco_driver.demos.command:register"],
         "molmoact2.arm_drivers": ["mujoco = mujoco_driver.driver:create"],
     },
 )

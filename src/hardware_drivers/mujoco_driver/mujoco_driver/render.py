@@ -22,6 +22,7 @@ import numpy as np
 
 from .bus import BusClient, BusError, WorldState
 from .scene import Scene, SceneError, build
+from .variation import apply_variation
 
 TIMEOUT = 1.0    # [s]; of one answer of the bus
 
@@ -36,17 +37,48 @@ class Frame:
     fovy: dict[str, float]
 
 
+class Eyes:
+    """All cameras of one scene. An OpenGL context belongs to the thread that made it: one thread makes, uses and closes
+    this. size: (height, width) of the images. depth_every: depth of every so many rows and columns; 0: no depth."""
+
+    def __init__(self, scene: Scene, size: tuple[int, int], depth_every: int = 0):
+        self._scene, self.size, self._depth_every = scene, size, depth_every
+        self._renderer = mujoco.Renderer(scene.model, *size)
+
+    def close(self) -> None:
+        self._renderer.close()
+
+    def look(self, data: mujoco.MjData) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Images, RGB uint8 (height, width, 3), and depth along the optical axis, float32 (h, w) [m], by camera; depth
+        of the first camera only. data: with where its cameras and lights are."""
+        images = {camera: self._image(data, camera) for camera in self._scene.cameras}
+        if not self._depth_every:
+            return images, {}
+        main = self._scene.cameras[0]
+        self._renderer.enable_depth_rendering()
+        self._renderer.update_scene(data, main)
+        depth = self._renderer.render()[:: self._depth_every, :: self._depth_every].copy()
+        self._renderer.disable_depth_rendering()
+        return images, {main: depth}
+
+    def _image(self, data: mujoco.MjData, camera: str) -> np.ndarray:
+        self._renderer.update_scene(data, camera)
+        for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
+            self._renderer.scene.flags[flag] = 0
+        return self._renderer.render().copy()
+
+
 class Renderer:
-    """Draws one scene. An OpenGL context belongs to the thread that made it: one thread makes, uses and closes this."""
+    """Draws the states of one scene."""
 
     def __init__(self, scene: Scene, width: int, height: int):
         self.scene = scene
         self._data = mujoco.MjData(scene.model)
-        self._renderer = mujoco.Renderer(scene.model, height, width)
+        self._eyes = Eyes(scene, (height, width))
         self._fovy = {camera: math.radians(float(scene.model.camera(camera).fovy[0])) for camera in scene.cameras}
 
     def close(self) -> None:
-        self._renderer.close()
+        self._eyes.close()
 
     def draw(self, state: WorldState) -> Frame:
         """Errors: SceneError for a state of another model."""
@@ -55,16 +87,11 @@ class Renderer:
                 f"the world's scene {state.scene} has {len(state.qpos)} positions and the one here has "
                 f"{len(self._data.qpos)}; start both from the same installation"
             )
+        apply_variation(self.scene, state.seed)
         self._data.qpos[:] = state.qpos
         mujoco.mj_kinematics(self.scene.model, self._data)
         mujoco.mj_camlight(self.scene.model, self._data)
-        return Frame(state, {camera: self._image(camera) for camera in self.scene.cameras}, self._fovy)
-
-    def _image(self, camera: str) -> np.ndarray:
-        self._renderer.update_scene(self._data, camera)
-        for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
-            self._renderer.scene.flags[flag] = 0
-        return self._renderer.render()
+        return Frame(state, self._eyes.look(self._data)[0], self._fovy)
 
 
 class Viewer:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import mujoco
@@ -26,19 +27,36 @@ REACH = (0.135, 0.235)         # distance of cubes from the pan axis
 AZIMUTH = (-0.60, 0.85)
 
 
+# What else may lie on the table of a varied scene: colours that no cube has.
+DISTRACTORS = {"ball": (0.80, 0.70, 0.10), "can": (0.55, 0.15, 0.55), "brick": (0.75, 0.75, 0.78)}
+ASIDE = (-1.5, 0.3)            # where those lie that are not wanted: behind the robot, this far apart
+GRASP = (-0.0015 + CUBE_HALF + 0.009, -0.0002, -0.0972)    # in the gripper's frame: 9 mm from the fixed jaw to the cube
+
+
 class SceneError(RuntimeError):
     """A scene cannot be built; the text says what is missing and how to get it."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A compiled scene. `joints`: the servo joints in bus order; `cubes`: names of the free bodies that are placed."""
+    """A compiled scene. `joints`: the servo joints in bus order; `cubes`: names of the free bodies that are placed;
+    `distractors`: of those that lie there in some seeds. varied: a seed also changes light, colours, cameras and sizes
+    (variation.py)."""
 
     name: str
     model: mujoco.MjModel
     joints: tuple[str, ...]
     cameras: tuple[str, ...]
     cubes: tuple[str, ...]
+    distractors: tuple[str, ...] = ()
+
+    @property
+    def varied(self) -> bool:
+        return bool(self.distractors)
+
+    def half(self, cube: str) -> float:
+        """Half the edge of a cube as it is now [m]."""
+        return float(self.model.geom(cube).size[0])
 
 
 def build(name: str) -> Scene:
@@ -66,7 +84,7 @@ def _axes_towards(position: Sequence[float], target: Sequence[float], up: Sequen
     return [*right, *np.cross(back, right)]
 
 
-def _so101_tabletop() -> Scene:
+def _so101_tabletop(name: str, varied: bool) -> Scene:
     spec = mujoco.MjSpec.from_file(str(_so101_model()))
     joints = tuple(a.name for a in spec.actuators)
     _replace_meshes(spec, thinned_meshes(_so101_model(), MESH_CELLS))
@@ -74,18 +92,39 @@ def _so101_tabletop() -> Scene:
     _set_fingers(spec, joints)
     _add_table(spec)
     _add_tray(spec)
-    for name, colour in COLOURS.items():
-        cube = spec.worldbody.add_body(name=name)
-        cube.add_freejoint(name=name)
-        cube.add_geom(
-            name=name, type=mujoco.mjtGeom.mjGEOM_BOX, size=[CUBE_HALF] * 3, rgba=[*colour, 1], mass=0.02,
-            condim=4, friction=[1.0, 0.01, 0.0005],
-        )
-    eye = (0.58, 0.0, 0.42)
-    spec.worldbody.add_camera(name="front", pos=eye, fovy=46.0, xyaxes=_axes_towards(eye, (0.14, 0.0, 0.09)))
+    for cube, colour in COLOURS.items():
+        _add_free(spec, cube, mujoco.mjtGeom.mjGEOM_BOX, [CUBE_HALF] * 3, colour)
+    if varied:
+        _add_distractors(spec)
+    eye = (0.50, 0.0, 0.38)
+    spec.worldbody.add_camera(name="front", pos=eye, fovy=45.0, xyaxes=_axes_towards(eye, (0.17, 0.0, 0.02)))
     eye = (0.010, -0.065, -0.005)
     spec.body("gripper").add_camera(name="wrist", pos=eye, fovy=70.0, xyaxes=_axes_towards(eye, (0.010, 0.0, -0.105)))
-    return Scene("so101_tabletop", spec.compile(), joints, ("front", "wrist"), tuple(COLOURS))
+    spec.body("gripper").add_site(name="grasp", pos=GRASP, group=3)
+    distractors = tuple(DISTRACTORS) if varied else ()
+    return Scene(name, spec.compile(), joints, ("front", "wrist"), tuple(COLOURS), distractors)
+
+
+def _add_free(
+    spec: mujoco.MjSpec, name: str, kind: mujoco.mjtGeom, size: Sequence[float], colour: Sequence[float]
+) -> None:
+    body = spec.worldbody.add_body(name=name)
+    body.add_freejoint(name=name)
+    body.add_geom(
+        name=name, type=kind, size=size, rgba=[*colour, 1], mass=0.02, condim=4, friction=[1.0, 0.01, 0.0005]
+    )
+
+
+def _add_distractors(spec: mujoco.MjSpec) -> None:
+    shapes = {
+        "ball": (mujoco.mjtGeom.mjGEOM_SPHERE, [0.014, 0, 0]),
+        "can": (mujoco.mjtGeom.mjGEOM_CYLINDER, [0.013, 0.02, 0]),
+        "brick": (mujoco.mjtGeom.mjGEOM_BOX, [0.025, 0.012, 0.01]),
+    }
+    for name, colour in DISTRACTORS.items():
+        _add_free(spec, name, *shapes[name], colour)
+        # A ball shall come to rest.
+        spec.body(name).first_geom().condim, spec.body(name).first_geom().friction = 6, [1.0, 0.01, 0.002]
 
 
 def _replace_meshes(spec: mujoco.MjSpec, meshes: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
@@ -149,20 +188,39 @@ def _add_tray(spec: mujoco.MjSpec) -> None:
 
 
 def place_cubes(scene: Scene, data: mujoco.MjData, seed: int) -> None:
-    """Puts the cubes at random places within reach, apart from each other and from the tray; same seed, same places."""
+    """Puts the cubes at random places within reach, apart from each other and from the tray, and what else lies in a
+    varied scene; same seed, same places."""
     random = np.random.default_rng(seed)
     placed: list[np.ndarray] = []
     while len(placed) < len(scene.cubes):
-        radius, azimuth = random.uniform(*REACH), random.uniform(*AZIMUTH)
-        place = np.array([PAN_AXIS_X + radius * np.cos(azimuth), radius * np.sin(azimuth)])
-        near_tray = np.abs(place - TRAY_CENTRE).max() < TRAY_HALF + 0.035
-        if not near_tray and all(np.linalg.norm(place - other) > CUBE_GAP for other in placed):
-            placed.append(place)
+        _place_one(random, placed)
     for name, place in zip(scene.cubes, placed, strict=True):
-        yaw = random.uniform(-np.pi, np.pi)
-        joint = scene.model.joint(name)
-        data.qpos[joint.qposadr[0] :][:7] = [*place, CUBE_HALF, np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]
-        data.qvel[joint.dofadr[0] :][:6] = 0
+        _put(scene, data, name, place, scene.half(name), random.uniform(-np.pi, np.pi))
+    for index, name in enumerate(scene.distractors):
+        there = random.random() < 0.4 and _place_one(random, placed)
+        place = placed[-1] if there else np.array([ASIDE[0], ASIDE[1] * index])
+        size = scene.model.geom(name).size
+        _put(scene, data, name, place, float(size[1] if name == "can" else size[-1] or size[0]), 0.0)
 
 
-SCENES: dict[str, Callable[[], Scene]] = {"so101_tabletop": _so101_tabletop}
+def _place_one(random: np.random.Generator, placed: list[np.ndarray]) -> bool:
+    """Tries one place, and keeps it where it is free."""
+    radius, azimuth = random.uniform(*REACH), random.uniform(*AZIMUTH)
+    place = np.array([PAN_AXIS_X + radius * np.cos(azimuth), radius * np.sin(azimuth)])
+    near_tray = np.abs(place - TRAY_CENTRE).max() < TRAY_HALF + 0.035
+    free = not near_tray and all(np.linalg.norm(place - other) > CUBE_GAP for other in placed)
+    if free:
+        placed.append(place)
+    return bool(free)
+
+
+def _put(scene: Scene, data: mujoco.MjData, name: str, place: np.ndarray, height: float, yaw: float) -> None:
+    joint = scene.model.joint(name)
+    data.qpos[joint.qposadr[0] :][:7] = [*place, height, np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]
+    data.qvel[joint.dofadr[0] :][:6] = 0
+
+
+SCENES: dict[str, Callable[[], Scene]] = {
+    name: partial(_so101_tabletop, name, varied)
+    for name, varied in (("so101_tabletop", False), ("so101_tabletop_varied", True))
+}

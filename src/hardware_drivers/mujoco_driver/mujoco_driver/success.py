@@ -4,14 +4,42 @@
 
 from __future__ import annotations
 
+import mujoco
 import numpy as np
 
-from .scene import CUBE_HALF, Scene
+from .scene import TRAY_CENTRE, TRAY_HALF, Scene
 
-LIFTED = 0.03    # [m] of a cube's centre above where it lies on the table
+TOUCH, PICK, TRAY = "touch", "pick", "tray"
+TASKS = (TOUCH, PICK, TRAY)
+TESTS = {TOUCH: "the {} cube is touched", PICK: "the {} cube is lifted", TRAY: "the {} cube is in the tray"}
+LIFTED = 0.05           # [m] of a cube's centre above where it lies on the table
+BETWEEN_JAWS = 0.03     # [m] from the cube's centre to the middle of the grasp
+SIDEWAYS, ABOVE = 0.02, 0.03    # [m] of the fingertip from the middle of the cube's upper face
+IN_TRAY = 0.04          # [m] of a cube's centre above the table, at most
+OPEN = 0.3              # of the gripper's range
 
 
 def success_tests(scene: Scene, qpos: np.ndarray) -> dict[str, bool]:
     """Each test in words, and whether it holds. qpos: float64, generalised positions of the scene's whole model."""
-    heights = {cube: float(qpos[scene.model.joint(cube).qposadr[0] + 2]) for cube in scene.cubes}
-    return {f"the {cube} cube is lifted": height >= CUBE_HALF + LIFTED for cube, height in heights.items()}
+    data = mujoco.MjData(scene.model)
+    data.qpos[:] = qpos
+    mujoco.mj_kinematics(scene.model, data)
+    return {TESTS[task].format(cube): holds(scene, data, task, cube) for task in TASKS for cube in scene.cubes}
+
+
+def holds(scene: Scene, data: mujoco.MjData, task: str, cube: str) -> bool:
+    """Whether a task is done as things are. data: with its kinematics computed."""
+    half, place = scene.half(cube), data.body(cube).xpos
+    if task == TOUCH:
+        tip = data.site("gripperframe").xpos - place
+        return bool(np.linalg.norm(tip[:2]) < SIDEWAYS and 0 < tip[2] - half < ABOVE and place[2] < half + 0.005)
+    if task == PICK:
+        return bool(place[2] >= half + LIFTED and np.linalg.norm(data.site("grasp").xpos - place) < BETWEEN_JAWS)
+    inside = np.abs(place[:2] - TRAY_CENTRE).max() < TRAY_HALF
+    return bool(inside and place[2] < IN_TRAY and _opening(scene, data) > OPEN)
+
+
+def _opening(scene: Scene, data: mujoco.MjData) -> float:
+    joint = scene.model.joint(scene.joints[-1])
+    low, high = joint.range
+    return float((data.qpos[joint.qposadr[0]] - low) / (high - low))

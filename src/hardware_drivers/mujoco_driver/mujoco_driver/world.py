@@ -15,6 +15,7 @@ from molmoact2_contract import Contract
 
 from .bus import Servo, WorldState
 from .scene import Scene, place_cubes
+from .variation import apply_variation
 
 BATCH = 3              # physics steps between two wake-ups
 MOST_CATCH_UP = 10     # batches made up for after a delay; what is older is dropped, and counted
@@ -49,6 +50,7 @@ class World:
         self._stop = threading.Event()
         self.servos = [Servo(j, *map(float, scene.model.actuator_ctrlrange[i])) for i, j in enumerate(scene.joints)]
         start = np.array([home.get(s.name, 0.0) for s in self.servos])
+        apply_variation(scene, seed)
         self._data.qpos[self._positions] = start
         self._data.ctrl[:] = start
         place_cubes(scene, self._data, seed)
@@ -129,6 +131,7 @@ class World:
         """Places the cubes anew with the next seed, which is returned; the arm stays as it is."""
         with self._lock:
             self.seed += 1
+            apply_variation(self.scene, self.seed)
             place_cubes(self.scene, self._data, self.seed)
             mujoco.mj_forward(self.scene.model, self._data)
             return self.seed

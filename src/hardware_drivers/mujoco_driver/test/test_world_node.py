@@ -63,8 +63,10 @@ def test_reset_places_the_cubes_anew(watcher, bus_client):
 
 
 def test_a_test_of_success_for_each_cube_is_published_again_and_again(watcher, world):
-    seen = watcher.next("success_tests", 9)
-    assert {message.name for message in seen} == {f"the {c} cube is lifted" for c in ("red", "green", "blue")}
+    seen = watcher.next("success_tests", 27)
+    tests = ("touched", "lifted", "in the tray")
+    cubes = ("red", "green", "blue")
+    assert {message.name for message in seen} == {f"the {cube} cube is {test}" for cube in cubes for test in tests}
     assert not any(message.holds for message in seen)
     stamps = [message.header.stamp.sec * 10**9 + message.header.stamp.nanosec for message in seen]
     assert len(set(stamps)) >= 3 and stamps == sorted(stamps)

@@ -13,8 +13,8 @@ IGNORED = -100    # a position that nothing is to be predicted at
 
 @dataclass(frozen=True)
 class Batch:
-    """N sequences about F frames. All begin with the same tokens up to their last image (the prefix, P tokens), which is
-    computed once per frame; several sequences may be about one frame, with other instructions or questions.
+    """N sequences about F frames. All begin with the same tokens up to their last image (the prefix, P tokens), which
+    are computed once per frame; several sequences may be about one frame, with other instructions or questions.
 
     pixels: float32 (F, images, patches, patch values). prefix: int64 (P,); prefix_is_image: bool (P,), the tokens that
     see each other in both directions. frame: int64 (N,), which frame a sequence is about. tail: int64 (N, T), padded on

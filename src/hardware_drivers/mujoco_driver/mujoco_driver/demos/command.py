@@ -1,0 +1,146 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""The command `molmoact2 sim demos`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+BAD_INPUT, INTERRUPTED = 2, 130
+
+
+def register(subparsers: Any) -> None:
+    sim = subparsers.add_parser("sim", help="the simulated scenes, without ROS")
+    actions = sim.add_subparsers(title="actions", metavar="ACTION", required=True)
+    parser = actions.add_parser(
+        "demos",
+        help="demonstrations of tasks as a LeRobot data set",
+        description="A scripted expert does tasks in a simulated SO-101 scene; what it saw and did is written as a "
+        "LeRobot v3 data set, with depth. The same seeds give the same data, however many workers there are. Attempts "
+        "that fail are left out. Ctrl-C ends it with the episodes that stand.",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the data set; must not exist")
+    parser.add_argument("--episodes", type=int, default=100, help="attempts (default %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the first; 90000-99999 are held out (default %(default)s)"
+    )
+    parser.add_argument("--scene", default="so101_tabletop_varied", help="(default %(default)s)")
+    parser.add_argument(
+        "--tasks", default="touch=1,pick=2,tray=1", help="and how often each, as shares (default %(default)s)"
+    )
+    parser.add_argument("--cubes", default="red,green,blue", help="(default %(default)s)")
+    parser.add_argument(
+        "--shoves", type=float, default=0.05, metavar="RAD",
+        help="standard deviation of shoves, so that recovery is seen; 0: none (default %(default)s)",
+    )
+    parser.add_argument("--paraphrase", action="store_true", help="instructions in other words too")
+    parser.add_argument("--size", default="160x120", help="of images, WIDTHxHEIGHT (default %(default)s)")
+    parser.add_argument("--no-depth", action="store_true", help="leave out depth images (every other row and column)")
+    parser.add_argument(
+        "--alternatives", type=int, default=0, metavar="K",
+        help="every K frames also what the expert would do for each other instruction; 0: not (default)",
+    )
+    parser.add_argument(
+        "--questions", type=int, default=0, metavar="K",
+        help="every K frames also a question about the image, with its answer; 0: not (default)",
+    )
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from molmoact2_contract import ContractError
+    from molmoact2_data.layout import DatasetError
+
+    from ..scene import SceneError
+    from .dataset import make
+
+    try:
+        settings, seeds = _settings(args), _seeds(args)
+        made = make(args.out, seeds, settings, args.workers, sys.stderr.isatty())
+    except (ContractError, DatasetError, SceneError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    print(f"{made.episodes} episodes, {made.frames} frames")
+    for reason, count in made.failures.most_common():
+        print(f"left out: {count} {reason}")
+    if made.interrupted:
+        print("interrupted; " + ("what stands is whole" if made.episodes else "nothing was written"), file=sys.stderr)
+        return INTERRUPTED
+    if not made.episodes:
+        print("error: no attempt succeeded; nothing was written", file=sys.stderr)
+        return BAD_INPUT
+    print(f"\n{args.out}")
+    return 0
+
+
+def _seeds(args: argparse.Namespace) -> range:
+    from .dataset import HELD_OUT
+
+    if args.episodes < 1 or args.seed < 0 or args.workers < 1:
+        raise ValueError("--episodes and --workers must be at least 1, --seed at least 0")
+    seeds = range(args.seed, args.seed + args.episodes)
+    if seeds.start < HELD_OUT.stop and HELD_OUT.start < seeds.stop:
+        raise ValueError(
+            f"seeds {seeds.start}-{seeds.stop - 1} reach into {HELD_OUT.start}-{HELD_OUT.stop - 1}, which are held "
+            "out for evaluation; choose another --seed"
+        )
+    return seeds
+
+
+def _settings(args: argparse.Namespace) -> Any:
+    from molmoact2_contract import load_contract
+
+    from ..scene import build
+    from ..world import home_of
+    from .dataset import Settings
+    from .episode import Wanted
+
+    contract, scene = load_contract("so101"), build(args.scene)
+    home = home_of(contract, scene)
+    size = _size(args.size)
+    wanted = Wanted(
+        tasks=_shares(args.tasks), cubes=_cubes(args.cubes, scene.cubes), shove=args.shoves, paraphrase=args.paraphrase,
+        alternatives_every=args.alternatives, questions_every=args.questions,
+    )
+    depth = None if args.no_depth else (size[0] // 2, size[1] // 2)
+    notes = {"units": "ros", "action": "command", "norm_tag": "so101_sim_molmoact2_tiny", "contract": "so101"}
+    joints = tuple(f"{joint}.pos" for joint in scene.joints)
+    return Settings(
+        args.scene, tuple(home[j] for j in scene.joints), joints, wanted, size, depth,
+        notes | {"scene": args.scene, "shoves": args.shoves, "first_seed": args.seed},
+    )
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, by, height = text.partition("x")
+    if not (by and width.isdigit() and height.isdigit() and int(width) % 4 == int(height) % 4 == 0 and int(width)):
+        raise ValueError(f"--size is {text!r}, expected WIDTHxHEIGHT in multiples of 4, e.g. 160x120")
+    return int(height), int(width)
+
+
+def _shares(text: str) -> dict[str, float]:
+    from ..success import TASKS
+
+    shares = {}
+    for part in text.split(","):
+        name, _, share = part.partition("=")
+        try:
+            shares[name] = float(share or 1)
+        except ValueError:
+            raise ValueError(f"--tasks: {part!r} is not TASK=SHARE") from None
+        if name not in TASKS or not 0 < shares[name] < float("inf"):
+            raise ValueError(f"--tasks: {part!r}: tasks are {', '.join(TASKS)}, shares are above 0")
+    return shares
+
+
+def _cubes(text: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    cubes = tuple(text.split(","))
+    for cube in cubes:
+        if cube not in known:
+            raise ValueError(f"--cubes: there is no {cube!r}; there are {', '.join(known)}")
+    return cubes

@@ -1,0 +1,137 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""Demonstrations as a data set: several processes perform, one writes, in the order of the seeds."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from molmoact2_data.depth_images import to_millimetres
+from molmoact2_data.writer import DatasetWriter, Row
+
+from ..tabletop import RATE
+from .episode import Episode, Wanted
+
+HELD_OUT = range(90_000, 100_000)    # seeds that policies are judged by; never trained on
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to make a data set. home: of the arm [rad], in the scene's joint order; joints: names of the values; size:
+    (height, width) of images; depth_size: of depth images, None: without."""
+
+    scene: str
+    home: tuple[float, ...]
+    joints: tuple[str, ...]
+    wanted: Wanted
+    size: tuple[int, int]
+    depth_size: tuple[int, int] | None
+    notes: dict[str, Any]
+
+
+@dataclass
+class Made:
+    """What came of it. failures: attempts that were not kept, by reason; interrupted: before all seeds were tried."""
+
+    episodes: int = 0
+    frames: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    interrupted: bool = False
+
+
+def make(root: Path, seeds: Sequence[int], settings: Settings, workers: int, show: bool) -> Made:
+    """Writes the demonstrations of these seeds; those that fail are left out. An interruption (Ctrl-C) ends it with the
+    episodes that stand. workers: processes. Errors: DatasetError; RuntimeError where a worker dies."""
+    depth = {} if settings.depth_size is None else {settings.wanted.main_camera: settings.depth_size}
+    cameras = dict.fromkeys(_cameras(settings.scene), settings.size)
+    made = Made()
+    writer = DatasetWriter(root, RATE, settings.joints, cameras, "so101", settings.notes, depth)
+    with writer, tqdm(total=len(seeds), unit="episode", disable=not show) as bar:
+        try:
+            for episode in _performed(seeds, settings, workers):
+                if episode.failure:
+                    made.failures[f"{episode.task}: {episode.failure}"] += 1
+                else:
+                    _write(writer, episode)
+                bar.update()
+                bar.set_postfix_str(f"{writer.episodes} kept")
+        except KeyboardInterrupt:
+            made.interrupted = True
+        made.episodes, made.frames = writer.episodes, writer.frames
+    return made
+
+
+def _write(writer: DatasetWriter, episode: Episode) -> None:
+    number = writer.episodes
+    extra = {"seed": str(episode.seed), "what": episode.task, "cube": episode.cube}
+    writer.begin(episode.instruction, len(episode.steps), extra)
+    for step in episode.steps:
+        depth = {camera: to_millimetres(image) for camera, image in step.depth.items()}
+        writer.add(Row(step.state, step.action, step.images, depth))
+    writer.end()
+    for name, rows in episode.known.items():
+        writer.companion(name).add([{"episode_index": number, **row} for row in rows])
+
+
+# --- workers ----------------------------------------------------------------------------------------------------------
+def _performed(seeds: Sequence[int], settings: Settings, workers: int) -> Iterator[Episode]:
+    """The episodes in the order of their seeds, whoever made them."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(min(workers, len(seeds)), _begin, (settings,)) as pool:
+        # Not imap, which would run ahead of the writer without end.
+        ahead, waiting = 2 * workers, []
+        upcoming = iter(seeds)
+        for seed in upcoming:
+            waiting.append(pool.apply_async(_perform, (seed,)))
+            if len(waiting) >= ahead:
+                yield _result(waiting.pop(0), pool)
+        while waiting:
+            yield _result(waiting.pop(0), pool)
+
+
+def _result(promised: Any, pool: Any) -> Episode:
+    while True:
+        promised.wait(1.0)
+        if promised.ready():
+            return promised.get()
+        if any(process.exitcode not in (None, 0) for process in pool._pool):
+            raise RuntimeError("a worker died; with less memory free than a scene needs, use fewer --workers")
+
+
+_demonstrator: Any = None    # of a worker's process
+
+
+def _begin(settings: Settings) -> None:
+    """A worker's first act. A terminal's Ctrl-C reaches every process; the first one ends the others."""
+    global _demonstrator
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.setdefault("MUJOCO_GL", "egl")
+    from ..render import Eyes
+    from ..scene import build
+    from ..tabletop import Tabletop
+    from .episode import Demonstrator
+
+    scene = build(settings.scene)
+    every = 0 if settings.depth_size is None else settings.size[0] // settings.depth_size[0]
+    table = Tabletop(scene, np.array(settings.home))
+    _demonstrator = Demonstrator(table, Eyes(scene, settings.size, every), settings.wanted)
+
+
+def _perform(seed: int) -> Episode:
+    return _demonstrator.perform(seed)
+
+
+def _cameras(scene: str) -> tuple[str, ...]:
+    from ..scene import build
+
+    return build(scene).cameras

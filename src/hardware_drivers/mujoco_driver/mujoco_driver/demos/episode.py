@@ -1,0 +1,133 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""One demonstration: the expert does a task in a scene, and every step is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from molmoact2_data.companions import ALTERNATIVES, QUESTIONS
+
+from ..judge import Judge
+from ..render import Eyes
+from ..success import TASKS
+from ..tabletop import Tabletop
+from .expert import Expert
+from .words import PLAIN, Questions, held, instruction
+
+HORIZON = 30                # steps of an alternative's chunk
+REPLAN = 15                 # steps between two plans
+START = np.array([0.16, 0.08, 0.08, 0.08, 0.08, 0.08])    # the arm's start is off home by up to this [rad]
+SHOVED_EVERY, SHOVE_FADES = 20, 0.75
+JOINT_SHOVES = np.array([1.0, 1.0, 1.0, 1.0, 1.5, 1.0])
+SALT = 104729
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to demonstrate. tasks: name -> share; shove: standard deviation of what is now and then added to a command
+    [rad], 0: nothing; paraphrase: other words too; ..._every: frames between two of them, 0: none."""
+
+    tasks: dict[str, float]
+    cubes: tuple[str, ...]
+    shove: float
+    paraphrase: bool
+    alternatives_every: int
+    questions_every: int
+    main_camera: str = "front"
+
+
+@dataclass
+class Step:
+    """What was seen and commanded at one step. state: as measured; action: what the expert commands, to be reached by
+    the next step; both in ROS units (Tabletop.to_ros). images: uint8 (H, W, 3) RGB; depth: float32 (h, w) [m]."""
+
+    state: np.ndarray
+    action: np.ndarray
+    images: dict[str, np.ndarray]
+    depth: dict[str, np.ndarray]
+
+
+@dataclass
+class Episode:
+    """A finished attempt. failure: why it did not succeed, else empty. known: rows of companions, by name, with their
+    frame_index."""
+
+    seed: int
+    task: str
+    cube: str
+    instruction: str
+    failure: str = ""
+    steps: list[Step] = field(default_factory=list)
+    known: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+
+class Demonstrator:
+    """Makes episodes in one scene. eyes: what draws it."""
+
+    def __init__(self, table: Tabletop, eyes: Eyes, wanted: Wanted):
+        self._table, self._eyes, self._wanted = table, eyes, wanted
+        self._expert = Expert(table)
+        self._questions = Questions(table, wanted.main_camera, eyes.size)
+
+    def perform(self, seed: int) -> Episode:
+        """The attempt of that seed: always the same."""
+        wanted, table = self._wanted, self._table
+        random = np.random.default_rng([seed, SALT])
+        shares = np.array(list(wanted.tasks.values()))
+        task = str(random.choice(list(wanted.tasks), p=shares / shares.sum()))
+        cube = str(random.choice(wanted.cubes))
+        table.reset(seed, random.uniform(-START, START))
+        done = Episode(seed, task, cube, instruction(task, cube, random if wanted.paraphrase else None))
+        judge = Judge(table, task, cube)
+        for command, shoved in self._commands(done, judge, random):
+            self._keep(done, command, random)
+            table.step(shoved)
+            if judge.update():
+                return done
+        done.failure = judge.reason()
+        return done
+
+    def _commands(
+        self, done: Episode, judge: Judge, random: np.random.Generator
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Each command as the expert means it, and as it is given."""
+        path, index, shove = np.empty((0, 6)), 0, np.zeros(6)
+        for step in range(judge.limit):
+            if index >= min(len(path), REPLAN):
+                path, index = self._expert.plan(done.task, done.cube, judge.limit), 0
+            if self._wanted.shove and step % SHOVED_EVERY == SHOVED_EVERY // 2 and random.random() < 0.5:
+                shove = random.normal(0, self._wanted.shove, 6) * JOINT_SHOVES
+            yield path[index], path[index] + shove
+            shove, index = shove * SHOVE_FADES, index + 1
+
+    def _keep(self, done: Episode, command: np.ndarray, random: np.random.Generator) -> None:
+        table, frame = self._table, len(done.steps)
+        images, depth = self._eyes.look(table.data)
+        clipped = np.clip(command, *table.limits.T)
+        done.steps.append(Step(table.to_ros(table.joints()), table.to_ros(clipped), images, depth))
+        if self._wanted.questions_every and frame % self._wanted.questions_every == 0:
+            question, answer = self._questions.ask(random)
+            row = {"camera": self._wanted.main_camera, "question": question, "answer": answer}
+            done.known.setdefault(QUESTIONS, []).append({"frame_index": frame, **row})
+        if self._wanted.alternatives_every and frame % self._wanted.alternatives_every == 0:
+            done.known.setdefault(ALTERNATIVES, []).extend(self._alternatives(done, frame))
+
+    def _alternatives(self, done: Episode, frame: int) -> list[dict[str, Any]]:
+        """What the expert would do for other instructions, while nothing is held: with a cube in the hand the others
+        make no sense."""
+        table = self._table
+        if held(table) or np.linalg.norm(table.site("grasp") - table.place(done.cube)) < 0.03:
+            return []
+        rows = []
+        for task in TASKS:
+            for cube in table.scene.cubes:
+                if (task, cube) != (done.task, done.cube) and task in self._wanted.tasks:
+                    chunk = table.to_ros(np.clip(self._expert.chunk(task, cube, HORIZON), *table.limits.T))
+                    words = PLAIN[task].format(cube)
+                    rows.append({"frame_index": frame, "instruction": words, "chunk": chunk.astype(np.float32).ravel()})
+        return rows

@@ -1,0 +1,63 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""Whether an attempt at a task succeeded, and why not."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .success import PICK, TOUCH, TRAY, holds
+from .tabletop import Tabletop
+
+HELD = 10                                        # steps that a test must hold in a row
+LIMITS = {TOUCH: 120, PICK: 180, TRAY: 300}      # steps of an attempt, at 30 a second
+MOVED = 0.02                                     # [m]
+
+
+class Judge:
+    """Of one attempt. Made when the scene has been placed; `update` once per step."""
+
+    def __init__(self, table: Tabletop, task: str, cube: str):
+        self._table, self.task, self.cube = table, task, cube
+        self._start = {name: table.place(name) for name in table.scene.cubes}
+        self._in_a_row, self._nearest, self._was_held = 0, np.inf, False
+
+    @property
+    def limit(self) -> int:
+        """Steps after which the attempt is over."""
+        return LIMITS[self.task]
+
+    def update(self) -> bool:
+        """Whether the task is done: its test has held for HELD steps, and a cube to be touched was not pushed away."""
+        table = self._table
+        point = table.site("gripperframe" if self.task == TOUCH else "grasp")
+        self._nearest = min(self._nearest, float(np.linalg.norm((point - table.place(self.cube))[:2])))
+        self._was_held |= holds(table.scene, table.data, PICK, self.cube)
+        good = holds(table.scene, table.data, self.task, self.cube)
+        good = good and not (self.task == TOUCH and self._moved(self.cube) > MOVED)
+        self._in_a_row = self._in_a_row + 1 if good else 0
+        return self._in_a_row >= HELD
+
+    def _moved(self, cube: str) -> float:
+        return float(np.linalg.norm((self._table.place(cube) - self._start[cube])[:2]))
+
+    def reason(self) -> str:
+        """Why it is not done, in words."""
+        table = self._table
+        others = [name for name in table.scene.cubes if name != self.cube]
+        if any(table.place(name)[2] > table.scene.half(name) + 0.03 for name in others):
+            return "lifted the wrong cube"
+        if self.task == TOUCH:
+            tip = table.site("gripperframe")
+            away = {name: float(np.linalg.norm((tip - table.place(name))[:2])) for name in table.scene.cubes}
+            if min(away, key=lambda name: away[name]) != self.cube and min(away.values()) < 0.03:
+                return "went to the wrong cube"
+        if self.task == TRAY and table.place(self.cube)[2] > table.scene.half(self.cube) + 0.02:
+            return "still holds the cube"
+        if self._was_held:
+            return "dropped the cube"
+        if self._moved(self.cube) > MOVED:
+            return "pushed the cube away"
+        if max(self._moved(name) for name in others) > MOVED:
+            return "pushed another cube"
+        return f"came no nearer than {10 * round(self._nearest * 100)} mm"
