@@ -14,7 +14,7 @@ import pytest
 from pyarrow import parquet
 
 from molmoact2_contract import load_contract
-from molmoact2_data.companions import ALTERNATIVES, QUESTIONS, read_companion
+from molmoact2_data.companions import ALTERNATIVES, POINTS, QUESTIONS, read_companion
 from molmoact2_data.depth_images import decode_depth
 from molmoact2_data.reader import Dataset
 from molmoact2_model.cli import main
@@ -55,8 +55,8 @@ def demos(tmp_path_factory) -> Path:
 
 def demonstrate(root: Path, workers: str, *more: str) -> int:
     return main(
-        ["sim", "demos", "--out", str(root), "--episodes", "4", "--seed", "11", "--paraphrase", "--alternatives", "20",
-         "--questions", "10", "--workers", workers, *more]
+        ["sim", "demos", "--out", str(root), "--episodes", "4", "--seed", "11", "--paraphrase", "--points",
+         "--alternatives", "20", "--questions", "10", "--workers", workers, *more]
     )  # fmt: skip
 
 
@@ -73,7 +73,7 @@ def test_the_expert_does_each_task(table, task):
 
 
 def test_it_takes_another_way_when_it_is_shoved_and_the_label_is_what_it_means_to_do(varied):
-    wanted = Wanted({"pick": 1.0}, ("red",), 0.08, False, 0, 0)
+    wanted = Wanted({"pick": 1.0}, ("red",), 0.08, False, False, 0, 0)
     episode = Demonstrator(varied, Eyes(varied.scene, (48, 64)), wanted).perform(3)
     assert episode.failure == ""
     states, actions = (np.array([getattr(step, what) for step in episode.steps]) for what in ("state", "action"))
@@ -166,6 +166,16 @@ def test_questions_point_at_pixels_of_that_colour(table):
             pixel = image[int(down * 240), int(across * 320)]
             hits += int(pixel[channel] > 1.5 * max(np.delete(pixel, channel)))
     assert hits >= 16, f"{hits} of 18"    # the arm may stand before one
+
+
+def test_points_are_where_each_cube_is_seen(demos):
+    rows = [row for table in read_companion(demos, POINTS) for row in table.to_pylist()]
+    frames = sum(episode.length for episode in Dataset(demos).episodes)
+    assert {row["phrase"] for row in rows} == set(COLOURS) and 2 * frames < len(rows) <= 3 * frames
+    image = samples(demos)[0].images["front"].astype(int)
+    for row in rows[:3]:
+        pixel = image[int(row["down"] * 120), int(row["across"] * 160)]
+        assert pixel.argmax() == list(COLOURS).index(row["phrase"])
 
 
 def test_alternatives_are_what_the_expert_would_do_then(demos, varied):

@@ -38,6 +38,7 @@ def register(subparsers: Any) -> None:
         help="standard deviation of shoves, so that recovery is seen; 0: none (default %(default)s)",
     )
     parser.add_argument("--paraphrase", action="store_true", help="instructions in other words too")
+    parser.add_argument("--points", action="store_true", help="also where each cube is seen by the front camera")
     parser.add_argument("--size", default="160x120", help="of images, WIDTHxHEIGHT (default %(default)s)")
     parser.add_argument("--no-depth", action="store_true", help="leave out depth images (every other row and column)")
     parser.add_argument(
@@ -105,7 +106,7 @@ def _settings(args: argparse.Namespace) -> Any:
     size = _size(args.size)
     wanted = Wanted(
         tasks=_shares(args.tasks), cubes=_cubes(args.cubes, scene.cubes), shove=args.shoves, paraphrase=args.paraphrase,
-        alternatives_every=args.alternatives, questions_every=args.questions,
+        points=args.points, alternatives_every=args.alternatives, questions_every=args.questions,
     )
     depth = None if args.no_depth else (size[0] // 2, size[1] // 2)
     notes = {"units": "ros", "action": "command", "norm_tag": "so101_sim_molmoact2_tiny", "contract": "so101"}

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from molmoact2_data.companions import ALTERNATIVES, QUESTIONS
+from molmoact2_data.companions import ALTERNATIVES, POINTS, QUESTIONS
 
 from ..judge import Judge
 from ..render import Eyes
@@ -30,12 +30,14 @@ SALT = 104729
 @dataclass(frozen=True)
 class Wanted:
     """What to demonstrate. tasks: name -> share; shove: standard deviation of what is now and then added to a command
-    [rad], 0: nothing; paraphrase: other words too; ..._every: frames between two of them, 0: none."""
+    [rad], 0: nothing; paraphrase: other words too; points: where each cube is seen; ..._every: frames between two of
+    them, 0: none."""
 
     tasks: dict[str, float]
     cubes: tuple[str, ...]
     shove: float
     paraphrase: bool
+    points: bool
     alternatives_every: int
     questions_every: int
     main_camera: str = "front"
@@ -110,12 +112,20 @@ class Demonstrator:
         images, depth = self._eyes.look(table.data)
         clipped = np.clip(command, *table.limits.T)
         done.steps.append(Step(table.to_ros(table.joints()), table.to_ros(clipped), images, depth))
+        if self._wanted.points:
+            done.known.setdefault(POINTS, []).extend({"frame_index": frame, **row} for row in self._points())
         if self._wanted.questions_every and frame % self._wanted.questions_every == 0:
             question, answer = self._questions.ask(random)
             row = {"camera": self._wanted.main_camera, "question": question, "answer": answer}
             done.known.setdefault(QUESTIONS, []).append({"frame_index": frame, **row})
         if self._wanted.alternatives_every and frame % self._wanted.alternatives_every == 0:
             done.known.setdefault(ALTERNATIVES, []).extend(self._alternatives(done, frame))
+
+    def _points(self) -> Iterator[dict[str, Any]]:
+        for cube in self._table.scene.cubes:
+            seen = self._questions.pixel(self._table.place(cube))
+            if seen is not None:
+                yield {"camera": self._wanted.main_camera, "phrase": cube, "across": seen[0], "down": seen[1]}
 
     def _alternatives(self, done: Episode, frame: int) -> list[dict[str, Any]]:
         """What the expert would do for other instructions, while nothing is held: with a cube in the hand the others
