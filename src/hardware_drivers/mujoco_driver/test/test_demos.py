@@ -14,7 +14,7 @@ import pytest
 from pyarrow import parquet
 
 from molmoact2_contract import load_contract
-from molmoact2_data.companions import ALTERNATIVES, POINTS, QUESTIONS, read_companion
+from molmoact2_data.companions import ALTERNATIVES, POINTS, QUESTIONS, Companion
 from molmoact2_data.depth_images import decode_depth
 from molmoact2_data.reader import Dataset
 from molmoact2_model.cli import main
@@ -135,6 +135,11 @@ def wait_until(holds) -> None:
         time.sleep(0.02)
 
 
+def known(root: Path, name: str) -> list[dict]:
+    companion = Companion(root, name)
+    return [row for episode in Dataset(root).episodes for row in companion.rows(episode.index)]
+
+
 def samples(root: Path):
     dataset = Dataset(root)
     return [sample for episode in dataset.episodes for sample in dataset.samples(episode)]
@@ -169,7 +174,7 @@ def test_questions_point_at_pixels_of_that_colour(table):
 
 
 def test_points_are_where_each_cube_is_seen(demos):
-    rows = [row for table in read_companion(demos, POINTS) for row in table.to_pylist()]
+    rows = known(demos, POINTS)
     frames = sum(episode.length for episode in Dataset(demos).episodes)
     assert {row["phrase"] for row in rows} == set(COLOURS) and 2 * frames < len(rows) <= 3 * frames
     image = samples(demos)[0].images["front"].astype(int)
@@ -179,13 +184,13 @@ def test_points_are_where_each_cube_is_seen(demos):
 
 
 def test_alternatives_are_what_the_expert_would_do_then(demos, varied):
-    rows = [row for table in read_companion(demos, ALTERNATIVES) for row in table.to_pylist()]
+    rows = known(demos, ALTERNATIVES)
     first = [row for row in rows if row["episode_index"] == 0 and row["frame_index"] == 0]
     assert len({row["instruction"] for row in first}) == 8
     by_pan = {row["instruction"]: np.array(row["chunk"]).reshape(30, 6)[-1, 0] for row in first}
     assert len({round(float(pan), 2) for pan in by_pan.values()}) >= 3, "all instructions lead to one place"
     assert all(np.isfinite(row["chunk"]).all() for row in rows)
-    assert {row["camera"] for table in read_companion(demos, QUESTIONS) for row in table.to_pylist()} == {"front"}
+    assert {row["camera"] for row in known(demos, QUESTIONS)} == {"front"}
 
 
 @pytest.mark.parametrize(
