@@ -25,11 +25,12 @@ from torch.nn import functional
 
 from .checkpoint import Network
 from .errors import DecodeError, ModelError
-from .expert import Context, DepthGate, KeyValues, Modulations, gated, sample_flow
+from .expert import Context, DepthGate, KeyValues, Modulations, depth_tokens, gated, sample_flow
 from .guidance import Guidance
 from .images import ImageConfig
 from .processing import Prompt, pixel_values, pooling_index
 from .think import runs
+from .visibility import visible_to_expert
 from .vlm import KVCache
 
 # How many tokens may follow the depth codes before <depth_end>, and per waypoint of a discrete chunk (spec 5
@@ -242,40 +243,12 @@ class Engine:
         network, config = self.network, self.network.config
         assert network.expert is not None
         ids = torch.tensor([self._ids], device=network.device)
-        visible = torch.from_numpy(self._visible_to_expert()).to(network.device)[None]
+        visible = torch.from_numpy(visible_to_expert(self.ids, config)).to(network.device)[None]
         states: KeyValues = self._cache.states()
         if len(network.gates) and config.depth is not None:
-            special = torch.tensor(
-                [config.depth.output, config.depth.start, config.depth.end], device=network.device
-            )
-            in_codebook = (ids >= config.depth.first) & (
-                ids < config.depth.first + config.depth.codebook_size
-            )
             gates = [gate for gate in network.gates if isinstance(gate, DepthGate)]
-            states = gated(states, gates, visible, torch.isin(ids, special) | in_codebook)
+            states = gated(states, gates, visible, depth_tokens(ids, config))
         return network.expert.context(states, visible)
-
-    def _visible_to_expert(self) -> np.ndarray:
-        """bool (S,). A checkpoint trained for both action modes hides what spells discrete actions from the
-        expert: ends of sequence (the first token and the user turn's end among them) and
-        <action_start>...<action_end>."""
-        config, ids = self.network.config, self.ids
-        visible = np.ones(ids.size, bool)
-        if config.action_mode != "both":
-            return visible
-        visible &= ids != config.eos_token_id
-        if config.action_tokens is not None:
-            position = 0
-            starts = np.flatnonzero(ids == config.action_tokens.start)
-            ends = np.flatnonzero(ids == config.action_tokens.end)
-            for start in starts:
-                later = ends[(ends >= start) & (ends >= position)]
-                if later.size == 0:
-                    visible[start:] = False
-                    break
-                visible[start : later[0] + 1] = False
-                position = int(later[0]) + 1
-        return visible
 
     def _flow_modulations(self, num_steps: int) -> list[Modulations]:
         if num_steps not in self._modulations:

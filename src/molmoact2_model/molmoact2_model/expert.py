@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .config import ExpertConfig
+from .config import ExpertConfig, ModelConfig
 from .guidance import Guidance
 
 NORM_EPS = 1e-6
@@ -313,6 +313,14 @@ class DepthGate(nn.Module):
         pooled = (_merge(values) * weights).sum(1) / weights.sum(1).clamp_min(1.0)
         gate = torch.sigmoid(functional.linear(pooled.to(self.weight.dtype), self.weight, self.bias))
         return gate.to(values.dtype)[:, :, None, None]
+
+
+def depth_tokens(ids: torch.Tensor, config: ModelConfig) -> torch.Tensor:
+    """int64 (B, S) -> bool (B, S): the codes, and the tokens around them. config: of a checkpoint with depth."""
+    depth = config.depth
+    assert depth is not None
+    edges = torch.tensor([depth.output, depth.start, depth.end], device=ids.device)
+    return torch.isin(ids, edges) | ((ids >= depth.first) & (ids < depth.first + depth.codebook_size))
 
 
 def gated(

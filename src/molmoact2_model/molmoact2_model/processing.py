@@ -167,10 +167,7 @@ class PromptBuilder:
 
     def _texts(self, task: str, num_images: int, depth: bool) -> tuple[str, str]:
         """The prompt's text before and after the state tokens."""
-        if num_images == 1:
-            images = IMAGE_PLACEHOLDER
-        else:
-            images = "".join(f"Image {index + 1}{IMAGE_PLACEHOLDER}" for index in range(num_images))
+        images = _placeholders(num_images)
         setup = _wrapped(self._tag.setup_type, "setup", self._config.add_setup_tokens)
         control = _wrapped(self._tag.control_mode, "control", self._config.add_control_tokens)
         question, trigger = _ACTION_QUESTION, "<action_output>"
@@ -180,6 +177,28 @@ class PromptBuilder:
         tail = f". The expected control mode is {control}. {question}"
         return f"{images}<|im_start|>user\n{head}", f"{tail}<|im_end|>\n<|im_start|>assistant\n{trigger}"
 
+    def question(self, text: str, num_images: int) -> Prompt:
+        """The prompt of a question about images, in the form the vision-language model was trained on."""
+        head = f"{_placeholders(num_images)}<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
+        head_ids, _ = self._pieces(head, "")
+        return Prompt(head, head_ids, np.isin(head_ids, self._image_token_ids))
+
+    def tokens(self, text: str) -> list[int]:
+        """Plain text as tokens. InputError where it spells a control token."""
+        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        for token in ids:
+            if token in self._added:
+                raise InputError(f"{text!r} spells the model's control token {self._tokenizer.id_to_token(token)!r}")
+        return ids
+
+    def marks(self, ids: np.ndarray) -> tuple[int, int]:
+        """Two positions of an action's prompt behind the instruction: where the setup begins and ends. InputError for a
+        checkpoint whose prompts do not mark the setup."""
+        found = [np.flatnonzero(ids == self._tokenizer.token_to_id(f"<setup_{edge}>")) for edge in ("start", "end")]
+        if not self._config.add_setup_tokens or any(len(places) == 0 for places in found):
+            raise InputError("places need a checkpoint whose prompts mark the setup (add_setup_tokens)")
+        return int(found[0][0]), int(found[1][0])
+
     def _tokenize_pieces(self, head: str, tail: str) -> tuple[np.ndarray, np.ndarray]:
         placeholder = self._tokenizer.token_to_id(IMAGE_PLACEHOLDER)
         ids: list[int] = []
@@ -188,6 +207,12 @@ class PromptBuilder:
         if ids[0] != self._config.bos_token_id:
             ids.insert(0, self._config.bos_token_id)
         return np.asarray(ids), np.asarray(self._tokenizer.encode(tail, add_special_tokens=False).ids)
+
+
+def _placeholders(num_images: int) -> str:
+    if num_images == 1:
+        return IMAGE_PLACEHOLDER
+    return "".join(f"Image {index + 1}{IMAGE_PLACEHOLDER}" for index in range(num_images))
 
 
 def _wrapped(text: str, name: str, wanted: bool) -> str:

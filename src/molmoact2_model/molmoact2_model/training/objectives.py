@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 
 from ..config import FlowConfig
-from .batch import IGNORED
+from .batch import KINDS, PLACE
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,10 @@ class FlowDraw:
 def draw_flow(
     actions: torch.Tensor, dim_is_real: torch.Tensor, flow: FlowConfig, generator: torch.Generator
 ) -> FlowDraw:
-    """actions: float32 (N, H, D) in the model's range; dim_is_real: bool (N, D): padding is held at zero. generator: on
+    """actions: float32 (N, H, D) in the model's range; dim_is_real: bool (D,): padding is held at zero. generator: on
     the CPU, so that a run is the same on every device."""
     shape = actions.shape
-    noise = torch.randn(shape, generator=generator).to(actions.device) * dim_is_real[:, None]
+    noise = torch.randn(shape, generator=generator).to(actions.device) * dim_is_real
     time = flow_times(shape[0], flow, generator).to(actions.device)
     share = time[:, None, None]
     return FlowDraw((1 - share) * noise + share * actions, actions - noise, time)
@@ -51,43 +52,46 @@ def flow_loss(predicted: torch.Tensor, wanted: torch.Tensor, is_real: torch.Tens
 
 @dataclass(frozen=True)
 class TokenLoss:
-    """loss: of all targets, with the z-loss; nll: float32 (N, T), of each target without it; right: bool (N, T), where
-    the likeliest token is the target."""
+    """losses: of each kind of target, its mean with the z-loss, 0 where there is none. right: the share of each kind
+    that the likeliest token is; NaN where there is none."""
 
-    loss: torch.Tensor
-    nll: torch.Tensor
+    losses: torch.Tensor
     right: torch.Tensor
 
 
 def cross_entropy(
-    logits: torch.Tensor, targets: torch.Tensor, spread: torch.Tensor, z_loss: float
+    logits: torch.Tensor, targets: torch.Tensor, kinds: torch.Tensor, z_loss: float, spread: float
 ) -> TokenLoss:
-    """Mean over the positions with a target. logits (N, T, V), targets (N, T).
+    """logits: (M, V) of the positions that have a target; targets, kinds: int64 (M,).
 
-    spread: (N, T), 0 for a plain target. Where it is s > 0 the target is one of an ordered run of tokens, and its
-    neighbours are right in part: the label is a bell of standard deviation s tokens around it, so that near misses cost
-    less than far ones.
+    spread: the tokens of a place are an ordered run, and near misses are right in part: their label is a bell of that
+    standard deviation (in tokens) around the target; 0: the target alone.
     """
-    chosen = targets != IGNORED
-    rows, ids, width = logits[chosen].float(), targets[chosen], spread[chosen]
-    nll, right = torch.zeros(targets.shape, device=logits.device), torch.zeros_like(chosen)
-    if not len(ids):
-        return TokenLoss(logits.sum() * 0.0, nll, right)
-    normalizer = torch.logsumexp(rows, dim=-1)
-    each = normalizer - rows.gather(-1, ids[:, None])[:, 0]
-    soft = width > 0
-    loss_each = each
-    if soft.any():
-        loss_each = torch.where(soft, _soft(rows, ids, width, normalizer), each)
-    nll[chosen] = each.detach()
-    right[chosen] = rows.argmax(-1) == ids
-    return TokenLoss((loss_each + z_loss * normalizer.square()).mean(), nll, right)
+    logits = logits.float()
+    normalizer = torch.logsumexp(logits, dim=-1)
+    each = normalizer - logits.gather(-1, targets[:, None])[:, 0]
+    if spread > 0 and bool((kinds == PLACE).any()):
+        each = torch.where(kinds == PLACE, _bell(logits, targets, spread, normalizer), each)
+    each = each + z_loss * normalizer.square()
+    hit = (logits.argmax(-1) == targets).float()
+    losses, right = [], []
+    for kind in KINDS:
+        chosen = (kinds == kind).float()
+        number = chosen.sum()
+        losses.append((each * chosen).sum() / number.clamp_min(1.0))
+        right.append(torch.where(number > 0, (hit * chosen).sum() / number.clamp_min(1.0), torch.nan))
+    return TokenLoss(torch.stack(losses), torch.stack(right).detach())
 
 
-def _soft(rows: torch.Tensor, ids: torch.Tensor, width: torch.Tensor, normalizer: torch.Tensor) -> torch.Tensor:
-    reach = 8
-    offsets = torch.arange(-reach, reach + 1, device=rows.device)
-    bell = torch.exp(-0.5 * (offsets / width.clamp_min(1e-3)[:, None]).square())
-    bell = bell / bell.sum(-1, keepdim=True)
-    near = (ids[:, None] + offsets).clamp(0, rows.shape[-1] - 1)
-    return normalizer - (bell * rows.gather(-1, near)).sum(-1)
+def _bell(logits: torch.Tensor, targets: torch.Tensor, spread: float, normalizer: torch.Tensor) -> torch.Tensor:
+    reach = math.ceil(3 * spread)
+    offsets = torch.arange(-reach, reach + 1, device=logits.device)
+    bell = torch.softmax(-0.5 * (offsets / spread).square(), dim=0)
+    near = (targets[:, None] + offsets).clamp(0, logits.shape[-1] - 1)
+    return normalizer - logits.gather(-1, near) @ bell
+
+
+def look_loss(attention: torch.Tensor, look_at: torch.Tensor) -> torch.Tensor:
+    """How far marks look from where they should: cross-entropy. attention: log-probabilities (R, P) of the prefix's
+    tokens; look_at: float32 (R, P), the shares wanted. Zero where there are none."""
+    return -(look_at * attention).sum(-1).mean() if len(attention) else attention.sum()

@@ -1,0 +1,85 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""What a recipe starts from: a checkpoint, or a new network of stated sizes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..blueprint import Blueprint, make_config, make_tokenizer, write_files
+from ..checkpoint import Network, find_checkpoint, load_network
+from ..config import ModelConfig, read_json
+from ..errors import InputError
+from ..images import ImageConfig, load_image_config
+from ..normalization import NormStats, TagStats
+from ..processing import PromptBuilder, check_vocabulary, load_tokenizer
+from .fresh import fresh_network
+from .recipe import Recipe
+from .samples import Sampler
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """Everything that training needs besides data. files: folder with all files of the checkpoint but the weights."""
+
+    network: Network
+    images: ImageConfig
+    tag: TagStats
+    sampler: Sampler
+    files: Path
+
+
+def begin(recipe: Recipe, folder: Path, work: Path) -> Beginning:
+    """folder: the recipe's, paths are relative to it; work: an empty folder for the files. Errors: ModelError."""
+    work.mkdir(parents=True, exist_ok=True)
+    if recipe.start.blueprint:
+        _write_new(recipe, folder, work)
+    else:
+        source = find_checkpoint(_path(recipe.start.checkpoint, folder))
+        for file in source.glob("*.json"):
+            shutil.copyfile(file, work / file.name)
+    if recipe.start.norm_stats:
+        shutil.copyfile(_existing(recipe.start.norm_stats, folder), work / "norm_stats.json")
+    config = ModelConfig.from_dict(read_json(work / "config.json"))
+    images, tokenizer = load_image_config(work, config.vision), load_tokenizer(work)
+    check_vocabulary(config, tokenizer)
+    stats = NormStats.from_file(work / config.norm_stats_filename, config.max_action_dim, config.max_action_horizon)
+    tag = stats.tag(recipe.norm_tag)
+    if recipe.start.blueprint:
+        network = fresh_network(config, recipe.run.seed)
+    else:
+        network = load_network(source, config, torch.device("cpu"), torch.float32)
+    prompts = PromptBuilder(config, images, tokenizer, tag)
+    sampler = Sampler(config, images, prompts, tag, recipe.cameras, recipe.mix, recipe.augment)
+    return Beginning(network, images, tag, sampler, work)
+
+
+def _write_new(recipe: Recipe, folder: Path, work: Path) -> None:
+    known = {field.name for field in dataclasses.fields(Blueprint)}
+    unknown = sorted(set(recipe.start.blueprint) - known)
+    if unknown:
+        raise InputError(f"start.blueprint has no {unknown[0]!r}; it has: {', '.join(sorted(known))}")
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in recipe.start.blueprint.items()}
+    blueprint = Blueprint(**values)
+    tokenizer, vocab_size = make_tokenizer(blueprint)
+    stats = json.loads(_existing(recipe.start.norm_stats, folder).read_text(encoding="utf-8"))
+    write_files(work, blueprint, make_config(blueprint, tokenizer, vocab_size), tokenizer, stats)
+
+
+def _existing(name: str, folder: Path) -> Path:
+    path = folder / name
+    if not path.is_file():
+        raise InputError(f"{path} is missing; the recipe names it")
+    return path
+
+
+def _path(name: str, folder: Path) -> str:
+    """A checkpoint beside the recipe, else as it is named: a folder or a Hub id."""
+    return str(folder / name) if (folder / name).is_dir() else name

@@ -1,0 +1,74 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""The command `molmoact2 train`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+INTERRUPTED = 130
+
+
+def register(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "train",
+        help="run one stage of training from a recipe",
+        description="Runs a recipe (YAML, see docs/learning.md). OUT gets the checkpoint in the released layout, the "
+        "state to go on from, and TensorBoard logs. Ctrl-C saves; the same command with --resume goes on to the step.",
+    )
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+    parser.add_argument("--resume", action="store_true", help="go on with what is in --out")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ... (default %(default)s)")
+    parser.add_argument("--threads", type=int, default=0, help="processor threads (default: as torch chooses)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", dest="changes",
+        help="a value of the recipe, e.g. run.steps=100; may be given again",
+    )
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    import shutil
+
+    import torch
+    import yaml
+
+    from molmoact2_data.layout import DatasetError
+
+    from ..errors import InputError
+    from .beginning import begin
+    from .loop import STATE, Trainer
+    from .recipe import load_recipe
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    changes = {}
+    for change in args.changes:
+        name, equals, value = change.partition("=")
+        if not equals:
+            raise InputError(f"--set {change}: expected NAME=VALUE")
+        changes[name] = yaml.safe_load(value)
+    recipe = load_recipe(args.recipe, changes)
+    there = (args.out / STATE).is_file()
+    if there and not args.resume:
+        raise InputError(f"{args.out} holds a run already; go on with --resume, or choose another --out")
+    if args.resume and not there:
+        raise InputError(f"{args.out} holds no run to go on with ({STATE} is missing)")
+    files = args.out / "files"
+    shutil.rmtree(files, ignore_errors=True)
+    try:
+        trainer = Trainer(recipe, begin(recipe, args.recipe.parent, files), args.out, torch.device(args.device))
+        if there:
+            trainer.load()
+        trainer.run(sys.stderr.isatty())
+    except DatasetError as error:
+        raise InputError(str(error)) from None
+    except KeyboardInterrupt:
+        print(f"interrupted at step {trainer.step}; go on with --resume", file=sys.stderr)
+        return INTERRUPTED
+    print(f"\n{args.out / 'checkpoint'}")
+    return 0

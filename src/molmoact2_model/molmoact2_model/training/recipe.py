@@ -1,0 +1,206 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""Recipes: one stage of training as a YAML file, checked whole before anything is read or written.
+
+    format: molmoact2_recipe.v1
+    stage: think
+    description: actions with depth reasoning, from demonstrations
+    start: {blueprint: {...}} or {checkpoint: FOLDER or Hub id}
+    norm_tag: so101_sim_molmoact2_tiny
+    cameras: [front, wrist]
+    data: [{path: FOLDER, weight: 1.0, episodes: [0, 900]}]
+    mix: {...}          samples.Mix
+    augment: {...}      samples.Augment
+    objective: {...}    network.Objective
+    optimizer: {...}    Optimizer
+    run: {...}          Run
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import InputError
+from .network import Objective
+from .samples import Augment, Mix
+
+FORMAT = "molmoact2_recipe.v1"
+TRAINED = ("full", "expert", "lora")
+
+
+@dataclass(frozen=True)
+class Start:
+    """What training begins from. checkpoint: a folder or Hub id in the released layout; blueprint: sizes of a new one
+    (blueprint.Blueprint), with its own norm statistics. norm_stats: file that takes the place of the checkpoint's."""
+
+    checkpoint: str = ""
+    blueprint: dict[str, Any] = field(default_factory=dict)
+    norm_stats: str = ""
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set and how often it is drawn from. episodes: first and end, the end excluded; empty: all."""
+
+    path: str = ""
+    weight: float = 1.0
+    episodes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """AdamW. rate: peak learning rate; vision, language, expert: factors of it for the parts, 0 keeps a part as it is;
+    final: the share of it at the end of the cosine; warmup: steps; clip: of the gradient's norm; ema: of the weights
+    that are saved, 0: the weights themselves. trained: full, expert, or lora (of the language model, with rank and
+    alpha; the expert is trained whole)."""
+
+    rate: float = 1e-3
+    vision: float = 1.0
+    language: float = 1.0
+    expert: float = 1.0
+    beta1: float = 0.9
+    beta2: float = 0.95
+    epsilon: float = 1e-6
+    decay: float = 0.0
+    warmup: int = 200
+    final: float = 0.1
+    clip: float = 1.0
+    ema: float = 0.0
+    trained: str = "full"
+    rank: int = 64
+    alpha: int = 16
+
+
+@dataclass(frozen=True)
+class Run:
+    """steps: of the optimizer, each over `batch` frames, `accumulate` times. every: of an episode's frames one in so
+    many. buffer: frames that wait to be drawn. precision: fp32 or bf16 (autocast). save_every, sample_every: steps."""
+
+    steps: int = 1000
+    batch: int = 16
+    accumulate: int = 1
+    seed: int = 0
+    every: int = 3
+    buffer: int = 2000
+    precision: str = "fp32"
+    save_every: int = 500
+    sample_every: int = 500
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One stage. Paths are relative to the recipe's folder or absolute."""
+
+    stage: str
+    description: str
+    start: Start
+    norm_tag: str
+    cameras: tuple[str, ...]
+    data: tuple[Data, ...]
+    mix: Mix = field(default_factory=Mix)
+    augment: Augment = field(default_factory=Augment)
+    objective: Objective = field(default_factory=Objective)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    run: Run = field(default_factory=Run)
+
+
+def load_recipe(path: Path, changes: dict[str, Any] | None = None) -> Recipe:
+    """Reads a recipe. changes: values by dotted name (e.g. run.steps) that take the place of the file's. Errors:
+    InputError that names the key."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(f"recipe {path} cannot be read: {error}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"recipe {path} holds no table of names and values")
+    if content.pop("format", None) != FORMAT:
+        raise InputError(f"recipe {path}: format is not {FORMAT!r}")
+    for name, value in (changes or {}).items():
+        _put(content, name, value)
+    recipe = _parsed(Recipe, content, "", path)
+    _check(recipe, path)
+    return recipe
+
+
+def _put(content: dict[str, Any], name: str, value: Any) -> None:
+    *outer, last = name.split(".")
+    for key in outer:
+        content = content.setdefault(key, {})
+        if not isinstance(content, dict):
+            raise InputError(f"--set {name}: {key} is no table")
+    content[last] = value
+
+
+def _parsed(kind: type, content: Any, where: str, path: Path) -> Any:
+    if not isinstance(content, dict):
+        raise InputError(f"recipe {path}: {where or 'it'} is {content!r}, expected a table")
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(set(content) - set(fields))
+    if unknown:
+        raise InputError(f"recipe {path}: there is no {_join(where, unknown[0])}; there are: {', '.join(fields)}")
+    missing = [
+        name for name, f in fields.items()
+        if name not in content and f.default is f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise InputError(f"recipe {path}: {_join(where, missing[0])} is missing")
+    return kind(**{key: _value(hints[key], value, _join(where, key), path) for key, value in content.items()})
+
+
+def _value(hint: Any, value: Any, where: str, path: Path) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _parsed(typing.cast(type, hint), value, where, path)
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list):
+            raise InputError(f"recipe {path}: {where} is {value!r}, expected a list")
+        inner = typing.get_args(hint)[0]
+        return tuple(_value(inner, one, f"{where}[{index}]", path) for index, one in enumerate(value))
+    plain = typing.get_origin(hint) or hint
+    assert not isinstance(plain, types.UnionType)
+    if plain is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    wrong = not isinstance(value, plain) or (plain is int and isinstance(value, bool))
+    if wrong or (plain is float and not math.isfinite(value)):
+        raise InputError(f"recipe {path}: {where} is {value!r}, expected {_named(plain)}")
+    return value
+
+
+def _named(kind: type) -> str:
+    return {float: "a finite number", int: "a whole number", str: "text", bool: "true or false"}.get(kind, "a table")
+
+
+def _join(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else str(key)
+
+
+def _check(recipe: Recipe, path: Path) -> None:
+    start, optimizer, run = recipe.start, recipe.optimizer, recipe.run
+    wrong = [
+        (bool(start.checkpoint) == bool(start.blueprint), "start needs either checkpoint or blueprint"),
+        (bool(start.blueprint) and not start.norm_stats, "start.norm_stats is needed with a blueprint"),
+        (not recipe.data, "data names no data set"),
+        (not recipe.cameras, "cameras names none"),
+        (any(len(data.episodes) not in (0, 2) for data in recipe.data), "data.episodes is [first, end]"),
+        (optimizer.trained not in TRAINED, f"optimizer.trained is one of {', '.join(TRAINED)}"),
+        (run.precision not in ("fp32", "bf16"), "run.precision is fp32 or bf16"),
+        (optimizer.rate <= 0, "optimizer.rate must be above 0"),
+        (not 0 <= optimizer.ema < 1, "optimizer.ema must be at least 0 and below 1"),
+        (min(run.steps, run.batch, run.accumulate, run.every, run.buffer, run.save_every, run.sample_every) < 1,
+         "run: steps, batch, accumulate, every, buffer, save_every and sample_every must be at least 1"),
+        (recipe.mix.instructions < 1, "mix.instructions must be at least 1"),
+        (min(recipe.mix.action, recipe.mix.depth, recipe.mix.depth_action) < 0
+         or recipe.mix.action + recipe.mix.depth + recipe.mix.depth_action == 0,
+         "mix: action, depth and depth_action are shares, one of them above 0"),
+    ]  # fmt: skip
+    for holds, what in wrong:
+        if holds:
+            raise InputError(f"recipe {path}: {what}")

@@ -1,0 +1,202 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""Training frames as sequences of tokens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence as Many
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from molmoact2_data.streaming import TrainingFrame
+
+from ..config import ModelConfig
+from ..errors import InputError
+from ..fast import FastTokenizer
+from ..images import ImageConfig
+from ..normalization import TagStats
+from ..processing import PromptBuilder, pixel_values
+from ..visibility import visible_to_expert
+from .batch import CODES, DISCRETE, IGNORED, PLACE, TEXT, Batch, Sequence, collate
+
+STYLES = ("action", "depth", "depth_action")
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What is asked about a frame. action, depth, depth_action: how often each style, as shares. instructions:
+    sequences with actions a frame, the demonstrated instruction and, where the data knows them, others. questions: the
+    share of frames whose questions are asked too. discrete: actions as tokens too. code_noise: the share of depth codes
+    that are shown wrong. places: positions of the prompt are asked where the thing named is (batch.PLACE)."""
+
+    action: float = 1.0
+    depth: float = 0.0
+    depth_action: float = 0.0
+    instructions: int = 1
+    questions: float = 0.0
+    discrete: bool = False
+    code_noise: float = 0.1
+    places: bool = False
+
+
+@dataclass(frozen=True)
+class Augment:
+    """brightness: of 255, contrast: of 1, each up to so much either way, one draw for each camera; state_noise:
+    standard deviation, in the model's range."""
+
+    brightness: float = 0.0
+    contrast: float = 0.0
+    state_noise: float = 0.0
+
+
+class Sampler:
+    """Makes batches. cameras: the data set's, in the order in which the model sees them."""
+
+    def __init__(
+        self, config: ModelConfig, images: ImageConfig, prompts: PromptBuilder, tag: TagStats, cameras: Many[str],
+        mix: Mix, augment: Augment, fast: FastTokenizer | None = None,
+    ):
+        self._config, self._images, self._prompts, self._tag = config, images, prompts, tag
+        self._cameras, self._mix, self._augment, self._fast = tuple(cameras), mix, augment, fast
+        if (mix.depth or mix.depth_action) and config.depth is None:
+            raise InputError("the recipe asks for depth, which this checkpoint does not have (enable_depth_reasoning)")
+        if mix.discrete and (fast is None or config.action_tokens is None):
+            raise InputError("discrete actions need a FAST tokenizer and a checkpoint with action tokens")
+
+    def batch(self, frames: Many[TrainingFrame], random: np.random.Generator) -> Batch:
+        """Errors: InputError, with the frame that is at fault."""
+        pixels, sequences = [], []
+        for frame in frames:
+            lacking = [camera for camera in self._cameras if camera not in frame.images]
+            if lacking:
+                raise InputError(f"{frame.dataset} has no camera {lacking[0]!r}; it has {', '.join(frame.images)}")
+            images = [self._changed(frame.images[camera], random) for camera in self._cameras]
+            pixels.append(pixel_values(images, self._images, torch.device("cpu")))
+            sequences.append(self._sequences(frame, random))
+        return collate(
+            torch.stack(pixels), sequences, self._tag.horizon, self._tag.action.dim, self._config.max_action_dim,
+            self._config.image_tokens.patch, self._images.token_grid,
+        )
+
+    def _changed(self, image: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        if not (self._augment.brightness or self._augment.contrast):
+            return image
+        by = 1 + self._augment.contrast * random.uniform(-1, 1)
+        more = 255 * self._augment.brightness * random.uniform(-1, 1)
+        return np.clip((image.astype(np.float32) - 128) * by + 128 + more, 0, 255).astype(np.uint8)
+
+    def _sequences(self, frame: TrainingFrame, random: np.random.Generator) -> list[Sequence]:
+        state = self._tag.state.normalize(frame.state)
+        if self._augment.state_noise:
+            state = np.clip(state + random.normal(0, self._augment.state_noise, state.shape), -1, 1).astype(np.float32)
+        wanted: list[tuple[str, np.ndarray, np.ndarray]] = [(frame.instruction, frame.chunk, frame.valid)]
+        others = list(frame.alternatives.items())
+        for index in random.permutation(len(others))[: self._mix.instructions - 1]:
+            instruction, chunk = others[index]
+            wanted.append((instruction, chunk, np.ones(len(chunk), bool)))
+        sequences = [self._action(frame, state, *what, random) for what in wanted]
+        if frame.questions and random.random() < self._mix.questions:
+            question, answer = frame.questions[int(random.integers(len(frame.questions)))]
+            sequences.append(self._question(question, answer))
+        return sequences
+
+    # --- actions and depth ------------------------------------------------------------------------------------------
+    def _action(
+        self, frame: TrainingFrame, state: np.ndarray, instruction: str, chunk: np.ndarray, valid: np.ndarray,
+        random: np.random.Generator,
+    ) -> Sequence:
+        style = self._style(frame, random)
+        prompt = self._prompts.build(instruction, state, len(self._cameras), style != "action")
+        ids, targets, kinds = list(prompt.ids), [IGNORED] * len(prompt.ids), [TEXT] * len(prompt.ids)
+        if style != "action":
+            assert frame.depth_codes is not None
+            _append(ids, targets, kinds, *self._codes(frame.depth_codes, random), CODES)
+        with_actions = style != "depth"
+        normalized = self._tag.action.normalize(chunk)
+        if with_actions and self._mix.discrete:
+            tokens = self._spelled(normalized)
+            _append(ids, targets, kinds, tokens, tokens, DISCRETE)
+        place = self._place(instruction, frame)
+        marks = self._mark(ids, targets, kinds, place) if place is not None else ()
+        array = np.asarray(ids)
+        is_image = np.zeros(len(ids), bool)
+        is_image[: len(prompt.is_image)] = prompt.is_image
+        return Sequence(
+            array, is_image, np.asarray(targets), np.asarray(kinds), visible_to_expert(array, self._config),
+            normalized if with_actions else None, valid if with_actions else None, marks, place,
+        )
+
+    def _style(self, frame: TrainingFrame, random: np.random.Generator) -> str:
+        shares = np.array([self._mix.action, self._mix.depth, self._mix.depth_action])
+        if frame.depth_codes is None:
+            if not self._mix.action:
+                raise InputError(f"{frame.dataset} has no depth codes; run molmoact2 depth annotate on it")
+            return "action"
+        return STYLES[int(random.choice(3, p=shares / shares.sum()))]
+
+    def _codes(self, codes: np.ndarray, random: np.random.Generator) -> tuple[list[int], list[int]]:
+        """What is shown and what is to be predicted: start, codes, end. Some codes are shown wrong, so that the model
+        learns to look at the image more than at the code before."""
+        depth = self._config.depth
+        assert depth is not None
+        if len(codes) != depth.num_codes or codes.min() < 0 or codes.max() >= depth.codebook_size:
+            raise InputError(
+                f"a frame has {len(codes)} depth codes, {codes.min()} to {codes.max()}; the checkpoint has "
+                f"{depth.num_codes}, 0 to {depth.codebook_size - 1}"
+            )
+        shown = codes.astype(np.int64)
+        wrong = random.random(len(shown)) < self._mix.code_noise
+        shown = np.where(wrong, random.integers(0, depth.codebook_size, len(shown)), shown)
+        edges = lambda middle: [depth.start, *(middle + depth.first).tolist(), depth.end]  # noqa: E731
+        return edges(shown), edges(codes.astype(np.int64))
+
+    def _spelled(self, normalized: np.ndarray) -> list[int]:
+        tokens = self._config.action_tokens
+        assert tokens is not None and self._fast is not None
+        bins = self._fast.encode(normalized)
+        return [tokens.start, *(tokens.first + bin for bin in bins), tokens.end, self._config.eos_token_id]
+
+    # --- places -----------------------------------------------------------------------------------------------------
+    def _place(self, instruction: str, frame: TrainingFrame) -> tuple[float, float] | None:
+        """Where the first thing that the instruction names is in the main image."""
+        if not self._mix.places:
+            return None
+        words = re.findall(r"\w+", instruction.lower())
+        return next((place for phrase, place in frame.points.items() if phrase in words), None)
+
+    def _mark(
+        self, ids: list[int], targets: list[int], kinds: list[int], place: tuple[float, float]
+    ) -> tuple[int, ...]:
+        """Asks two positions of the prompt, whose next token nobody asks for, for the place: across and down, each as a
+        state token. They stand behind the instruction."""
+        marks = self._prompts.marks(np.asarray(ids))
+        state = self._config.state_tokens
+        for mark, share in zip(marks, place, strict=True):
+            targets[mark], kinds[mark] = state.first + round(share * (state.count - 1)), PLACE
+        return marks
+
+    # --- questions --------------------------------------------------------------------------------------------------
+    def _question(self, question: str, answer: str) -> Sequence:
+        prompt = self._prompts.question(question, len(self._cameras))
+        ids, targets, kinds = list(prompt.ids), [IGNORED] * len(prompt.ids), [TEXT] * len(prompt.ids)
+        spoken = [*self._prompts.tokens(answer), self._config.eos_token_id]
+        _append(ids, targets, kinds, spoken, spoken, TEXT)
+        is_image = np.zeros(len(ids), bool)
+        is_image[: len(prompt.is_image)] = prompt.is_image
+        return Sequence(
+            np.asarray(ids), is_image, np.asarray(targets), np.asarray(kinds), np.ones(len(ids), bool)
+        )
+
+
+def _append(
+    ids: list[int], targets: list[int], kinds: list[int], shown: Many[int], wanted: Many[int], kind: int
+) -> None:
+    """Adds tokens, and each as the target of the position before it."""
+    for token, target in zip(shown, wanted, strict=True):
+        targets[-1], kinds[-1] = target, kind
+        ids.append(token)
+        targets.append(IGNORED)
+        kinds.append(kind)
