@@ -32,6 +32,9 @@ setup(
     entry_points={
         "console_scripts": ["molmoact2 = molmoact2_model.cli:main"],
         # Every package adds its subcommands here; the value is a function register(subparsers).
-        "molmoact2.commands": ["infer = molmoact2_model.infer_command:register"],
+        "molmoact2.commands": [
+            "infer = molmoact2_model.infer_command:register",
+            "depth = molmoact2_model.training.depth_command:register",
+        ],
     },
 )

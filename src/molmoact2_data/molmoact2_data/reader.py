@@ -122,7 +122,7 @@ class Dataset:
         states = np.array(table[STATE].to_pylist(), np.float32)[mask]
         actions = np.array(table[ACTION].to_pylist(), np.float32)[mask] if ACTION in table.column_names else None
         times = np.asarray(table["timestamp"])[mask]
-        pictures = [self._pictures(episode, camera) for camera in self.cameras]
+        pictures = [self.pictures(episode, camera) for camera in self.cameras]
         for index in range(episode.length):
             images = {}
             for camera, frames in zip(self.cameras, pictures, strict=True):
@@ -132,7 +132,8 @@ class Dataset:
                 images[camera] = image
             yield Sample(float(times[index]), states[index], None if actions is None else actions[index], images)
 
-    def _pictures(self, episode: Episode, camera: str) -> Iterator[np.ndarray]:
+    def pictures(self, episode: Episode, camera: str) -> Iterator[np.ndarray]:
+        """uint8 (H, W, 3) RGB of one camera from the episode's first frame on; it does not stop at its last."""
         prefix = f"videos/{IMAGES}{camera}"
         path = self.root / self.info["video_path"].format(
             video_key=IMAGES + camera,

@@ -1,0 +1,66 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""What is known of single frames beside the data set itself: parquet files under `annotations/<name>`, a row for each
+thing known, with the episode and the frame that it is about. Readers that do not know them pass them by.
+
+Names in use: `questions` (camera, question, answer), `alternatives` (instruction, and the chunk for it), `depth_codes`
+(camera, codes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+from pyarrow import parquet
+
+from .layout import DATA_MB, DatasetError
+from .tables import RolledTable
+
+FOLDER = "annotations"
+FILES = FOLDER + "/{name}/chunk-{{chunk_index:03d}}/file-{{file_index:03d}}.parquet"
+KEYS = ("episode_index", "frame_index")
+QUESTIONS, ALTERNATIVES, DEPTH_CODES = "questions", "alternatives", "depth_codes"
+SCHEMAS = {
+    QUESTIONS: {"camera": pyarrow.string(), "question": pyarrow.string(), "answer": pyarrow.string()},
+    ALTERNATIVES: {"instruction": pyarrow.string(), "chunk": pyarrow.list_(pyarrow.float32())},
+    DEPTH_CODES: {"camera": pyarrow.string(), "codes": pyarrow.list_(pyarrow.int16())},
+}
+
+
+def schema(name: str) -> pyarrow.Schema:
+    """Of a companion's files."""
+    keys = [(key, pyarrow.int64()) for key in KEYS]
+    return pyarrow.schema([*keys, *SCHEMAS[name].items()])
+
+
+class CompanionWriter:
+    """Writes one companion, episode by episode."""
+
+    def __init__(self, root: Path, name: str):
+        self._schema = schema(name)
+        self._files = RolledTable(root, FILES.format(name=name), DATA_MB)
+
+    def add(self, rows: Sequence[dict[str, Any]]) -> None:
+        """rows: of one episode, in the order of its frames, each with both keys and the companion's columns."""
+        if rows:
+            self._files.add(pyarrow.Table.from_pylist(list(rows), self._schema))
+
+    def close(self) -> None:
+        self._files.close()
+
+
+def read_companion(root: Path, name: str) -> Iterator[pyarrow.Table]:
+    """The tables of a companion, some rows at a time; nothing where the data set has none. Errors: DatasetError."""
+    for path in sorted((root / FOLDER / name).glob("chunk-*/file-*.parquet")):
+        try:
+            with parquet.ParquetFile(path) as file:
+                lacking = [column for column in schema(name).names if column not in file.schema_arrow.names]
+                if lacking:
+                    raise DatasetError(f"{path}: column {lacking[0]!r} is missing")
+                for group in range(file.num_row_groups):
+                    yield file.read_row_group(group, schema(name).names)
+        except (OSError, ValueError) as error:
+            raise DatasetError(f"{path} cannot be read: {error}") from error
