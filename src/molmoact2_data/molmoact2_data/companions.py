@@ -3,8 +3,9 @@
 """What is known of single frames beside the data set itself: parquet files under `annotations/<name>`, a row for each
 thing known, with the episode and the frame that it is about. Readers that do not know them pass them by.
 
-Names in use: `questions` (camera, question, answer), `alternatives` (instruction, and the chunk for it), `depth_codes`
-(camera, codes).
+Names in use: `questions` (camera, question, answer), `points` (camera, phrase, and where what it names is, as shares of
+width and height from the upper left), `alternatives` (instruction, and the chunk for it), `depth_codes` (camera and
+codes).
 """
 
 from __future__ import annotations
@@ -22,9 +23,12 @@ from .tables import RolledTable
 FOLDER = "annotations"
 FILES = FOLDER + "/{name}/chunk-{{chunk_index:03d}}/file-{{file_index:03d}}.parquet"
 KEYS = ("episode_index", "frame_index")
-QUESTIONS, ALTERNATIVES, DEPTH_CODES = "questions", "alternatives", "depth_codes"
+QUESTIONS, POINTS, ALTERNATIVES, DEPTH_CODES = "questions", "points", "alternatives", "depth_codes"
 SCHEMAS = {
     QUESTIONS: {"camera": pyarrow.string(), "question": pyarrow.string(), "answer": pyarrow.string()},
+    POINTS: {
+        "camera": pyarrow.string(), "phrase": pyarrow.string(), "across": pyarrow.float32(), "down": pyarrow.float32()
+    },
     ALTERNATIVES: {"instruction": pyarrow.string(), "chunk": pyarrow.list_(pyarrow.float32())},
     DEPTH_CODES: {"camera": pyarrow.string(), "codes": pyarrow.list_(pyarrow.int16())},
 }

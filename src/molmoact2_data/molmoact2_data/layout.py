@@ -28,8 +28,10 @@ class DatasetError(RuntimeError):
     """A dataset cannot be read or written; the text names it and says why."""
 
 
-def features(joints: Sequence[str], cameras: Mapping[str, tuple[int, int]], fps: int) -> dict[str, Any]:
-    """cameras: name -> (height, width)."""
+def features(
+    joints: Sequence[str], cameras: Mapping[str, tuple[int, int]], fps: int, depth: Mapping[str, tuple[int, int]]
+) -> dict[str, Any]:
+    """cameras, depth: name -> (height, width)."""
     vector = {"dtype": "float32", "shape": [len(joints)], "names": list(joints)}
     found: dict[str, Any] = {STATE: vector, ACTION: dict(vector)}
     for name, (height, width) in cameras.items():
@@ -42,6 +44,9 @@ def features(joints: Sequence[str], cameras: Mapping[str, tuple[int, int]], fps:
                 "video.codec": CODEC, "video.pix_fmt": PIXELS, "has_audio": False, "is_depth_map": False,
             },
         }
+    for name, (height, width) in depth.items():
+        what = {"dtype": "image", "shape": [height, width, 1], "names": ["height", "width", "channels"]}
+        found[DEPTH + name] = what | {"info": {"unit": "mm", "is_depth_map": True}}
     found["timestamp"] = {"dtype": "float32", "shape": [1], "names": None}
     found |= {name: {"dtype": "int64", "shape": [1], "names": None} for name in INDICES}
     return found
