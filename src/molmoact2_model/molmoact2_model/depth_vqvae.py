@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Encoder and decoder of a VQ-VAE whose codes are depth codes, in the layout of the published one.
 
-The published codes were made of camera images: the relative depth (near: large) that DepthAnythingV2 sees in one, brought
-to uint8 by its least and greatest value, so that neither scale nor offset is left; resized to the network's square by the
-nearest pixel, and brought to -1 .. 1. Read from the file, and refused by name where it does not fit:
+The published codes were made of camera images: the relative depth (near: large) that DepthAnythingV2 sees in one,
+brought to uint8 by its least and greatest value, so that neither scale nor offset is left; resized to the network's
+square by the nearest pixel, and brought to -1 .. 1. Read from the file, and refused by name where it does not fit:
 
     codebook                          codes x D, or D x codes
     encoder.<n>...                    4x4 convolutions, the first from 1 channel, any number of them
@@ -15,8 +15,8 @@ nearest pixel, and brought to -1 .. 1. Read from the file, and refused by name w
                                       transposed 4x4 convolutions, any number of them
                                       1x1 convolution to 1 or 3 channels (3: their mean is taken)
 
-What a file of weights does not say (`STATED`) is as the published annotation script has it. No published file was at hand
-when this was written.
+What a file of weights does not say (`STATED`) is as the published annotation script has it. No published file was at
+hand when this was written.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from .depth import NEARER, RELATIVE, DepthMap, check_codes
 from .errors import CheckpointError
 
 STATED = (
-    "what weights do not tell is taken as published: 4x4 convolutions have stride 2 and padding 1, ReLU follows each and "
-    "the decoder's first one; a residual block is x + conv1x1(relu(conv3x3(relu(conv3x3(x)))))"
+    "what weights do not tell is taken as published: 4x4 convolutions have stride 2 and padding 1, ReLU follows each "
+    "and the decoder's first one; a residual block is x + conv1x1(relu(conv3x3(relu(conv3x3(x)))))"
 )
 _NESTS = ("weights", "state_dict", "model")    # where files keep their tensors, if not at the top
 _PARAMETER = re.compile(r"\.(weight|bias)$")
@@ -145,7 +145,7 @@ class VqVaeEncoder:
             x = _through_blocks(x, self._blocks)
             x = functional.conv2d(x, self._leave.weight, self._leave.bias)
             vectors = x[0].flatten(1).T
-            apart = vectors.square().sum(1, keepdim=True) + self._codebook.square().sum(1) - 2 * vectors @ self._codebook.T
+            apart = self._codebook.square().sum(1) - 2 * vectors @ self._codebook.T    # less what all entries share
         if not torch.isfinite(apart).all():
             raise CheckpointError(f"{self._path}: the encoder gives values that are not finite")
         return apart.argmin(dim=1).numpy().astype(np.int16)
@@ -155,7 +155,8 @@ def relative_image(depth: np.ndarray, size: int) -> np.ndarray | None:
     """Distances as the network knows depth: near is large, 0 .. 255 in whole numbers, float32 (size, size).
 
     What a relative depth network gives is the inverse of a distance, up to scale and offset. A pixel without a
-    measurement takes the nearest measured pixel's. depth: uint16 (h, w), 0 where nothing was measured; None where all is.
+    measurement takes the nearest measured pixel's. depth: uint16 (h, w), 0 where nothing was measured; None where that
+    is everywhere.
     """
     missing = depth == 0
     if missing.all():

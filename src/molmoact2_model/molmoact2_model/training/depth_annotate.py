@@ -36,8 +36,8 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Annotated:
-    """frames: with codes; without: frames at which nothing was measured; kept: share of the codes that were kept from an
-    earlier frame."""
+    """frames: with codes; without: frames at which nothing was measured; kept: share of the codes that were kept from
+    an earlier frame."""
 
     frames: int
     without: int
@@ -77,8 +77,8 @@ def check_place(dataset: Dataset, force: bool) -> None:
 
 
 def annotate(dataset: Dataset, camera: str, encoder: DepthEncoder, buffer: int, force: bool, show: bool) -> Annotated:
-    """Writes the codes of one data set. buffer: frames from one inference to the next, for codes that are kept where the
-    image did not change; 0: each frame has its own. show: progress on stderr.
+    """Writes the codes of one data set. buffer: frames from one inference to the next, for codes that are kept where
+    the image did not change; 0: each frame has its own. show: progress on stderr.
 
     Errors: DatasetError; nothing is changed then.
     """

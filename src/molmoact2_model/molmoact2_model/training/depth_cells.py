@@ -34,11 +34,11 @@ def cell_depths(image: np.ndarray, quantile: float = QUANTILE) -> np.ndarray | N
     image: uint16 (h, w), millimetres, 0 where nothing was measured. Errors: InputError for an image smaller than the
     grid.
 
-    A cell's distance is that of one of its pixels: the one that `quantile` of its measured pixels do not lie behind. A
-    quarter, not the median, lets a thing that fills a quarter of the cell show; and unlike the nearest pixel it does not
-    follow single wrong ones. A mean would name a distance at which there is nothing. A cell of which less than a tenth
-    was measured is a hole, and takes the distance of the measured cell nearest to it in the grid; of several, the
-    farthest: what a stereo camera cannot see lies in the shadow of something nearer.
+    A cell's distance is that of one of its pixels: `quantile` of its measured pixels are nearer. A quarter, not the
+    median, lets a thing show that fills a quarter of the cell; and unlike the nearest pixel it does not follow single
+    wrong ones. A mean would name a distance at which there is nothing. A cell of which less than a tenth was measured
+    is a hole, and takes the distance of the measured cell nearest to it in the grid; of several, the farthest: what a
+    stereo camera cannot see lies in the shadow of something nearer.
     """
     if image.dtype != np.uint16 or image.ndim != 2 or min(image.shape) < SIDE:
         raise InputError(

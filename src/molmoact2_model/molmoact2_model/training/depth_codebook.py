@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A codebook of distances, fitted to the cells of depth images.
 
-The entries are those of 1-D k-means, which keeps the squared error least: they stand close where there is much data, and a
-few stand in the gaps between, so that a distance that comes up later is not far from any. They ascend: a larger code is
-farther.
+The entries are those of 1-D k-means, which keeps the squared error small: they stand close where there is much data,
+and a few stand in the gaps between, so that a distance that comes up later is not far from any. They ascend: a larger
+code is farther.
 """
 
 from __future__ import annotations

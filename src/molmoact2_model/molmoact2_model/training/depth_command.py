@@ -44,7 +44,7 @@ def _register_annotate(actions: Any) -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--codebook", type=Path, metavar="FILE", help="a depth_codebook.json in metres")
     source.add_argument("--fit", action="store_true", help="a codebook fitted to all DATA (default)")
-    source.add_argument("--vqvae", type=Path, metavar="FILE", help="a VQ-VAE in the published layout (.pt, .safetensors)")
+    source.add_argument("--vqvae", type=Path, metavar="FILE", help="VQ-VAE of the published layout (.pt, .safetensors)")
     _add_data(parser)
     add = parser.add_argument
     add("--buffer", type=int, nargs="?", const=1, default=0, metavar="K",
@@ -55,9 +55,11 @@ def _register_annotate(actions: Any) -> None:
 
 
 def _register_fit(actions: Any) -> None:
-    parser = actions.add_parser("fit", help="fit a codebook of 128 distances", description="Writes a codebook in metres.")
+    parser = actions.add_parser(
+        "fit", help="fit a codebook of 128 distances", description="Writes a codebook in metres, fitted to all DATA."
+    )
     _add_data(parser)
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="the depth_codebook.json to write")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="depth_codebook.json to write")
     parser.set_defaults(func=_run, action=_fit)
 
 
@@ -75,7 +77,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 
 def _register_show(actions: Any) -> None:
     parser = actions.add_parser(
-        "show", help="a picture of one frame: image, depth, codes", description="Draws one frame of an annotated data set."
+        "show", help="a picture of one frame: image, depth, codes", description="Draws one frame of a data set with codes."
     )
     add = parser.add_argument
     add("data", type=Path, metavar="DATA", help="folder of a data set with depth codes")

@@ -52,7 +52,7 @@ class NetworkEncoder:
     """The encoder of a VQ-VAE in the published layout. Errors: CheckpointError that names what does not fit."""
 
     def __init__(self, path: Path):
-        from ..depth_vqvae import VqVaeEncoder    # needs torch
+        from ..depth_vqvae import VqVaeEncoder  # needs torch
 
         self._network = VqVaeEncoder(path)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -72,5 +72,5 @@ def metric_codebook(path: Path) -> Codebook:
     """A codebook that distances can be coded with. Errors: CheckpointError for one without a scale."""
     codebook = read_codebook(path)
     if codebook.unit != METRES:
-        raise CheckpointError(f"{path}: unit is {codebook.unit!r}; distances are coded by a codebook in {METRES!r} only")
+        raise CheckpointError(f"{path}: unit is {codebook.unit!r}; distances are coded by one in {METRES!r} only")
     return codebook

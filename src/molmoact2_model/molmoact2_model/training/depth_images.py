@@ -15,7 +15,7 @@ from molmoact2_data.reader import Dataset, Episode
 
 
 def depth_size(dataset: Dataset, camera: str) -> tuple[int, int]:
-    """(height, width) of a camera's depth images. Errors: DatasetError where there are none of the kind that is read."""
+    """(height, width) of a camera's depth images. Errors: DatasetError where there are none of the kind read here."""
     name = DEPTH + camera
     feature = dataset.features.get(name)
     if feature is None:
@@ -26,8 +26,8 @@ def depth_size(dataset: Dataset, camera: str) -> tuple[int, int]:
     unit = (feature.get("info") or {}).get("unit", "mm")
     if kind != "image" or not isinstance(shape, list) or len(shape) != 3 or shape[2] != 1 or unit != "mm":
         raise DatasetError(
-            f"{dataset.root}: {name} is {kind!r} of shape {shape} in {unit}; expected 'image' of shape [h, w, 1] in mm: "
-            "16-bit PNG in the parquet files"
+            f"{dataset.root}: {name} is {kind!r} of shape {shape} in {unit}; expected 'image' of shape [h, w, 1] in "
+            "mm: 16-bit PNG in the parquet files"
         )
     return int(shape[0]), int(shape[1])
 
@@ -48,7 +48,7 @@ def depth_images(dataset: Dataset, episode: Episode, camera: str) -> Iterator[np
         raise DatasetError(f"{path} cannot be read: {error}") from error
     if table["frame_index"].to_pylist() != list(range(episode.length)):
         raise DatasetError(
-            f"{path}: episode {episode.index} has {table.num_rows} frames, expected each of 0 to {episode.length - 1} once"
+            f"{path}: episode {episode.index} has {table.num_rows} frames, expected 0 to {episode.length - 1} once each"
         )
     for frame, cell in enumerate(table[name]):
         where = f"{path}: {name} of episode {episode.index}, frame {frame}"

@@ -48,7 +48,7 @@ class NewCodes:
 
 @contextmanager
 def writing(root: Path) -> Iterator[NewCodes]:
-    """What is written inside replaces the data set's depth codes at the end; where an error ends it, nothing changes."""
+    """What is written inside replaces the data set's codes at the end; where an error ends it, nothing changes."""
     with tempfile.TemporaryDirectory(prefix=".depth_codes.", suffix=".partial", dir=root) as name:
         scratch = Path(name)
         writer = CompanionWriter(scratch, DEPTH_CODES)
@@ -92,7 +92,7 @@ class DepthCodes:
             self.grid = int(rows), int(cols)
             frames = int(self.about["frames"])
         except (KeyError, TypeError, ValueError) as error:
-            raise DatasetError(f"{self._path}: camera, cells.grid or frames is missing or garbled ({error!r})") from None
+            raise DatasetError(f"{self._path}: camera, cells.grid or frames is missing or wrong ({error!r})") from None
         self._places = dict(self._episodes(frames))
 
     def codebook(self) -> Codebook | None:
@@ -111,7 +111,7 @@ class DepthCodes:
         codes = table["codes"].combine_chunks()
         values = np.asarray(codes.flatten())
         if codes.null_count or values.size != cells * len(codes):
-            raise DatasetError(f"{path}: a frame of episode {episode} has not {cells} codes; annotate anew with --force")
+            raise DatasetError(f"{path}: a frame of episode {episode} has not {cells} codes; annotate with --force")
         return dict(zip(table["frame_index"].to_pylist(), values.reshape(-1, cells), strict=True))
 
     def _episodes(self, frames: int) -> Iterator[tuple[int, tuple[Path, int]]]:
@@ -148,7 +148,7 @@ def common_codebook(stores: Sequence[DepthCodes]) -> Codebook | None:
         for key in ("codebook", "network", "cells"):
             if first.about.get(key) != other.about.get(key):
                 raise DatasetError(
-                    f"{first.root} and {other.root} have depth codes of another {key}, and one model cannot learn both; "
+                    f"{first.root} and {other.root} have depth codes by another {key}; one model cannot learn both: "
                     f"annotate both with one: molmoact2 depth annotate {first.root} {other.root} --force"
                 )
     return first.codebook()
