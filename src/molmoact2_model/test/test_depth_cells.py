@@ -127,8 +127,7 @@ def test_entries_stand_where_the_data_are_and_the_error_is_far_below_even_steps(
     seen = counted(scene)
     codebook = fit(seen)
     even = type(codebook)(np.linspace(scene.min(), scene.max(), 128, dtype=np.float32) / 1000, METRES, "farther", "")
-    near = (codebook.values < 0.5).sum()
-    assert near > 64
+    assert (codebook.values < 0.5).sum() > 3 * (even.values < 0.5).sum()
     assert coding_error(seen, codebook).mean < coding_error(seen, even).mean / 3
 
 
@@ -151,7 +150,7 @@ def test_fewer_distances_than_entries_are_coded_without_error():
 
 def test_what_is_beyond_the_farthest_counts_as_that_far(scene):
     codebook = fit(counted(scene), farthest=1.2)
-    assert codebook.values[-1] == pytest.approx(1.2, abs=1e-5)
+    assert codebook.values[-1] == pytest.approx(1.2, abs=1e-3)
     assert encode(np.array([60_000], np.uint16), codebook) == [127]
 
 

@@ -77,7 +77,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 
 def _register_show(actions: Any) -> None:
     parser = actions.add_parser(
-        "show", help="a picture of one frame: image, depth, codes", description="Draws one frame of a data set with codes."
+        "show", help="a picture of one frame: image, depth, codes", description="Draws one frame that has depth codes."
     )
     add = parser.add_argument
     add("data", type=Path, metavar="DATA", help="folder of a data set with depth codes")
@@ -114,7 +114,7 @@ def _annotate(args: argparse.Namespace) -> None:
     for dataset in datasets:
         done = annotate(dataset, args.camera, encoder, args.buffer, args.force, sys.stderr.isatty())
         kept = f", {done.kept:.0%} of the codes kept from earlier ones" if args.buffer else ""
-        without = f"; {done.without} frames without a measurement have none" if done.without else ""
+        without = f"; {done.without} without a measurement have none" if done.without else ""
         print(f"{dataset.root}: codes of {done.frames} frames{kept}{without}")
     error = encoder.error()
     if error is not None:
