@@ -10,15 +10,14 @@ codes).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow
-from pyarrow import parquet
 
-from .layout import DATA_MB, DatasetError
-from .tables import RolledTable
+from .layout import DATA_MB
+from .tables import EpisodeTable, RolledTable
 
 FOLDER = "annotations"
 FILES = FOLDER + "/{name}/chunk-{{chunk_index:03d}}/file-{{file_index:03d}}.parquet"
@@ -56,15 +55,14 @@ class CompanionWriter:
         self._files.close()
 
 
-def read_companion(root: Path, name: str) -> Iterator[pyarrow.Table]:
-    """The tables of a companion, some rows at a time; nothing where the data set has none. Errors: DatasetError."""
-    for path in sorted((root / FOLDER / name).glob("chunk-*/file-*.parquet")):
-        try:
-            with parquet.ParquetFile(path) as file:
-                lacking = [column for column in schema(name).names if column not in file.schema_arrow.names]
-                if lacking:
-                    raise DatasetError(f"{path}: column {lacking[0]!r} is missing")
-                for group in range(file.num_row_groups):
-                    yield file.read_row_group(group, schema(name).names)
-        except (OSError, ValueError) as error:
-            raise DatasetError(f"{path} cannot be read: {error}") from error
+class Companion:
+    """One companion, read episode by episode. Without any row where the data set has none of that name. Errors:
+    DatasetError."""
+
+    def __init__(self, root: Path, name: str):
+        self._columns = [column for column in schema(name).names if column != KEYS[0]]
+        self._files = [EpisodeTable(path) for path in sorted((root / FOLDER / name).glob("chunk-*/file-*.parquet"))]
+
+    def rows(self, episode: int) -> list[dict[str, Any]]:
+        """Of one episode, in the order of its frames."""
+        return [row for file in self._files for row in file.rows(episode, self._columns).to_pylist()]

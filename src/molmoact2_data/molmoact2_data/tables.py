@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow
 from pyarrow import parquet
 
-from .layout import CHUNK_FILES
+from .layout import CHUNK_FILES, DatasetError
 
 MB = 1_000_000
 
@@ -43,6 +43,41 @@ class RolledTable:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+
+class EpisodeTable:
+    """The rows of single episodes in one parquet file, without reading the others: groups of rows are chosen by what
+    the file says of their episodes. Errors: DatasetError."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        try:
+            self._file = parquet.ParquetFile(path)
+            self.columns: list[str] = self._file.schema_arrow.names
+            if "episode_index" not in self.columns:
+                raise DatasetError(f"{path}: column 'episode_index' is missing; it has: {', '.join(self.columns)}")
+            self._spans = [self._span(group) for group in range(self._file.num_row_groups)]
+        except (OSError, ValueError) as error:    # ArrowInvalid is a ValueError
+            raise DatasetError(f"{path} cannot be read: {error}") from error
+
+    def _span(self, group: int) -> tuple[float, float]:
+        """The least and the greatest episode in a group, as far as the file says so."""
+        row_group = self._file.metadata.row_group(group)
+        names = [row_group.column(index).path_in_schema for index in range(row_group.num_columns)]
+        found = row_group.column(names.index("episode_index")).statistics
+        return (found.min, found.max) if found is not None and found.has_min_max else (-np.inf, np.inf)
+
+    def rows(self, episode: int, columns: Sequence[str]) -> pyarrow.Table:
+        """Those of an episode, in the file's order."""
+        lacking = [name for name in columns if name not in self.columns]
+        if lacking:
+            raise DatasetError(f"{self._path}: column {lacking[0]!r} is missing; it has: {', '.join(self.columns)}")
+        groups = [index for index, (low, high) in enumerate(self._spans) if low <= episode <= high]
+        try:
+            table = self._file.read_row_groups(groups, ["episode_index", *columns])
+        except (OSError, ValueError) as error:
+            raise DatasetError(f"{self._path} cannot be read: {error}") from error
+        return table.filter(np.asarray(table["episode_index"]) == episode)
 
 
 def column(values: np.ndarray) -> pyarrow.Array:

@@ -16,9 +16,10 @@ from depth_sets import IMAGE, box_at, depth_of, depth_set, image_of
 from PIL import Image
 from pyarrow import parquet
 
-from molmoact2_data.companions import read_companion
+from molmoact2_data.companions import Companion
 from molmoact2_data.layout import DatasetError
 from molmoact2_data.reader import Dataset
+from molmoact2_data.streaming import Share, Source
 from molmoact2_model import cli
 from molmoact2_model.depth import METRES
 from molmoact2_model.picture import scale_colours
@@ -69,10 +70,16 @@ def test_every_frame_has_the_codes_of_the_entries_nearest_to_its_cells(data, tmp
 
 def test_the_companion_has_the_columns_that_other_readers_expect(data):
     assert depth("annotate", data) == 0
-    (table,) = [part for part in read_companion(data, "depth_codes") if part["episode_index"][0].as_py() == 1]
-    assert table["frame_index"].to_pylist() == [0, 1, 2, 3]
-    assert set(table["camera"].to_pylist()) == {"front"}
-    assert [len(codes) for codes in table["codes"].to_pylist()] == [100] * 4
+    rows = Companion(data, "depth_codes").rows(1)
+    assert [row["frame_index"] for row in rows] == [0, 1, 2, 3]
+    assert {row["camera"] for row in rows} == {"front"}
+    assert {len(row["codes"]) for row in rows} == {100}
+
+
+def test_training_frames_come_with_their_codes(data):
+    assert depth("annotate", data) == 0
+    (frame,) = Source(Share(data), horizon=2).frames(Dataset(data).episodes[1], [3])
+    assert frame.depth_codes.tolist() == DepthCodes(data).of_episode(1)[3].tolist()
 
 
 def test_a_fitted_codebook_is_metric_has_128_entries_and_its_error_is_told(data, tmp_path, capsys):
@@ -173,14 +180,12 @@ def test_codes_that_do_not_fit_their_description_are_refused(data):
     assert depth("annotate", data) == 0
     about = data / "meta/depth_codes.json"
     wrong = json.loads(about.read_text())
-    for change, named in (
-        ({"frames": 11}, "codes of 10 frames"), ({"format": "v2"}, "format is 'v2'"), ({"cells": {}}, "cells.grid"),
-    ):
+    for change, named in (({"format": "v2"}, "format is 'v2'"), ({"cells": {}}, "cells.grid")):
         about.write_text(json.dumps({**wrong, **change}))
         with pytest.raises(DatasetError, match=named):
             DepthCodes(data)
     about.write_text(json.dumps({**wrong, "cells": {"grid": [4, 4]}}))
-    with pytest.raises(DatasetError, match="has not 16 codes"):
+    with pytest.raises(DatasetError, match="frame 0 has 100 depth codes, not 16"):
         DepthCodes(data).of_episode(0)
 
 
@@ -323,13 +328,13 @@ def test_an_interruption_leaves_what_was_there(data):
     program = """
 import os, signal, sys
 from molmoact2_model import cli
-from molmoact2_model.training import depth_annotate
-real = depth_annotate.depth_images
-def images(dataset, episode, camera):
+from molmoact2_data.reader import Dataset
+real = Dataset.depth
+def depth(dataset, episode, camera):
     if episode.index == 1:
         os.kill(os.getpid(), signal.SIGINT)
     return real(dataset, episode, camera)
-depth_annotate.depth_images = images
+Dataset.depth = depth
 sys.exit(cli.main(["depth", "annotate", sys.argv[1], "--codebook", sys.argv[2]]))
 """
     file = codebook_file(data.parent / "book.json", [0.3, 0.6])

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from molmoact2_data.companions import DEPTH_CODES, FOLDER
-from molmoact2_data.layout import DatasetError
+from molmoact2_data.layout import DEPTH, DatasetError
 from molmoact2_data.reader import Dataset, Episode
 
 from ..depth import Codebook
@@ -21,7 +21,6 @@ from .depth_buffer import CodeBuffer
 from .depth_cells import SIDE, cell_depths
 from .depth_codebook import CodingError, DepthCounts, coding_error, fit
 from .depth_encoders import DepthEncoder
-from .depth_images import depth_images, depth_size
 from .depth_store import ABOUT, writing
 
 
@@ -45,9 +44,20 @@ class Annotated:
 
 
 def with_depth(root: Path, camera: str) -> Dataset:
-    """A data set whose camera has depth. Errors: DatasetError."""
-    dataset = Dataset(root)
-    depth_size(dataset, camera)
+    """A data set whose camera has depth. Errors: DatasetError where it has none of the kind that is read."""
+    dataset, name = Dataset(root), DEPTH + camera
+    if camera not in dataset.depth_cameras:
+        others = ", ".join(dataset.depth_cameras)
+        found = f"cameras with depth: {others}" if others else "no camera of it has depth"
+        raise DatasetError(f"{root} has no {name}; {found}")
+    feature = dataset.features[name]
+    shape, kind = feature.get("shape"), feature.get("dtype")
+    unit = (feature.get("info") or {}).get("unit", "mm")
+    if kind != "image" or not isinstance(shape, list) or len(shape) != 3 or shape[2] != 1 or unit != "mm":
+        raise DatasetError(
+            f"{root}: {name} is {kind!r} of shape {shape} in {unit}; expected 'image' of shape [h, w, 1] in mm: 16-bit "
+            "PNG in the parquet files"
+        )
     return dataset
 
 
@@ -61,7 +71,7 @@ def fit_codebook(
     seen, frames = DepthCounts(), 0
     episodes = [(dataset, episode) for dataset in datasets for episode in dataset.episodes]
     for dataset, episode in tqdm(episodes, "fit", unit="episode", disable=not show):
-        for frame, image in enumerate(depth_images(dataset, episode, camera)):
+        for frame, image in enumerate(dataset.depth(episode, camera)):
             depths = cell_depths(image, quantile) if frame % every == 0 else None
             if depths is not None:
                 seen.add(depths)
@@ -111,7 +121,7 @@ def _coded(
     dataset: Dataset, episode: Episode, camera: str, encoder: DepthEncoder, buffer: int
 ) -> Iterator[tuple[np.ndarray | None, int]]:
     """Each frame's codes, and how many are of an earlier frame."""
-    depths = depth_images(dataset, episode, camera)
+    depths = dataset.depth(episode, camera)
     if not buffer:
         for depth in depths:
             yield encoder.encode(depth), 0

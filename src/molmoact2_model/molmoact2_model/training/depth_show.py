@@ -12,11 +12,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from molmoact2_data.layout import DatasetError
-from molmoact2_data.reader import Dataset
 
 from ..depth import CODE, METRES, CodeIndex, DepthDecoder, DepthMap, open_decoder
 from ..picture import scale_colours, side_by_side
-from .depth_images import depth_images, depth_size
+from .depth_annotate import with_depth
 from .depth_store import DepthCodes
 
 HEIGHT, CAPTION = 480, 26
@@ -29,8 +28,8 @@ def depth_row(root: Path, episode: int, frame: int, network: Path | None = None)
 
     Errors: DatasetError, CheckpointError.
     """
-    dataset, store = Dataset(root), DepthCodes(root)
-    size = depth_size(dataset, store.camera)
+    store = DepthCodes(root)
+    dataset = with_depth(root, store.camera)
     found = next((one for one in dataset.episodes if one.index == episode), None)
     if found is None or not 0 <= frame < found.length:
         there = f"frames 0 to {found.length - 1}" if found else f"{len(dataset.episodes)} episodes"
@@ -38,12 +37,13 @@ def depth_row(root: Path, episode: int, frame: int, network: Path | None = None)
     codes = store.of_episode(episode).get(frame)
     if codes is None:
         raise DatasetError(f"{root}: episode {episode}, frame {frame} has no depth codes: nothing was measured there")
-    depth = next(islice(depth_images(dataset, found, store.camera), frame, None))
+    depth = next(islice(dataset.depth(found, store.camera), frame, None))
     coded = _decoder(store, network).decode(codes.astype(np.int64).reshape(store.grid))
     image = None
     if store.camera in dataset.cameras:
         image = next(islice(dataset.pictures(found, store.camera), frame, None), None)
-    width = round(HEIGHT * (image.shape[1] / image.shape[0] if image is not None else size[1] / size[0]))
+    height, across = (image if image is not None else depth).shape[:2]
+    width = round(HEIGHT * across / height)
     span = _span(depth, coded)
     panels = [(_colours(depth / 1000.0, depth > 0, span), "depth image, {:.2f} m (bright) to {:.2f} m".format(*span))]
     panels.append((_coded_colours(coded, span), _words(coded)))

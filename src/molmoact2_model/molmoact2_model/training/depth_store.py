@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pyarrow import parquet
 
-from molmoact2_data.companions import DEPTH_CODES, FOLDER, CompanionWriter
+from molmoact2_data.companions import DEPTH_CODES, FOLDER, Companion, CompanionWriter
 from molmoact2_data.layout import DatasetError
 from molmoact2_data.tables import write_json
 
@@ -90,10 +89,9 @@ class DepthCodes:
             self.camera = str(self.about["camera"])
             rows, cols = self.about["cells"]["grid"]
             self.grid = int(rows), int(cols)
-            frames = int(self.about["frames"])
         except (KeyError, TypeError, ValueError) as error:
-            raise DatasetError(f"{self._path}: camera, cells.grid or frames is missing or wrong ({error!r})") from None
-        self._places = dict(self._episodes(frames))
+            raise DatasetError(f"{self._path}: camera or cells.grid is missing or wrong ({error!r})") from None
+        self._rows = Companion(root, DEPTH_CODES)
 
     def codebook(self) -> Codebook | None:
         """None for codes of a network. Errors: CheckpointError for a wrong one."""
@@ -102,38 +100,16 @@ class DepthCodes:
 
     def of_episode(self, episode: int) -> dict[int, np.ndarray]:
         """Codes int16 (cells,), row-major, by frame; frames at which nothing was measured have none."""
-        if episode not in self._places:
-            return {}
-        path, group = self._places[episode]
-        with parquet.ParquetFile(path) as file:
-            table = file.read_row_group(group, ["frame_index", "codes"])
-        cells = self.grid[0] * self.grid[1]
-        codes = table["codes"].combine_chunks()
-        values = np.asarray(codes.flatten())
-        if codes.null_count or values.size != cells * len(codes):
-            raise DatasetError(f"{path}: a frame of episode {episode} has not {cells} codes; annotate with --force")
-        return dict(zip(table["frame_index"].to_pylist(), values.reshape(-1, cells), strict=True))
-
-    def _episodes(self, frames: int) -> Iterator[tuple[int, tuple[Path, int]]]:
-        """Where each episode lies: the writer makes a row group for each."""
-        found = 0
-        for path in sorted((self.root / FOLDER / DEPTH_CODES).glob("chunk-*/file-*.parquet")):
-            try:
-                with parquet.ParquetFile(path) as file:
-                    meta, column = file.metadata, file.schema_arrow.get_field_index("episode_index")
-            except (OSError, ValueError) as error:
-                raise DatasetError(f"{path} cannot be read: {error}") from error
-            for group in range(meta.num_row_groups):
-                span = meta.row_group(group).column(column).statistics if column >= 0 else None
-                if span is None or span.min != span.max:
-                    raise DatasetError(f"{path}: row group {group} is not of one episode; annotate anew with --force")
-                found += meta.row_group(group).num_rows
-                yield span.min, (path, group)
-        if found != frames:
-            raise DatasetError(
-                f"{self.root / FOLDER / DEPTH_CODES} has codes of {found} frames, {ABOUT} says {frames}; annotate anew "
-                "with --force"
-            )
+        cells, found = self.grid[0] * self.grid[1], {}
+        for row in self._rows.rows(episode):
+            codes = row["codes"] or []
+            if len(codes) != cells:
+                raise DatasetError(
+                    f"{self.root}: episode {episode}, frame {row['frame_index']} has {len(codes)} depth codes, not "
+                    f"{cells}; annotate anew with --force"
+                )
+            found[row["frame_index"]] = np.array(codes, np.int16)
+        return found
 
 
 def common_codebook(stores: Sequence[DepthCodes]) -> Codebook | None:
