@@ -121,7 +121,11 @@ class Dataset:
     def samples(self, episode: Episode) -> Iterator[Sample]:
         """The frames of an episode, in order."""
         vectors = self.vectors(episode)
+<<<<<<< HEAD
         pictures = [self._pictures(episode, camera) for camera in self.cameras]
+=======
+        pictures = [self.pictures(episode, camera) for camera in self.cameras]
+>>>>>>> depthcodes
         for index in range(episode.length):
             images = {}
             for camera, frames in zip(self.cameras, pictures, strict=True):
@@ -131,6 +135,7 @@ class Dataset:
                 images[camera] = image
             action = None if vectors.action is None else vectors.action[index]
             yield Sample(float(vectors.time[index]), vectors.state[index], action, images)
+<<<<<<< HEAD
 
     def vectors(self, episode: Episode) -> Vectors:
         """All numbers of an episode; no image is decoded."""
@@ -158,8 +163,53 @@ class Dataset:
         if self._open is None or self._open[0] != path:
             self._open = path, EpisodeTable(path)
         return self._open
+=======
+>>>>>>> depthcodes
 
-    def _pictures(self, episode: Episode, camera: str) -> Iterator[np.ndarray]:
+    def vectors(self, episode: Episode) -> Vectors:
+        """All numbers of an episode; no image is decoded."""
+        path, file = self._file_of(episode)
+        actions = [ACTION] if ACTION in file.columns else []
+        table = file.rows(episode.index, [STATE, "timestamp", *actions])
+        if len(table) != episode.length:
+            raise DatasetError(
+                f"{path}: episode {episode.index} has {len(table)} frames, the meta data say {episode.length}"
+            )
+        state = _matrix(table[STATE])
+        return Vectors(np.asarray(table["timestamp"]), state, _matrix(table[ACTION]) if actions else None)
+
+    def depth(self, episode: Episode, camera: str) -> Iterator[np.ndarray]:
+        """The depth images of an episode, in order: uint16 (h, w), millimetres along the optical axis, 0: nothing."""
+        path, file = self._file_of(episode)
+        name, size = DEPTH + camera, tuple(self.features[DEPTH + camera]["shape"][:2])
+        cells = file.rows(episode.index, [name])[name]
+        if len(cells) != episode.length:
+            raise DatasetError(
+                f"{path}: episode {episode.index} has {len(cells)} frames, the meta data say {episode.length}"
+            )
+        for frame, cell in enumerate(cells):
+            where, data = f"{path}: {name} of episode {episode.index}, frame {frame}", (cell.as_py() or {}).get("bytes")
+            if not data:
+                raise DatasetError(f"{where}: no image in the file; images that lie in files of their own are not read")
+            try:
+                image = decode_depth(data)
+            except DatasetError as error:
+                raise DatasetError(f"{where}: {error}") from error
+            if image.shape != size:
+                raise DatasetError(f"{where}: the image has shape {image.shape}, {size} is stated")
+            yield image
+
+    def _file_of(self, episode: Episode) -> tuple[Path, EpisodeTable]:
+        row = episode.row
+        path = self.root / self.info["data_path"].format(
+            chunk_index=row["data/chunk_index"], file_index=row["data/file_index"]
+        )
+        if self._open is None or self._open[0] != path:
+            self._open = path, EpisodeTable(path)
+        return self._open
+
+    def pictures(self, episode: Episode, camera: str) -> Iterator[np.ndarray]:
+        """uint8 (H, W, 3) RGB of one camera from the episode's first frame on; it does not stop at its last."""
         prefix = f"videos/{IMAGES}{camera}"
         path = self.root / self.info["video_path"].format(
             video_key=IMAGES + camera,

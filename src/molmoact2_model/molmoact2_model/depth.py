@@ -14,7 +14,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -139,9 +141,28 @@ def open_decoder(path: Path) -> DepthDecoder:
     )
 
 
+def codebook_content(codebook: Codebook) -> dict[str, Any]:
+    """As a file holds it."""
+    larger = {} if codebook.unit == METRES else {"larger": codebook.larger}
+    # The shortest number that is read as the same float32 again.
+    values = [float(str(value)) for value in codebook.values.astype(np.float32)]
+    return {"format": CODEBOOK_FORMAT, "unit": codebook.unit, **larger, "values": values}
+
+
+def write_codebook(path: Path, codebook: Codebook) -> None:
+    """Writes a whole file or none."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(codebook_content(codebook)) + "\n", "utf8")
+    os.replace(partial, path)
+
+
 def read_codebook(path: Path) -> Codebook:
     """Reads and checks a codebook. Errors: CheckpointError naming the file and the key."""
-    content = read_json(path)
+    return parse_codebook(read_json(path), path)
+
+
+def parse_codebook(content: dict[str, Any], path: Path) -> Codebook:
+    """Checks the content of a codebook. path: where it was found. Errors: CheckpointError naming it and the key."""
     found = content.get("format")
     if found != CODEBOOK_FORMAT:
         raise CheckpointError(f"{path}: format is {found!r}, expected {CODEBOOK_FORMAT!r}")

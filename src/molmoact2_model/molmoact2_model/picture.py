@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import matplotlib
@@ -39,9 +40,16 @@ def depth_picture(main_image: np.ndarray, trace: Trace, depth: DepthConfig, heig
     refreshed = trace.refreshed.reshape(rows, cols)
     for panel in (left, right):
         _frame_cells(panel, refreshed)
-    picture = Image.new("RGB", (left.width + _GAP + right.width, height), "white")
-    picture.paste(left, (0, 0))
-    picture.paste(right, (left.width + _GAP, 0))
+    return side_by_side([left, right])
+
+
+def side_by_side(panels: Sequence[Image.Image]) -> Image.Image:
+    """Panels of one height from left to right."""
+    width = sum(panel.width for panel in panels) + _GAP * (len(panels) - 1)
+    picture, place = Image.new("RGB", (width, panels[0].height), "white"), 0
+    for panel in panels:
+        picture.paste(panel, (place, 0))
+        place += panel.width + _GAP
     return picture
 
 

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
-from torch import nn
+from vqvae_network import VqVae, saved
 
 from molmoact2_model.depth import (
     CODE,
@@ -118,47 +117,10 @@ def test_a_map_of_one_value_has_shares_without_a_division_by_zero():
 
 
 # --- the decoder network ----------------------------------------------------------------------------------------------
-class ResBlock(nn.Module):
-    def __init__(self, width):
-        super().__init__()
-        self.net = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1), nn.ReLU(),
-            nn.Conv2d(width, width, 1),
-        )
-
-    def forward(self, x):
-        return x + self.net(x)
-
-
-class VqVae(nn.Module):
-    """The layout as it is described: five doublings from 4 channels, two residual blocks, vectors of 24, 12 codes."""
-
-    def __init__(self):
-        super().__init__()
-        self.codebook = nn.Embedding(12, 24)
-        self.register_buffer("embed_avg", torch.zeros(24, 12))
-        grow = [
-            nn.Sequential(nn.ConvTranspose2d(wide, narrow, 4, stride=2, padding=1), nn.ReLU())
-            for wide, narrow in ((64, 32), (32, 16), (16, 8), (8, 4), (4, 4))
-        ]
-        self.encoder = nn.Sequential(nn.Conv2d(1, 4, 4, stride=2, padding=1), nn.Conv2d(4, 24, 1))
-        layers = [nn.Conv2d(24, 64, 1), ResBlock(64), ResBlock(64), *grow, nn.Conv2d(4, 1, 1)]
-        self.decoder = nn.Sequential(*layers)
-
-
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(0)
     return VqVae().eval()
-
-
-def saved(network, path: Path, change=lambda tensors: tensors) -> Path:
-    tensors = change({name: tensor.clone() for name, tensor in network.state_dict().items()})
-    if path.suffix == ".safetensors":
-        save_file(tensors, path)
-    else:
-        torch.save(tensors, path)
-    return path
 
 
 @pytest.mark.parametrize("name", ["vae-final.pt", "vae.safetensors"])
@@ -193,12 +155,12 @@ def without(*names):
     [
         (without("codebook"), "expected one codebook"),
         (without("decoder"), r"no tensor is named decoder"),
-        (without("decoder.8."), "the decoder ends where the convolution to the image was expected"),
-        (without("decoder.1.net.2."), "decoder.1.net.4 has shape .* expected a convolution of a residual block"),
-        (lambda t: {**t, "decoder.5.0.weight": torch.zeros(3, 8, 4, 4)}, "decoder.5.0 has shape"),
-        (lambda t: {**t, "decoder.5.1.running_mean": torch.zeros(8)}, "decoder.5.1.running_mean.weight is missing"),
+        (without("decoder.14."), "the decoder ends where the convolution to the image was expected"),
+        (without("decoder.2.net.2."), "decoder.2.net.4 has shape .* expected a convolution of a residual block"),
+        (lambda t: {**t, "decoder.6.weight": torch.zeros(3, 8, 4, 4)}, "decoder.6 has shape"),
+        (lambda t: {**t, "decoder.5.running_mean": torch.zeros(8)}, "decoder.5.running_mean.weight is missing"),
         (lambda t: {**t, "decoder.0.bias": torch.zeros(3)}, "decoder.0 has shape"),
-        (lambda t: {**t, "decoder.9.weight": torch.zeros(1, 1, 1, 1)}, "goes on: decoder.9"),
+        (lambda t: {**t, "decoder.15.weight": torch.zeros(1, 1, 1, 1)}, "goes on where it should end: decoder.15"),
         (lambda t: {**t, "other.weight": torch.zeros(5, 24)}, "found codebook.weight, other.weight"),
         (lambda t: {**t, "codebook.weight": torch.zeros(24, 24)}, "codebook.weight is square"),
         (lambda t: {**t, "epoch": 3}, "epoch is a int, expected a tensor"),
@@ -209,9 +171,9 @@ def test_a_network_of_another_layout_is_refused_by_name(tmp_path, network, chang
         open_decoder(saved(network, tmp_path / "vae.pt", change))
 
 
-def test_a_refused_layout_says_what_was_assumed(tmp_path, network):
-    with pytest.raises(CheckpointError, match="assumed, because weights do not tell"):
-        open_decoder(saved(network, tmp_path / "vae.pt", without("decoder.8.")))
+def test_a_refused_layout_says_what_was_taken_for_granted(tmp_path, network):
+    with pytest.raises(CheckpointError, match="what weights do not tell is taken as published"):
+        open_decoder(saved(network, tmp_path / "vae.pt", without("decoder.14.")))
 
 
 def test_a_file_that_would_run_code_is_refused_and_runs_nothing(tmp_path):
@@ -243,7 +205,7 @@ def test_a_file_that_is_no_decoder_is_refused(tmp_path, name, content, named):
 
 
 def test_a_network_with_values_that_are_no_numbers_is_refused(tmp_path, network):
-    path = saved(network, tmp_path / "vae.pt", lambda t: {**t, "decoder.8.bias": torch.full((1,), float("nan"))})
+    path = saved(network, tmp_path / "vae.pt", lambda t: {**t, "decoder.14.bias": torch.full((1,), float("nan"))})
     with pytest.raises(CheckpointError, match="not finite"):
         open_decoder(path).decode(np.zeros((10, 10), int))
 
