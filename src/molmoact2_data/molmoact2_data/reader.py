@@ -121,11 +121,7 @@ class Dataset:
     def samples(self, episode: Episode) -> Iterator[Sample]:
         """The frames of an episode, in order."""
         vectors = self.vectors(episode)
-<<<<<<< HEAD
-        pictures = [self._pictures(episode, camera) for camera in self.cameras]
-=======
         pictures = [self.pictures(episode, camera) for camera in self.cameras]
->>>>>>> depthcodes
         for index in range(episode.length):
             images = {}
             for camera, frames in zip(self.cameras, pictures, strict=True):
@@ -135,36 +131,6 @@ class Dataset:
                 images[camera] = image
             action = None if vectors.action is None else vectors.action[index]
             yield Sample(float(vectors.time[index]), vectors.state[index], action, images)
-<<<<<<< HEAD
-
-    def vectors(self, episode: Episode) -> Vectors:
-        """All numbers of an episode; no image is decoded."""
-        path, file = self._file_of(episode)
-        actions = [ACTION] if ACTION in file.columns else []
-        table = file.rows(episode.index, [STATE, "timestamp", *actions])
-        if len(table) != episode.length:
-            raise DatasetError(
-                f"{path}: episode {episode.index} has {len(table)} frames, the meta data say {episode.length}"
-            )
-        state = _matrix(table[STATE])
-        return Vectors(np.asarray(table["timestamp"]), state, _matrix(table[ACTION]) if actions else None)
-
-    def depth(self, episode: Episode, camera: str) -> Iterator[np.ndarray]:
-        """The depth images of an episode, in order: uint16 (h, w), millimetres along the optical axis, 0: nothing."""
-        _, file = self._file_of(episode)
-        for cell in file.rows(episode.index, [DEPTH + camera])[DEPTH + camera]:
-            yield decode_depth(cell.as_py()["bytes"])
-
-    def _file_of(self, episode: Episode) -> tuple[Path, EpisodeTable]:
-        row = episode.row
-        path = self.root / self.info["data_path"].format(
-            chunk_index=row["data/chunk_index"], file_index=row["data/file_index"]
-        )
-        if self._open is None or self._open[0] != path:
-            self._open = path, EpisodeTable(path)
-        return self._open
-=======
->>>>>>> depthcodes
 
     def vectors(self, episode: Episode) -> Vectors:
         """All numbers of an episode; no image is decoded."""

@@ -75,8 +75,8 @@ def test_the_order_is_the_seeds_and_a_continued_stream_goes_on_where_it_was(data
 
 def test_passing_over_decodes_no_image(data, monkeypatch):
     decoded = []
-    pictures = Dataset._pictures
-    monkeypatch.setattr(Dataset, "_pictures", lambda self, *a: decoded.append(a[0].index) or pictures(self, *a))
+    pictures = Dataset.pictures
+    monkeypatch.setattr(Dataset, "pictures", lambda self, *a: decoded.append(a[0].index) or pictures(self, *a))
     draw(1, Share(data), every=1, buffer=5, skip=2000)
     assert 1 <= len(decoded) <= 4, "more than the buffer's episodes"
 
