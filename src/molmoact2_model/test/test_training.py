@@ -1,0 +1,244 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""`molmoact2 train`: recipes that run, go on where they were, and end in checkpoints that act."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from golden_set import GOLDEN
+from safetensors import safe_open
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from training_sets import HORIZON, TAG, norm_stats, toy_set
+
+from molmoact2_data.reader import Dataset
+from molmoact2_data.writer import DatasetWriter, Row
+from molmoact2_model import MolmoAct2Policy
+from molmoact2_model.cli import main
+
+BLUEPRINT = {
+    "hidden_size": 32, "num_layers": 2, "num_heads": 2, "num_kv_heads": 1, "intermediate_size": 64, "vit_layers": 2,
+    "image_size": [56, 56], "max_action_dim": 4, "max_action_horizon": HORIZON, "num_depth_codes": 4,
+    "num_depth_tokens": 8, "num_action_tokens": 16, "num_state_tokens": 32, "action_mode": "continuous",
+    "vocab_multiple": 32,
+}  # fmt: skip
+
+
+def recipe_of(folder: Path, path: Path, **changes) -> Path:
+    """A recipe file that trains on the data set at `path`."""
+    content = {
+        "format": "molmoact2_recipe.v1",
+        "stage": "toy",
+        "description": "a toy",
+        "start": {"blueprint": BLUEPRINT, "norm_stats": norm_stats(folder).name},
+        "norm_tag": TAG,
+        "cameras": ["front", "wrist"],
+        "data": [{"path": str(path)}],
+        "mix": {"action": 1.0, "depth_action": 1.0, "instructions": 2, "questions": 0.5, "places": True},
+        "objective": {"place": 1.0, "look": 0.5, "flow_draws": 2, "look_layer": 0},
+        "optimizer": {"rate": 3e-3, "warmup": 5, "ema": 0.8},
+        "run": {"steps": 8, "batch": 6, "every": 1, "buffer": 20, "save_every": 100},
+    } | changes
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(content))
+    return recipe
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return toy_set(tmp_path_factory.mktemp("data") / "toy")
+
+
+@pytest.fixture
+def recipe(tmp_path, data) -> Path:
+    return recipe_of(tmp_path, data)
+
+
+def train(recipe: Path, out: Path, *more: str) -> int:
+    return main(["train", str(recipe), "--out", str(out), *more])
+
+
+def curves(out: Path) -> dict[str, list[float]]:
+    events = EventAccumulator(str(out / "tensorboard"))
+    events.Reload()
+    return {name: [event.value for event in events.Scalars(name)] for name in events.Tags()["scalars"]}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, data) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    assert train(recipe_of(folder, data), folder / "out", "--set", "run.steps=150") == 0
+    return folder / "out"
+
+
+def test_a_short_run_lowers_each_loss(trained):
+    losses = curves(trained)
+    for name in ("flow", "text", "codes", "place", "look"):
+        first, last = np.mean(losses[name][:10]), np.mean(losses[name][-10:])
+        assert last < 0.8 * first, f"{name}: {first:.3f} -> {last:.3f}"
+
+
+@pytest.mark.parametrize("depth", ["off", "full"])
+def test_what_was_trained_goes_where_it_is_told(trained, data, depth):
+    session = MolmoAct2Policy.from_pretrained(trained / "checkpoint").session(norm_tag=TAG, depth=depth)
+    dataset = Dataset(data)
+    for episode in dataset.episodes[:4]:
+        sample = next(dataset.samples(episode))
+        for colour, side in (("red", -1), ("blue", 1)):
+            told = f"go to the {colour} square"
+            chunk = session.infer(list(sample.images.values()), sample.state, told, seed=1).actions
+            assert (np.sign(chunk[:, 0]) == side).all() and np.abs(chunk[:, 0] - 0.5 * side).mean() < 0.25
+
+
+def test_a_run_that_is_continued_equals_one_that_never_stopped(recipe, tmp_path):
+    assert train(recipe, tmp_path / "whole") == 0
+    assert train(recipe, tmp_path / "parts", "--set", "run.save_every=3", "--set", "run.steps=3") == 0
+    # The length of the cosine belongs to the recipe; so the run is cut, not shortened.
+    shutil.rmtree(tmp_path / "parts")
+    stopped_after(recipe, tmp_path / "parts", 3)
+    assert train(recipe, tmp_path / "parts", "--resume") == 0
+    for name in ("state.safetensors", "checkpoint/model.safetensors"):
+        whole, parts = (load_file(tmp_path / out / name) for out in ("whole", "parts"))
+        assert whole.keys() == parts.keys()
+        assert [key for key in whole if not torch.equal(whole[key], parts[key])] == []
+
+
+def stopped_after(recipe: Path, out: Path, steps: int) -> None:
+    from molmoact2_model.training.beginning import begin
+    from molmoact2_model.training.loop import Trainer, _Ahead
+    from molmoact2_model.training.recipe import load_recipe
+
+    loaded = load_recipe(recipe)
+    trainer = Trainer(loaded, begin(loaded, recipe.parent, out / "files"), out, torch.device("cpu"))
+    with _Ahead(trainer._batches()) as batches:
+        for _ in range(steps):
+            trainer._step(batches)
+    trainer.save()
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(recipe, tmp_path):
+    command = [sys.executable, "-m", "molmoact2_model.cli", "train", str(recipe), "--out", str(tmp_path / "out")]
+    process = subprocess.Popen(
+        [*command, "--set", "run.steps=100000", "--set", "run.save_every=2"], stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "out/checkpoint/model.safetensors").is_file():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "go on with --resume" in err
+    assert not list((tmp_path / "out").glob(".*partial"))
+    assert MolmoAct2Policy.from_pretrained(tmp_path / "out/checkpoint").norm_tags == (TAG,)
+    assert train(recipe, tmp_path / "out", "--resume", "--set", "run.steps=1") == 0
+
+
+# --- released checkpoints ---------------------------------------------------------------------------------------------
+def golden_data(root: Path) -> Path:
+    """A data set for the tag tiny_arm: 7 joints, one camera."""
+    random = np.random.default_rng(0)
+    with DatasetWriter(root, 30, [f"j{i}" for i in range(7)], {"front": (60, 80)}, "tiny", {}) as writer:
+        for _ in range(2):
+            writer.begin("go there", 6, {})
+            for _ in range(6):
+                values = random.uniform(-0.5, 0.5, 7).astype(np.float32)
+                writer.add(Row(values, values, {"front": random.integers(0, 255, (60, 80, 3), dtype=np.uint8)}))
+            writer.end()
+    return root
+
+
+@pytest.mark.parametrize("trained", ["full", "expert"])
+def test_a_released_checkpoint_that_is_fine_tuned_keeps_its_layout(tmp_path, trained):
+    start = GOLDEN / "checkpoint"
+    recipe = recipe_of(
+        tmp_path, golden_data(tmp_path / "data"), start={"checkpoint": str(start)}, norm_tag="tiny_arm",
+        cameras=["front"], mix={"action": 1.0}, objective={}, optimizer={"rate": 1e-3, "warmup": 1, "trained": trained},
+    )
+    assert train(recipe, tmp_path / "out", "--set", "run.steps=3") == 0
+    saved = tmp_path / "out/checkpoint"
+    for file in ("config.json", "norm_stats.json", "tokenizer.json"):
+        assert (saved / file).read_bytes() == (start / file).read_bytes()
+    before, after = load_file(start / "model.safetensors"), load_file(saved / "model.safetensors")
+    assert {n: t.shape for n, t in before.items()} == {n: t.shape for n, t in after.items()}
+    changed = {name.split(".")[1] for name in before if not torch.equal(before[name], after[name])}
+    rest = {"transformer", "vision_backbone"}
+    assert changed - {"lm_head"} == {"action_expert"} | (rest if trained == "full" else set())
+    policy = MolmoAct2Policy.from_pretrained(saved)
+    image = np.random.default_rng(1).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+    chunk = policy.session(norm_tag="tiny_arm").infer([image], np.zeros(7, np.float32), "go there", seed=0)
+    assert np.isfinite(chunk.actions).all()
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"run": {"step": 3}}, "there is no run.step; there are: steps"),
+        ({"run": {"steps": "many"}}, "run.steps is 'many', expected a whole number"),
+        ({"run": {"steps": 0}}, "must be at least 1"),
+        ({"optimizer": {"rate": float("inf")}}, "expected a finite number"),
+        ({"optimizer": {"trained": "some"}}, "full, expert, lora"),
+        ({"optimizer": {"vision": 0.0, "language": 0.0, "expert": 0.0}}, "trains nothing"),
+        ({"mix": {"action": 0.0}}, "one of them above 0"),
+        ({"mix": {"action": 1.0, "discrete": True}}, "need a FAST tokenizer"),
+        ({"start": {"checkpoint": "x", "blueprint": {"hidden_size": 8}}}, "either checkpoint or blueprint"),
+        ({"start": {"blueprint": {"depth": 3}, "norm_stats": "norm_stats.json"}}, "start.blueprint has no 'depth'"),
+        ({"start": {"blueprint": BLUEPRINT, "norm_stats": "none.json"}}, "none.json is missing"),
+        ({"norm_tag": "other"}, "norm_tag 'other' is not in this checkpoint"),
+        ({"cameras": ["front", "side"]}, "has no camera 'side'"),
+        ({"data": [{"path": "/nowhere"}]}, "/nowhere is no LeRobot dataset"),
+        ({"format": "v0"}, "format is not 'molmoact2_recipe.v1'"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_and_no_run_begins(tmp_path, data, capsys, change, said):
+    recipe = recipe_of(tmp_path, data, **change)
+    assert train(recipe, tmp_path / "out", "--set", "optimizer.warmup=5") == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out/checkpoint").exists() and not (tmp_path / "out/state.safetensors").exists()
+
+
+def test_data_without_depth_codes_is_named_where_the_recipe_wants_only_those(tmp_path, capsys):
+    bare = golden_data(tmp_path / "bare")
+    recipe = recipe_of(
+        tmp_path, bare, start={"checkpoint": str(GOLDEN / "checkpoint")}, norm_tag="tiny_arm", cameras=["front"],
+        mix={"action": 0.0, "depth_action": 1.0}, objective={},
+    )  # fmt: skip
+    assert train(recipe, tmp_path / "out") == 2
+    assert "has no depth codes; run molmoact2 depth annotate" in capsys.readouterr().err
+
+
+def test_a_run_is_not_begun_over_another_nor_gone_on_with_where_there_is_none(recipe, tmp_path, capsys):
+    assert train(recipe, tmp_path / "out", "--resume") == 2
+    assert "holds no run to go on with" in capsys.readouterr().err
+    assert train(recipe, tmp_path / "out", "--set", "run.steps=1") == 0
+    assert train(recipe, tmp_path / "out") == 2
+    assert "holds a run already" in capsys.readouterr().err
+    assert train(recipe, tmp_path / "out", "--resume", "--set", "optimizer.trained=expert") == 2
+    assert "is of another recipe" in capsys.readouterr().err
+
+
+def test_a_damaged_state_is_refused(recipe, tmp_path, capsys):
+    assert train(recipe, tmp_path / "out", "--set", "run.steps=1") == 0
+    state = tmp_path / "out/state.safetensors"
+    state.write_bytes(state.read_bytes()[:1000])
+    assert train(recipe, tmp_path / "out", "--resume") == 2
+    assert "cannot be continued from" in capsys.readouterr().err
+
+
+def test_a_card_says_what_the_checkpoint_is(trained):
+    card = (trained / "checkpoint/README.md").read_text()
+    assert card.startswith("# toy\n\na toy\n\nStep 150 of 150, 6 frames each.")
+    assert json.loads((trained / "checkpoint/config.json").read_text())["num_depth_codes"] == 4
+    with safe_open(trained / "state.safetensors", framework="pt") as file:
+        assert file.metadata()["step"] == "150"
