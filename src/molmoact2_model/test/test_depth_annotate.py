@@ -209,6 +209,17 @@ def test_bad_input_is_named_and_nothing_is_written(data, capsys, options, named)
     assert content(data) == before
 
 
+@pytest.mark.parametrize(
+    "change", [{"dtype": "float32"}, {"shape": [30, 40, 3]}, {"info": {"unit": "m"}}, {"info": {"depth_unit": "m"}}]
+)
+def test_depth_images_of_another_kind_are_refused(data, capsys, change):
+    info = json.loads((data / "meta/info.json").read_text())
+    info["features"]["observation.depth.front"].update(change)
+    (data / "meta/info.json").write_text(json.dumps(info))
+    assert depth("annotate", data) == 2
+    assert "expected 'image' of shape [h, w, 1] in mm" in capsys.readouterr().err
+
+
 def test_a_codebook_without_a_scale_cannot_code_distances(data, tmp_path, capsys):
     file = codebook_file(tmp_path / "book.json", [0.3, 0.6], "relative")
     assert depth("annotate", data, "--codebook", file) == 2

@@ -13,6 +13,7 @@ from pyarrow import parquet
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from tiny_robot import CHECKPOINT, CONTRACT, TAG, compressed, image, joint_state, picture, time_of
 
+from molmoact2_data.reader import Dataset
 from molmoact2_data.statistics import Pixels
 from molmoact2_model import cli
 from molmoact2_msgs.action import RunTask
@@ -30,14 +31,16 @@ R = RunTask.Result
 LENGTHS = {"first": 30, "second": 25, "third": 15}
 ENDS = {"first": R.ENDED_SUCCEEDED, "second": R.ENDED_FAULT, "third": R.ENDED_UNKNOWN}
 SPEED = 0.01    # [rad] of every joint from frame to frame
+DEPTH = "/top/aligned_depth_to_color/image_raw"
 
 
 def angle(tick: int) -> float:
     return 0.1 + SPEED * (tick % 100)
 
 
-def write_run(path, without=(), missing_frames=()):
-    """Three episodes, one after the other: cameras at HZ, joints that move evenly and are told where to be next."""
+def write_run(path, without=(), missing_frames=(), depth=lambda tick, now: None):
+    """Three episodes, one after the other: cameras at HZ, joints that move evenly and are told where to be next.
+    depth: an image for a tick."""
     kinds = (PolicyStatus, ControllerStatus, JointState, Image, CompressedImage)
     store = typestore_of({typename_of(kind) for kind in kinds})
     writer, connections = open_writer(path), {}
@@ -65,6 +68,9 @@ def write_run(path, without=(), missing_frames=()):
             if tick not in missing_frames:
                 say(TOP, image(np.full((60, 80, 3), 2 * tick, np.uint8), now), now + 1000)
                 say("/wrist/image_raw/compressed", compressed(np.full((60, 80, 3), 50, np.uint8), now), now + 2000)
+            measured = depth(tick, now)
+            if measured is not None:
+                say(DEPTH, measured, now + 500)
             tick += 1
         ended, ended_id = ENDS[episode], episode if ENDS[episode] else ended_id
     writer.close()
@@ -175,6 +181,88 @@ def test_several_bags_make_one_dataset(bag, convert, tmp_path):
     assert code == 0
     assert table(root, "data/*/*.parquet")["episode_index"].to_pylist()[-1] == 5
     assert {e["molmoact2/bag"] for e in table(root, "meta/episodes/*/*.parquet").to_pylist()} == {"bag", "other"}
+
+
+# --- depth images -----------------------------------------------------------------------------------------------------
+def millimetres(tick):
+    """What the camera measures: 300 + tick, and a column that it does not see."""
+    values = np.full((24, 32), 300 + tick, np.uint16)
+    values[:, 0] = 0
+    return values
+
+
+def in_millimetres(tick, now):
+    return image(millimetres(tick), now, "16UC1")
+
+
+def in_metres(tick, now):
+    values = millimetres(tick).astype(np.float32) / 1000
+    values[:, 0], values[0, 0] = np.nan, -1.0
+    return image(values, now, "32FC1")
+
+
+@pytest.mark.parametrize("measured", [in_millimetres, in_metres])
+def test_depth_images_become_those_of_the_frames_they_were_captured_with(tmp_path, convert, measured):
+    code, root, printed = convert(write_run(tmp_path / "deep", depth=measured), "--depth", f"top={DEPTH}")
+    assert code == 0 and "without a depth image" not in printed, printed
+    dataset = Dataset(root)
+    assert dataset.depth_cameras == ["top"]
+    images = [image for episode in dataset.episodes for image in dataset.depth(episode, "top")]
+    assert len(images) == 69
+    for tick, found in enumerate(images):
+        np.testing.assert_array_equal(found, millimetres(tick))
+
+
+def test_the_nearest_depth_image_in_time_is_taken_and_one_too_far_is_none(tmp_path, convert):
+    """It comes 20 ms late, and with the last two frames of ten not at all; the first of them has the one before."""
+
+    def measured(tick, now):
+        return None if tick % 10 in (8, 9) else in_millimetres(tick, now + 20_000_000)
+
+    code, root, printed = convert(write_run(tmp_path / "deep", depth=measured), "--depth", f"top={DEPTH}")
+    assert code == 0 and "6 frames without a depth image of top, written as not measured" in printed, printed
+    dataset = Dataset(root)
+    images = [image for episode in dataset.episodes for image in dataset.depth(episode, "top")]
+    wanted = [{8: 299 + tick, 9: 0}.get(tick % 10, 300 + tick) for tick in range(69)]
+    assert [int(image.max()) for image in images] == wanted
+
+
+def test_depth_images_follow_a_clock_that_was_set_back(tmp_path, convert):
+    run = write_run(tmp_path / "deep", depth=in_millimetres)
+
+    def earlier(topic, message):
+        header = getattr(message, "header", None)
+        stamp = header.stamp.sec * 1_000_000_000 + header.stamp.nanosec if header is not None else 0
+        if stamp >= BEGIN + 30 * 1_000_000_000 // HZ:
+            header.stamp.sec, header.stamp.nanosec = divmod(stamp - 1_200_000_000, 1_000_000_000)
+        return message
+
+    code, root, printed = convert(copied(run, tmp_path / "back", earlier), "--shortest", 2, "--depth", f"top={DEPTH}")
+    assert code == 0 and "without a depth image" not in printed, printed
+    dataset = Dataset(root)
+    images = [int(image.max()) for episode in dataset.episodes for image in dataset.depth(episode, "top")]
+    levels = [round(s.images["top"].mean() / 2) for e in dataset.episodes for s in dataset.samples(e)]
+    assert min(levels) < 10 and max(levels) > 60    # frames from both times
+    assert np.abs(np.array(images) - 300 - levels).max() <= 1    # video gives a level back nearly
+
+
+@pytest.mark.parametrize(
+    ("option", "measured", "named"),
+    [
+        (f"elbow={DEPTH}", in_millimetres, "norm tag tiny_arm has the cameras top, wrist"),
+        ("top=/nothing", in_millimetres, "has no sensor_msgs/msg/Image on /nothing; topics with images: "),
+        (f"top={TOP}", in_millimetres, "a depth image is 16UC1 (millimetres) or 32FC1 (metres)"),
+        (f"top={DEPTH}", lambda tick, now: in_millimetres(tick, now - 10**12), "check its stamps"),
+        (
+            f"top={DEPTH}", lambda tick, now: image(millimetres(tick)[: 24 - tick // 40], now, "16UC1"),
+            "depth of camera top has shape",
+        ),
+    ],
+)
+def test_what_is_wrong_with_depth_images_is_named_and_nothing_is_written(tmp_path, convert, option, measured, named):
+    code, root, printed = convert(write_run(tmp_path / "deep", depth=measured), "--depth", option)
+    assert code == 2 and named in printed, printed
+    assert not root.exists()
 
 
 # --- back -------------------------------------------------------------------------------------------------------------

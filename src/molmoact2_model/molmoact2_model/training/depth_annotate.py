@@ -52,7 +52,8 @@ def with_depth(root: Path, camera: str) -> Dataset:
         raise DatasetError(f"{root} has no {name}; {found}")
     feature = dataset.features[name]
     shape, kind = feature.get("shape"), feature.get("dtype")
-    unit = (feature.get("info") or {}).get("unit", "mm")
+    about = feature.get("info") or {}
+    unit = about.get("depth_unit", about.get("unit", "mm"))    # LeRobot's word, and ours
     if kind != "image" or not isinstance(shape, list) or len(shape) != 3 or shape[2] != 1 or unit != "mm":
         raise DatasetError(
             f"{root}: {name} is {kind!r} of shape {shape} in {unit}; expected 'image' of shape [h, w, 1] in mm: 16-bit "

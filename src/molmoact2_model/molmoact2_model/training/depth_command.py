@@ -71,8 +71,9 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     add("--camera", default=CAMERA, help="the model's main camera (default: %(default)s)")
     add("--quantile", type=float, default=QUANTILE, metavar="SHARE",
         help="a cell's distance: this share of its measured pixels is nearer; 0.5: the median (default: %(default)s)")
-    add("--every", type=int, default=EVERY, metavar="N", help="fit to every Nth frame (default: %(default)s)")
-    add("--farthest", type=float, default=float("inf"), metavar="M", help="fit as if nothing were farther [m]")
+    add = parser.add_argument_group("of fitting").add_argument
+    add("--every", type=int, default=EVERY, metavar="N", help="look at every Nth frame (default: %(default)s)")
+    add("--farthest", type=float, default=float("inf"), metavar="M", help="take what is farther for this far [m]")
 
 
 def _register_show(actions: Any) -> None:

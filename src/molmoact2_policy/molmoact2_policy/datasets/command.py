@@ -57,6 +57,8 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     add("--instruction", default="", help="instead of the recorded ones")
     add("--topic", type=pair, action="append", default=[], metavar="OURS=THEIRS", dest="topics",
         help="a topic of the contract that has another name in the bag; may be repeated")
+    add("--depth", type=pair, action="append", default=[], metavar="CAMERA=TOPIC",
+        help="depth images (16UC1 in mm, 32FC1 in m) aligned with a camera's; may be repeated")
     back = parser.add_argument_group("a dataset to a bag")
     add = back.add_argument
     add("--camera", type=pair, action="append", default=[], metavar="THEIRS=OURS", dest="cameras",
@@ -94,7 +96,7 @@ def _to_dataset(args: argparse.Namespace) -> int:
     contract, tag = _recorded_robot(args)
     wanted = Wanted(
         contract, tag, args.fps, args.units or "ros", args.action, args.only - args.leave_out, max(2, args.shortest),
-        args.instruction, dict(args.topics), dict(args.joints), sys.stderr.isatty(),
+        args.instruction, dict(args.topics), dict(args.joints), dict(args.depth), sys.stderr.isatty(),
     )
     done = convert(args.source, args.out, wanted)
     print(_told(done))
@@ -106,6 +108,8 @@ def _told(done: Converted) -> str:
     lines = [f"{done.episodes} episodes, {done.frames} frames at {done.fps} a second"]
     lines += [f"  {count} {outcome}" for outcome, count in sorted(done.outcomes.items())]
     lines += [f"left out: {count} {reason}" for reason, count in sorted(done.left_out.reasons.items())]
+    blind = ((camera, count) for camera, count in sorted(done.blind.items()) if count)
+    lines += [f"{count} frames without a depth image of {camera}, written as not measured" for camera, count in blind]
     lines += [f"problem: {problem}" for problem in done.problems]
     lines += [f"the images of {bag} had been recorded with loss" for bag in done.lossy]
     return "\n".join(lines)

@@ -19,6 +19,7 @@ from molmoact2_data.writer import DatasetWriter, Row
 from ..bags.bag import Bag, BagError
 from ..model_frame import ModelFrame
 from ..replay.embodied import Embodied, embody
+from .depth import DepthTrack
 from .episodes import instruction_of, parts_of
 from .from_bag import LeftOut, Stretch, camera_sizes, images_of, observed, rate_of, rows, stretches
 
@@ -28,7 +29,8 @@ ROS, MODEL = "ros", "model"    # units of state and action
 @dataclass(frozen=True)
 class Wanted:
     """How to convert. fps: None: the main camera's. units: ROS or MODEL. outcomes: of the episodes to take. shortest:
-    frames. instruction: empty: as recorded. topics, joints: as in replay.embodied.embody. progress: show bars."""
+    frames. instruction: empty: as recorded. topics, joints: as in replay.embodied.embody. depth: camera -> topic of its
+    depth images. progress: show bars."""
 
     contract: Contract
     tag: NormTag
@@ -40,12 +42,14 @@ class Wanted:
     instruction: str
     topics: Mapping[str, str]
     joints: Mapping[str, str]
+    depth: Mapping[str, str]
     progress: bool
 
 
 @dataclass
 class Converted:
-    """What came of it. lossy: bags whose images had been recorded with loss."""
+    """What came of it. lossy: bags whose images had been recorded with loss. blind: frames without a depth image, by
+    camera."""
 
     episodes: int = 0
     frames: int = 0
@@ -54,6 +58,7 @@ class Converted:
     left_out: LeftOut = field(default_factory=LeftOut)
     problems: list[str] = field(default_factory=list)
     lossy: list[str] = field(default_factory=list)
+    blind: Counter[str] = field(default_factory=Counter)
 
 
 def convert(bags: Sequence[Path], root: Path, wanted: Wanted) -> Converted:
@@ -69,8 +74,12 @@ def convert(bags: Sequence[Path], root: Path, wanted: Wanted) -> Converted:
                 if bag.lossy or robot.lossy:
                     done.lossy.append(str(path))
                 if chosen:
-                    writer = writer or _writer(bag, robot, root, wanted, done)
-                    _write(bag, robot, writer, chosen, wanted, done)
+                    tracks = {
+                        camera: DepthTrack(bag, wanted.contract, wanted.tag, camera, topic)
+                        for camera, topic in wanted.depth.items()
+                    }
+                    writer = writer or _writer(bag, robot, tracks, root, wanted, done)
+                    _write(bag, robot, tracks, writer, chosen, wanted, done)
         if writer is None:
             raise DatasetError(f"there is no episode to write: {_why(done)}")
     except BaseException as error:
@@ -100,7 +109,9 @@ def _chosen(bag: Bag, robot: Embodied, wanted: Wanted, done: Converted) -> list[
     return [stretch for stretch in found if stretch.part.outcome in wanted.outcomes]
 
 
-def _writer(bag: Bag, robot: Embodied, root: Path, wanted: Wanted, done: Converted) -> DatasetWriter:
+def _writer(
+    bag: Bag, robot: Embodied, tracks: Mapping[str, DepthTrack], root: Path, wanted: Wanted, done: Converted
+) -> DatasetWriter:
     first = next((observation for observation, _ in observed(bag, robot, wanted.tag)), None)
     assert first is not None    # an episode was found in it
     notes = {
@@ -110,17 +121,19 @@ def _writer(bag: Bag, robot: Embodied, root: Path, wanted: Wanted, done: Convert
         "contract": wanted.contract.path.stem,
     }
     joints, sizes = wanted.contract.joint_names, camera_sizes(wanted.tag, first)
-    return DatasetWriter(root, done.fps, joints, sizes, wanted.contract.embodiment, notes)
+    depth = {camera: track.size for camera, track in tracks.items()}
+    return DatasetWriter(root, done.fps, joints, sizes, wanted.contract.embodiment, notes, depth)
 
 
 def _write(
-    bag: Bag, robot: Embodied, writer: DatasetWriter, chosen: list[Stretch], wanted: Wanted, done: Converted
+    bag: Bag, robot: Embodied, tracks: Mapping[str, DepthTrack], writer: DatasetWriter, chosen: list[Stretch],
+    wanted: Wanted, done: Converted,
 ) -> None:
     places = {stamp: number for number, stretch in enumerate(chosen) for stamp in stretch.frames}
     units = _units(wanted)
     number, row = -1, 0
     shown: Iterable = rows(bag, robot, wanted.tag, places)
-    for belongs, observation in tqdm(
+    for belongs, observation, receive_ns in tqdm(
         shown, total=len(places), desc=f"write {bag.path.name}", unit="frame", disable=not wanted.progress
     ):
         stretch = chosen[belongs]
@@ -130,11 +143,19 @@ def _write(
             extra = {"outcome": part.outcome, "why": part.why, "episode_id": part.episode_id, "bag": bag.path.name}
             writer.begin(part.task, len(stretch.frames), extra)
         state, action = units(observation.state), units(stretch.actions[row])
-        writer.add(Row(state, action, images_of(wanted.tag, observation)))
+        depth = {camera: track.nearest(observation.stamp_ns, receive_ns) for camera, track in tracks.items()}
+        writer.add(Row(state, action, images_of(wanted.tag, observation), depth))
         row += 1
         if row == len(stretch.frames):
             writer.end()
             done.outcomes[stretch.part.outcome] += 1
+    for camera, track in tracks.items():
+        if track.blind == len(places):
+            raise BagError(
+                f"bag {bag.path}: no depth image on {track.topic} was captured within "
+                f"{wanted.contract.skew_limit:g} s of a frame; check its stamps"
+            )
+        done.blind[camera] += track.blind
 
 
 def _units(wanted: Wanted):

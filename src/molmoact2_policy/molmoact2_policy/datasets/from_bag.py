@@ -207,11 +207,12 @@ def _with_actions(
 
 def rows(
     bag: Bag, robot: Embodied, tag: NormTag, wanted: Mapping[int, int]
-) -> Iterator[tuple[int, Observation]]:
-    """The observations of the wanted frames. wanted: stamp of the main image -> anything, given back."""
-    for observation, _ in observed(bag, robot, tag):
+) -> Iterator[tuple[int, Observation, int]]:
+    """The observations of the wanted frames, and when each was received. wanted: stamp of the main image -> anything,
+    given back."""
+    for observation, receive_ns in observed(bag, robot, tag):
         if observation.stamp_ns in wanted:
-            yield wanted[observation.stamp_ns], observation
+            yield wanted[observation.stamp_ns], observation, receive_ns
 
 
 def camera_sizes(tag: NormTag, observation: Observation) -> dict[str, tuple[int, int]]:
