@@ -49,6 +49,7 @@ setup(
             "task = molmoact2_bringup.cli:register_task",
             "record = molmoact2_bringup.cli:register_record",
             "view = molmoact2_bringup.cli:register_view",
+            "eval = molmoact2_bringup.eval_command:register",
         ],
     },
 )

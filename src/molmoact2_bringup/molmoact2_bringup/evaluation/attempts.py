@@ -1,0 +1,98 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""Attempts at tasks, and what can be said of many."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+AS_IT_IS = 0.0    # latency: as long as the inference takes
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Under what attempts are made. latency: from capture to arrival [s], AS_IT_IS: as it comes; joining, when_late: of
+    the controller; depth: off, full or adaptive; cache: the policy of the depth cache; disturbance: of the cameras."""
+
+    task: str
+    latency: float = AS_IT_IS
+    joining: str = "splice"
+    when_late: str = "hold"
+    depth: str = "adaptive"
+    cache: str = "bounded"
+    disturbance: str = "none"
+
+    @property
+    def name(self) -> str:
+        latency = "latency as it is" if self.latency == AS_IT_IS else f"latency {self.latency:g} s"
+        depth = f"depth {self.depth}" + (f" ({self.cache})" if self.depth == "adaptive" else "")
+        parts = [self.task, latency, f"{self.joining}/{self.when_late}", depth]
+        return ", ".join(parts + ([f"cameras: {self.disturbance}"] if self.disturbance != "none" else []))
+
+
+@dataclass
+class Attempt:
+    """One try. seconds: of robot time until success or the limit; latencies: from capture to arrival [s]; refreshed:
+    share of depth cells generated anew in each inference after the first; steps: decoder steps of each inference;
+    reason: why it failed, else empty; refused: chunks that the controller refused; frames: RGB, uint8 (H, W, 3), where
+    kept."""
+
+    seed: int
+    cube: str
+    instruction: str
+    success: bool = False
+    seconds: float = 0.0
+    reason: str = ""
+    refused: int = 0
+    latencies: list[float] = field(default_factory=list)
+    refreshed: list[float] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
+    frames: list[np.ndarray] = field(default_factory=list)
+
+
+def wilson(successes: int, count: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's interval of a share, 95 % by default (Wilson 1927); (0, 1) where nothing was tried."""
+    if not count:
+        return 0.0, 1.0
+    share, square = successes / count, z * z
+    middle = (share + square / (2 * count)) / (1 + square / count)
+    half = z / (1 + square / count) * math.sqrt(share * (1 - share) / count + square / (4 * count * count))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def summary(condition: Condition, attempts: Sequence[Attempt]) -> dict[str, Any]:
+    """What summary.json says of one condition."""
+    successes = sum(attempt.success for attempt in attempts)
+    low, high = wilson(successes, len(attempts))
+    latencies = [latency for attempt in attempts for latency in attempt.latencies]
+    refreshed = [share for attempt in attempts for share in attempt.refreshed]
+    steps = [step for attempt in attempts for step in attempt.steps]
+    return {
+        "condition": condition.name,
+        "task": condition.task,
+        "n": len(attempts),
+        "successes": successes,
+        "success": successes / len(attempts) if attempts else None,
+        "interval": [low, high],
+        "seconds_to_success": _mean([attempt.seconds for attempt in attempts if attempt.success]),
+        "failures": dict(Counter(attempt.reason for attempt in attempts if not attempt.success).most_common()),
+        "latency_p50": _percentile(latencies, 50),
+        "latency_p95": _percentile(latencies, 95),
+        "refreshed": _mean(refreshed),
+        "decoder_steps": _mean(steps),
+        "refused_chunks": sum(attempt.refused for attempt in attempts),
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def _percentile(values: Sequence[float], share: float) -> float | None:
+    return float(np.percentile(values, share)) if values else None

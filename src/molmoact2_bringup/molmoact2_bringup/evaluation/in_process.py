@@ -1,0 +1,203 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""Attempts without ROS and faster than real time: the simulated arm, the controller's own objects and the engine, in
+one thread, on a clock that the simulation turns. What a running system adds (transport, load, jitter) is not in it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+
+from arm_controller.chunk import Chunk
+from arm_controller.controller import ArmController
+from arm_controller.driver import ArmDriver, ArmState
+from arm_controller.operating import Operator
+from molmoact2_contract import Contract, NormTag
+from molmoact2_policy.backend import Backend, Unanswered
+from molmoact2_policy.continuity import Continuity, Heard
+from molmoact2_policy.model_frame import ModelFrame
+from molmoact2_policy.runner import MARGIN
+from mujoco_driver.judge import Judge
+from mujoco_driver.render import Eyes
+from mujoco_driver.tabletop import RATE, Tabletop
+
+from .attempts import AS_IT_IS, Attempt, Condition
+
+STATUS_PERIOD = 0.3    # [s] between two words of the policy
+EPISODE = "evaluation"
+
+
+@dataclass
+class Clock:
+    """Of the simulation; it never goes back."""
+
+    now_ns: int = 1_000_000_000
+
+    def seconds(self) -> float:
+        return self.now_ns / 1e9
+
+
+class SteppedArm(ArmDriver):
+    """The arm of a scene that this thread steps."""
+
+    def __init__(self, table: Tabletop, clock: Clock):
+        self._table, self._clock = table, clock
+
+    def connect(self) -> None: ...
+
+    def read(self) -> ArmState:
+        return ArmState(self._table.to_ros(self._table.joints()), self._clock.now_ns)
+
+    def write(self, positions: np.ndarray) -> None:
+        goal = np.clip(self._table.to_servo(positions), *self._table.limits.T)
+        self._table.data.ctrl[:] = self._table.command = goal
+
+    def stop(self) -> None:
+        self.write(self.read().positions)
+
+    def close(self) -> None: ...
+
+    def advance(self, seconds: float) -> None:
+        mujoco.mj_step(self._table.model, self._table.data, round(seconds / self._table.model.opt.timestep))
+        self._clock.now_ns += round(1e9 * seconds)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One robot and one engine. clock: the engine's too, if it asks how long it has not looked. min_period: between the
+    starts of two inferences [s]; camera_period: between two images [s]."""
+
+    contract: Contract
+    tag: NormTag
+    backend: Backend
+    table: Tabletop
+    eyes: Eyes
+    clock: Clock
+    arm: str
+    min_period: float
+    camera_period: float = 1 / 15
+
+    def attempt(self, condition: Condition, seed: int, cube: str, instruction: str, keep_frames: bool) -> Attempt:
+        """One try in the scene of that seed."""
+        self.table.reset(seed)
+        self.backend.reset()
+        return _Flight(self, condition, Attempt(seed, cube, instruction), keep_frames).run()
+
+
+@dataclass(frozen=True)
+class _Request:
+    """A chunk on its way. arrives_ns: when it is there."""
+
+    number: int
+    stamp_ns: int
+    arrives_ns: int
+    actions: np.ndarray
+
+
+class _Flight:
+    """One attempt: images are taken, inferences begin, chunks arrive, and ticks go by."""
+
+    def __init__(self, bench: Bench, condition: Condition, attempt: Attempt, keep_frames: bool):
+        self._bench, self._condition, self._attempt, self._keep = bench, condition, attempt, keep_frames
+        self._judge = Judge(bench.table, condition.task, attempt.cube)
+        self._driver, self._clock = SteppedArm(bench.table, bench.clock), bench.clock
+        self._controller = ArmController(
+            bench.contract, bench.contract.arm(bench.arm), self._driver, shadow=False, joining=condition.joining,
+            when_late=condition.when_late,
+        )
+        self._continuity = Continuity(bench.tag.dt, bench.tag.first_offset, MARGIN)
+        self._frame = ModelFrame(bench.contract, bench.tag)
+        self._request: _Request | None = None
+        self._number, self._began_ns, self._spoke_ns = 0, 0, 0
+        self._seen: tuple[int, mujoco.MjData] | None = None    # when, and how things were
+
+    def run(self) -> Attempt:
+        attempt, clock = self._attempt, self._clock
+        self._tick()
+        Operator(self._controller, lambda: (clock.now_ns, clock.now_ns)).arm()
+        start_ns, steps = clock.now_ns, 0
+        while steps < self._judge.limit:
+            self._tick()
+            self._look()
+            if self._request is not None and clock.now_ns >= self._request.arrives_ns:
+                self._arrive(self._request)
+            if self._request is None and clock.now_ns >= self._next_start_ns():
+                self._infer()
+            if clock.now_ns >= start_ns + (steps + 1) * 1e9 / RATE:
+                steps += 1
+                if self._judge.update():
+                    attempt.success = True
+                    break
+        attempt.seconds = (clock.now_ns - start_ns) / 1e9
+        attempt.refused = self._controller.counters.refused
+        attempt.reason = "" if attempt.success else self._judge.reason()
+        return attempt
+
+    def _tick(self) -> None:
+        clock, controller = self._clock, self._controller
+        if clock.now_ns - self._spoke_ns >= STATUS_PERIOD * 1e9:
+            controller.hear_policy(EPISODE, EPISODE, clock.now_ns / 1e9)
+            self._spoke_ns = clock.now_ns
+        self._driver.advance(controller.period)
+        controller.tick(clock.now_ns, clock.now_ns)
+        heard = Heard(
+            self._condition.joining, controller.scheduler.chunk_id, controller.last.consumed, controller.last.latency,
+            controller.lag, controller.last.refused_id,
+        )
+        self._continuity.hear(self._bench.arm, heard, of_this_episode=True)
+
+    def _look(self) -> None:
+        """Takes an image where one is due: how things are, to be drawn if an inference wants it."""
+        now = self._clock.now_ns
+        if self._seen is None or now - self._seen[0] >= self._bench.camera_period * 1e9:
+            data = self._seen[1] if self._seen is not None else mujoco.MjData(self._bench.table.model)
+            data.qpos[:] = self._bench.table.data.qpos
+            self._seen = now, data
+
+    def _next_start_ns(self) -> float:
+        wanted = self._began_ns + self._bench.min_period * 1e9 if self._number else 0
+        latest = self._continuity.latest_start(self._clock.now_ns / 1e9)
+        return wanted if latest is None else min(wanted, latest * 1e9)
+
+    def _infer(self) -> None:
+        bench = self._bench
+        assert self._seen is not None
+        stamp_ns, data = self._seen
+        mujoco.mj_kinematics(bench.table.model, data)
+        mujoco.mj_camlight(bench.table.model, data)
+        images = bench.eyes.look(data)[0]
+        if self._keep:
+            self._attempt.frames.append(images[bench.tag.cameras[0]])
+        state = self._frame.to_model(bench.table.to_ros(data.qpos[bench.table.positions]))
+        self._number, self._began_ns = self._number + 1, self._clock.now_ns
+        seed = self._attempt.seed * 10_000 + self._number
+        began = time.monotonic()
+        try:
+            inference = bench.backend.infer(
+                [images[camera] for camera in bench.tag.cameras], state, self._attempt.instruction, seed,
+                self._continuity.prefix(stamp_ns / 1e9),
+            )
+        except Unanswered:
+            return
+        took = time.monotonic() - began
+        trace = inference.trace
+        if self._number > 1 and len(trace.refreshed):
+            self._attempt.refreshed.append(float(np.mean(trace.refreshed)))
+            self._attempt.steps.append(int(trace.decoder_steps))
+        latency = self._condition.latency
+        arrives = self._began_ns + took * 1e9 if latency == AS_IT_IS else stamp_ns + latency * 1e9
+        self._request = _Request(self._number, stamp_ns, int(max(arrives, self._clock.now_ns)), inference.actions)
+
+    def _arrive(self, request: _Request) -> None:
+        tag, stamp, now = self._bench.tag, request.stamp_ns / 1e9, self._clock.now_ns / 1e9
+        self._request = None
+        ros, _ = self._frame.actions_to_ros(request.actions)
+        names = self._bench.contract.joint_names
+        chunk = Chunk(request.number, EPISODE, stamp, tag.dt, tag.first_offset, len(ros), names, ros.ravel())
+        refused = self._controller.accept(chunk, now, now)
+        self._continuity.delivered(request.number, stamp, request.actions, now - stamp)
+        if not refused:
+            self._attempt.latencies.append(now - stamp)
