@@ -28,13 +28,14 @@ from .attempts import AS_IT_IS, Attempt, Condition
 
 STATUS_PERIOD = 0.3    # [s] between two words of the policy
 EPISODE = "evaluation"
+BEGIN_NS = 1_000_000_000
 
 
 @dataclass
 class Clock:
-    """Of the simulation; it never goes back."""
+    """Of the simulation. It begins anew with each attempt, so that none depends on those before."""
 
-    now_ns: int = 1_000_000_000
+    now_ns: int = BEGIN_NS
 
     def seconds(self) -> float:
         return self.now_ns / 1e9
@@ -82,6 +83,7 @@ class Bench:
 
     def attempt(self, condition: Condition, seed: int, cube: str, instruction: str, keep_frames: bool) -> Attempt:
         """One try in the scene of that seed."""
+        self.clock.now_ns = BEGIN_NS
         self.table.reset(seed)
         self.backend.reset()
         return _Flight(self, condition, Attempt(seed, cube, instruction), keep_frames).run()

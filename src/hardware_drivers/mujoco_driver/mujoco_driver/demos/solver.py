@@ -35,11 +35,14 @@ class Solver:
     ) -> np.ndarray:
         """Servo commands [rad] (D,), gripper 0, that bring a site to a place: the sag of the servos under the weight of
         the arm is made good. yaw: of a cube that the jaws are to fit [rad]."""
-        key = (site, down, *np.round(place, 4), None if yaw is None else round(yaw, 3))
+        # What is solved for is what it is remembered by: an answer must not depend on what was asked before.
+        rounded = np.round(np.asarray(place, dtype=np.float64), 4)
+        yaw = None if yaw is None else round(yaw, 3)
+        key = (site, down, *rounded, yaw)
         if key not in self._known:
             if len(self._known) > REMEMBERED:
                 self._known.clear()
-            self._known[key] = self._solve(np.asarray(place, dtype=np.float64), self._site[site], yaw, down)
+            self._known[key] = self._solve(rounded, self._site[site], yaw, down)
         return self._known[key]
 
     def _solve(self, place: np.ndarray, site: int, yaw: float | None, down: float) -> np.ndarray:

@@ -1,0 +1,142 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""`molmoact2 eval`: attempts on a simulated clock, counted."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from molmoact2_bringup.evaluation.attempts import Attempt, Condition, summary, wilson
+from molmoact2_bringup.evaluation.in_process import Bench, Clock
+from molmoact2_contract import load_contract
+from molmoact2_model import Trace
+from molmoact2_model.cli import main
+from molmoact2_policy.backend import Inference, Unanswered
+from mujoco_driver.demos.expert import Expert
+from mujoco_driver.render import Eyes
+from mujoco_driver.scene import build
+from mujoco_driver.tabletop import Tabletop
+from mujoco_driver.world import home_of
+
+TAG = "so101_sim_molmoact2_tiny"
+
+
+class Knowing:
+    """A backend that knows the true state: the expert's plan as a chunk. Its observations are what they are."""
+
+    name, fingerprint = "knowing", ""
+
+    def __init__(self, table: Tabletop):
+        self.table, self.expert = table, Expert(table)
+        self.answers, self.told, self.asked, self.resets = True, "", 0, 0
+
+    def load(self) -> None: ...
+
+    def infer(self, images, state, instruction, seed, prefix=None) -> Inference:
+        assert [image.shape for image in images] == [(48, 64, 3)] * 2
+        self.asked, self.told = self.asked + 1, instruction
+        if not self.answers:
+            raise Unanswered("not_decoded", "no")
+        task = "touch" if "touch" in instruction else "pick"
+        cube = next(name for name in self.table.scene.cubes if name in instruction)
+        chunk = self.table.to_ros(np.clip(self.expert.chunk(task, cube, 30), *self.table.limits.T))
+        trace = Trace.__new__(Trace)
+        object.__setattr__(trace, "refreshed", np.arange(100) < 25)
+        object.__setattr__(trace, "decoder_steps", 40)
+        return Inference(chunk.astype(np.float32), trace, 10)
+
+    def reset(self, because: str = "reset") -> None:
+        self.resets += 1
+
+
+@pytest.fixture(scope="module")
+def bench() -> Bench:
+    contract, scene = load_contract("so101"), build("so101_tabletop")
+    home = home_of(contract, scene)
+    table = Tabletop(scene, np.array([home[joint] for joint in scene.joints]))
+    tag = contract.norm_tag(TAG)
+    return Bench(contract, tag, Knowing(table), table, Eyes(scene, (48, 64)), Clock(), "arm", 0.4)
+
+
+def tried(bench: Bench, seed: int = 3, **condition) -> Attempt:
+    bench.backend.answers = True
+    chosen = Condition(**({"task": "touch", "latency": 0.2} | condition))
+    return bench.attempt(chosen, seed, "green", f"{chosen.task} the green cube", keep_frames=True)
+
+
+def test_a_policy_that_knows_the_way_succeeds_through_the_controllers_own_objects(bench):
+    for joining in ("splice", "ensemble"):
+        attempt = tried(bench, joining=joining)
+        assert attempt.success and attempt.reason == "" and attempt.refused == 0
+        assert 0.5 < attempt.seconds < 4.0
+        assert len(attempt.frames) >= 2 and attempt.refreshed == [0.25] * (len(attempt.frames) - 1)
+
+
+def test_a_chunk_arrives_so_long_after_its_image_as_the_condition_says(bench):
+    for latency in (0.2, 0.6):
+        attempt = tried(bench, latency=latency)
+        assert attempt.latencies and np.allclose(attempt.latencies, latency, atol=0.011), attempt.latencies
+
+
+def test_the_same_attempt_ends_the_same_way_twice(bench):
+    first, again = tried(bench, seed=5), tried(bench, seed=5)
+    assert (first.success, first.seconds, first.latencies) == (again.success, again.seconds, again.latencies)
+
+
+def test_a_policy_that_never_answers_fails_at_the_limit_with_a_reason(bench):
+    bench.backend.answers = False
+    attempt = bench.attempt(Condition("touch", 0.2), 3, "green", "touch the green cube", keep_frames=False)
+    assert not attempt.success and attempt.seconds == pytest.approx(4.0, abs=0.02)
+    assert attempt.reason.startswith(("came no nearer than", "went to the wrong cube"))
+    assert attempt.frames == [] and attempt.latencies == []
+
+
+def test_wilsons_interval_is_that_of_the_literature():
+    assert wilson(0, 0) == (0.0, 1.0)
+    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)    # Newcombe 1998, table I
+    assert wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
+    assert wilson(29, 29) == pytest.approx((0.8830, 1.0), abs=1e-4)
+
+
+def test_a_summary_counts_successes_and_names_failures():
+    attempts = [Attempt(seed, "red", "x", success=seed != 2, seconds=float(seed)) for seed in range(1, 5)]
+    attempts[1].reason = "dropped the cube"
+    attempts[0].latencies, attempts[0].refreshed, attempts[0].steps = [0.1, 0.3], [0.2, 0.4], [30, 50]
+    found = summary(Condition("pick", 0.45, "rtc"), attempts)
+    assert (found["n"], found["successes"], found["success"]) == (4, 3, 0.75)
+    assert found["failures"] == {"dropped the cube": 1} and found["seconds_to_success"] == pytest.approx(8 / 3)
+    assert (found["latency_p50"], found["refreshed"], found["decoder_steps"]) == pytest.approx((0.2, 0.3, 40.0))
+    assert found["condition"] == "pick, latency 0.45 s, rtc/hold, depth adaptive (bounded)"
+
+
+def test_the_command_tries_a_checkpoint_and_writes_what_came_of_it(tmp_path, capsys):
+    command = ["eval", "so101_sim", "--task", "touch", "--scenes", "90000:90001", "--latency", "0.35,0.8"]
+    assert main([*command, "--depth", "off", "--out", str(tmp_path / "out")]) == 0
+    found = json.loads((tmp_path / "out/summary.json").read_text())["conditions"]
+    assert [(c["task"], c["n"]) for c in found] == [("touch", 1)] * 2
+    assert [round(c["latency_p50"], 2) for c in found] == pytest.approx([0.35, 0.8], abs=0.02)
+    assert "latency 0.8 s" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--task", "dance"], "there is no 'dance'; there are: touch, pick, tray"),
+        (["--scenes", "5:5"], "expected FIRST:END"),
+        (["--joining", "glue"], "--joining: there is no 'glue'"),
+        (["--latency", "soon"], "could not convert"),
+        (["--checkpoint", "nothing"], "nothing"),
+    ],
+)
+def test_what_cannot_be_tried_is_refused_and_nothing_is_written(tmp_path, capsys, arguments, said):
+    assert main(["eval", "so101_sim", "--scenes", "1:2", *arguments, "--out", str(tmp_path / "out")]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_are_not_written_over_others(tmp_path, capsys):
+    assert main(["eval", "so101_sim", "--out", str(tmp_path)]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert Path(tmp_path).is_dir()
