@@ -72,7 +72,7 @@ class Trainer:
     # --- continuing -------------------------------------------------------------------------------------------------
     def save(self) -> None:
         """The state to go on from, and a checkpoint."""
-        tensors = {f"model.{name}": self._parameters[name] for name in self._names}
+        tensors: dict[str, torch.Tensor] = {f"model.{name}": self._parameters[name] for name in self._names}
         tensors |= {f"ema.{name}": tensor for name, tensor in self._ema.items()}
         numbering = {id(parameter): name for name, parameter in self._parameters.items()}
         for group in self._optimizer.param_groups:
