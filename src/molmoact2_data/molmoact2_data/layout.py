@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow
+
 VERSION = "v3.0"
 NOTES = "meta/molmoact2.json"    # what this suite adds
 INFO, STATS, TASKS = "meta/info.json", "meta/stats.json", "meta/tasks.parquet"
@@ -14,6 +16,8 @@ EPISODES = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 STATE, ACTION, IMAGES = "observation.state", "action", "observation.images."
+DEPTH = "observation.depth."    # 16-bit PNG, millimetres along the optical axis, 0: nothing measured
+PICTURE = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])    # an image in a parquet file
 INDICES = ("frame_index", "episode_index", "index", "task_index")    # int64, beside timestamp, float32
 CHUNK_FILES = 1000
 DATA_MB, VIDEO_MB = 100, 200    # a file that has grown to this is followed by another
@@ -24,8 +28,10 @@ class DatasetError(RuntimeError):
     """A dataset cannot be read or written; the text names it and says why."""
 
 
-def features(joints: Sequence[str], cameras: Mapping[str, tuple[int, int]], fps: int) -> dict[str, Any]:
-    """cameras: name -> (height, width)."""
+def features(
+    joints: Sequence[str], cameras: Mapping[str, tuple[int, int]], fps: int, depth: Mapping[str, tuple[int, int]]
+) -> dict[str, Any]:
+    """cameras, depth: name -> (height, width)."""
     vector = {"dtype": "float32", "shape": [len(joints)], "names": list(joints)}
     found: dict[str, Any] = {STATE: vector, ACTION: dict(vector)}
     for name, (height, width) in cameras.items():
@@ -38,6 +44,9 @@ def features(joints: Sequence[str], cameras: Mapping[str, tuple[int, int]], fps:
                 "video.codec": CODEC, "video.pix_fmt": PIXELS, "has_audio": False, "is_depth_map": False,
             },
         }
+    for name, (height, width) in depth.items():
+        what = {"dtype": "image", "shape": [height, width, 1], "names": ["height", "width", "channels"]}
+        found[DEPTH + name] = what | {"info": {"unit": "mm", "is_depth_map": True}}
     found["timestamp"] = {"dtype": "float32", "shape": [1], "names": None}
     found |= {name: {"dtype": "int64", "shape": [1], "names": None} for name in INDICES}
     return found

@@ -14,7 +14,9 @@ import av
 import numpy as np
 from pyarrow import parquet
 
-from .layout import ACTION, IMAGES, INFO, NOTES, STATE, TASKS, VERSION, DatasetError
+from .depth_images import decode_depth
+from .layout import ACTION, DEPTH, IMAGES, INFO, NOTES, STATE, TASKS, VERSION, DatasetError
+from .tables import EpisodeTable
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,16 @@ class Sample:
     state: np.ndarray
     action: np.ndarray | None
     images: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """All numbers of an episode. time: float32 (N,), since it began [s]; state, action: float32 (N, D), action None
+    where there is none."""
+
+    time: np.ndarray
+    state: np.ndarray
+    action: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -62,7 +74,9 @@ class Dataset:
         if videos and not isinstance(info.get("video_path"), str):
             raise DatasetError(f"{root / INFO}: 'video_path' is missing, and there are videos: {', '.join(videos)}")
         self.joints = _names(self.features[STATE])
+        self.depth_cameras = [name.removeprefix(DEPTH) for name in self.features if name.startswith(DEPTH)]
         self.episodes = list(self._episodes())
+        self._open: tuple[Path, EpisodeTable] | None = None
 
     def _json(self, name: str) -> dict[str, Any]:
         try:
@@ -106,23 +120,8 @@ class Dataset:
 
     def samples(self, episode: Episode) -> Iterator[Sample]:
         """The frames of an episode, in order."""
-        row = episode.row
-        path = self.root / self.info["data_path"].format(
-            chunk_index=row["data/chunk_index"], file_index=row["data/file_index"]
-        )
-        table = self._table(path)
-        lacking = [name for name in ("episode_index", STATE, "timestamp") if name not in table.column_names]
-        if lacking:
-            raise DatasetError(f"{path}: column {lacking[0]!r} is missing; it has: {', '.join(table.column_names)}")
-        mask = np.asarray(table["episode_index"]) == episode.index
-        if int(mask.sum()) != episode.length:
-            raise DatasetError(
-                f"{path}: episode {episode.index} has {int(mask.sum())} frames, the meta data say {episode.length}"
-            )
-        states = np.array(table[STATE].to_pylist(), np.float32)[mask]
-        actions = np.array(table[ACTION].to_pylist(), np.float32)[mask] if ACTION in table.column_names else None
-        times = np.asarray(table["timestamp"])[mask]
-        pictures = [self._pictures(episode, camera) for camera in self.cameras]
+        vectors = self.vectors(episode)
+        pictures = [self.pictures(episode, camera) for camera in self.cameras]
         for index in range(episode.length):
             images = {}
             for camera, frames in zip(self.cameras, pictures, strict=True):
@@ -130,9 +129,53 @@ class Dataset:
                 if image is None:
                     raise DatasetError(f"{self.root}: the video of camera {camera} ends in episode {episode.index}")
                 images[camera] = image
-            yield Sample(float(times[index]), states[index], None if actions is None else actions[index], images)
+            action = None if vectors.action is None else vectors.action[index]
+            yield Sample(float(vectors.time[index]), vectors.state[index], action, images)
 
-    def _pictures(self, episode: Episode, camera: str) -> Iterator[np.ndarray]:
+    def vectors(self, episode: Episode) -> Vectors:
+        """All numbers of an episode; no image is decoded."""
+        path, file = self._file_of(episode)
+        actions = [ACTION] if ACTION in file.columns else []
+        table = file.rows(episode.index, [STATE, "timestamp", *actions])
+        if len(table) != episode.length:
+            raise DatasetError(
+                f"{path}: episode {episode.index} has {len(table)} frames, the meta data say {episode.length}"
+            )
+        state = _matrix(table[STATE])
+        return Vectors(np.asarray(table["timestamp"]), state, _matrix(table[ACTION]) if actions else None)
+
+    def depth(self, episode: Episode, camera: str) -> Iterator[np.ndarray]:
+        """The depth images of an episode, in order: uint16 (h, w), millimetres along the optical axis, 0: nothing."""
+        path, file = self._file_of(episode)
+        name, size = DEPTH + camera, tuple(self.features[DEPTH + camera]["shape"][:2])
+        cells = file.rows(episode.index, [name])[name]
+        if len(cells) != episode.length:
+            raise DatasetError(
+                f"{path}: episode {episode.index} has {len(cells)} frames, the meta data say {episode.length}"
+            )
+        for frame, cell in enumerate(cells):
+            where, data = f"{path}: {name} of episode {episode.index}, frame {frame}", (cell.as_py() or {}).get("bytes")
+            if not data:
+                raise DatasetError(f"{where}: no image in the file; images that lie in files of their own are not read")
+            try:
+                image = decode_depth(data)
+            except DatasetError as error:
+                raise DatasetError(f"{where}: {error}") from error
+            if image.shape != size:
+                raise DatasetError(f"{where}: the image has shape {image.shape}, {size} is stated")
+            yield image
+
+    def _file_of(self, episode: Episode) -> tuple[Path, EpisodeTable]:
+        row = episode.row
+        path = self.root / self.info["data_path"].format(
+            chunk_index=row["data/chunk_index"], file_index=row["data/file_index"]
+        )
+        if self._open is None or self._open[0] != path:
+            self._open = path, EpisodeTable(path)
+        return self._open
+
+    def pictures(self, episode: Episode, camera: str) -> Iterator[np.ndarray]:
+        """uint8 (H, W, 3) RGB of one camera from the episode's first frame on; it does not stop at its last."""
         prefix = f"videos/{IMAGES}{camera}"
         path = self.root / self.info["video_path"].format(
             video_key=IMAGES + camera,
@@ -149,6 +192,13 @@ class Dataset:
                         yield frame.to_ndarray(format="rgb24")
         except (OSError, av.error.FFmpegError, IndexError) as error:
             raise DatasetError(f"{path} cannot be read: {error}") from error
+
+
+def _matrix(column: Any) -> np.ndarray:
+    """float32 (N, D) of a column of lists."""
+    values = column.combine_chunks()
+    flat = np.asarray(values.flatten(), dtype=np.float32)
+    return flat.reshape(len(values), -1)
 
 
 def _names(feature: dict[str, Any]) -> list[str]:

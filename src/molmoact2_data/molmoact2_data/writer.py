@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -15,10 +17,12 @@ from typing import Any
 import av
 import numpy as np
 import pyarrow
-from pyarrow import parquet
 
 from . import layout, statistics
-from .layout import ACTION, CHUNK_FILES, IMAGES, STATE, DatasetError
+from .companions import CompanionWriter
+from .depth_images import encode_depth
+from .layout import ACTION, CHUNK_FILES, DEPTH, IMAGES, STATE, DatasetError
+from .tables import MB, RolledTable, column, write_json, write_table
 
 # LeRobot's reader takes the words of the tasks for the index of their table, which pandas knows by this note.
 TASKS_NOTE = {
@@ -30,16 +34,17 @@ TASKS_NOTE = {
     ],
 }
 QUALITY = "18"    # x264's constant rate factor
-MB = 1_000_000
 
 
 @dataclass(frozen=True)
 class Row:
-    """One frame. state, action: (D,); images: uint8 (H, W, 3) RGB by camera."""
+    """One frame. state, action: (D,); images: uint8 (H, W, 3) RGB by camera; depth: uint16 (h, w) by camera, in
+    millimetres along the optical axis, 0 where nothing was measured."""
 
     state: np.ndarray
     action: np.ndarray
     images: Mapping[str, np.ndarray]
+    depth: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 class _Video:
@@ -86,33 +91,6 @@ class _Video:
             self._container = None
 
 
-class _Table:
-    """Parquet files of rows, a group of rows for each episode."""
-
-    def __init__(self, root: Path, pattern: str, most_mb: int):
-        self._root, self._pattern, self._most = root, pattern, most_mb * MB
-        self.file, self._size = -1, 0
-        self._writer: parquet.ParquetWriter | None = None
-
-    def add(self, table: pyarrow.Table) -> tuple[int, int]:
-        """Chunk and file in which it lies."""
-        if self._writer is None or self._size > self._most:
-            self.close()
-            self.file, self._size = self.file + 1, 0
-            chunk, file = divmod(self.file, CHUNK_FILES)
-            path = self._root / self._pattern.format(chunk_index=chunk, file_index=file)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = parquet.ParquetWriter(path, table.schema)
-        self._writer.write_table(table)
-        self._size += table.nbytes
-        return divmod(self.file, CHUNK_FILES)
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-
-
 @dataclass
 class _Episode:
     task: str
@@ -120,30 +98,34 @@ class _Episode:
     extra: Mapping[str, str]
     states: list[np.ndarray] = field(default_factory=list)
     actions: list[np.ndarray] = field(default_factory=list)
+    depths: dict[str, list[bytes]] = field(default_factory=dict)
     pixels: dict[str, statistics.Pixels] = field(default_factory=dict)
 
 
 class DatasetWriter:
-    """Use as a context manager; what stands when it ends without an error is a whole dataset.
+    """Use as a context manager. The dataset is made in a hidden folder beside its own and takes its name when it is
+    whole: where an error ends it, or no episode was written, nothing stands.
 
     joints: names of the values of state and action. cameras: name -> (height, width), both even numbers. notes: kept in
-    layout.NOTES. Errors: DatasetError.
+    layout.NOTES. depth: cameras that also have depth images, name -> (height, width). Errors: DatasetError.
     """
 
     def __init__(
         self, root: Path, fps: int, joints: Sequence[str], cameras: Mapping[str, tuple[int, int]], robot: str,
-        notes: Mapping[str, Any],
+        notes: Mapping[str, Any], depth: Mapping[str, tuple[int, int]] | None = None,
     ):
         odd = [name for name, size in cameras.items() if size[0] % 2 or size[1] % 2]
         if odd:
             raise DatasetError(f"camera {odd[0]} has {cameras[odd[0]]} pixels; the video codec takes even numbers only")
         if root.exists():
             raise DatasetError(f"{root} exists already; remove it or choose another folder")
-        self.root, self._fps, self._joints, self._robot, self._notes = root, fps, tuple(joints), robot, notes
-        self._cameras = dict(cameras)
-        root.mkdir(parents=True)
+        self._goal, self._fps, self._joints, self._robot, self._notes = root, fps, tuple(joints), robot, notes
+        self._cameras, self._depth = dict(cameras), dict(depth or {})
+        root.parent.mkdir(parents=True, exist_ok=True)
+        self.root = root = Path(tempfile.mkdtemp(prefix=f".{root.name}.", suffix=".partial", dir=root.parent))
+        self._companions: dict[str, CompanionWriter] = {}
         self._videos = {name: _Video(root, name, size, fps) for name, size in cameras.items()}
-        self._data = _Table(root, layout.DATA, layout.DATA_MB)
+        self._data = RolledTable(root, layout.DATA, layout.DATA_MB)
         self._tasks: dict[str, int] = {}
         self._rows: list[dict[str, Any]] = []
         self._values: dict[str, list[np.ndarray]] = {STATE: [], ACTION: []}
@@ -158,8 +140,18 @@ class DatasetWriter:
         for video in self._videos.values():
             video.close()
         self._data.close()
+        for companion in self._companions.values():
+            companion.close()
         if error is None and self.episodes:
             self._write_meta()
+            self.root.chmod(0o755)    # mkdtemp's folders are the maker's alone
+            self.root.rename(self._goal)
+        else:
+            shutil.rmtree(self.root, ignore_errors=True)
+
+    def companion(self, name: str) -> CompanionWriter:
+        """What is known of single frames beside the data, under that name (companions.py)."""
+        return self._companions.setdefault(name, CompanionWriter(self.root, name))
 
     def begin(self, task: str, length: int, extra: Mapping[str, str]) -> None:
         """An episode of so many frames. extra: texts kept with it."""
@@ -178,6 +170,10 @@ class DatasetWriter:
             video.add(image)
             if len(self._open.states) in self._counted:
                 self._open.pixels[name].add(image)
+        for name, size in self._depth.items():
+            if row.depth[name].shape != size:
+                raise DatasetError(f"depth of camera {name} has shape {row.depth[name].shape}, expected {size}")
+            self._open.depths.setdefault(name, []).append(encode_depth(row.depth[name]))
         self._open.states.append(np.asarray(row.state, np.float32))
         self._open.actions.append(np.asarray(row.action, np.float32))
 
@@ -196,7 +192,11 @@ class DatasetWriter:
             "index": count + self.frames,
             "task_index": np.full(episode.length, number),
         }
-        data = self._data.add(pyarrow.table({name: _column(values) for name, values in columns.items()}))
+        arrays = {name: column(values) for name, values in columns.items()}
+        for name, pictures in episode.depths.items():
+            cells = [{"bytes": picture, "path": None} for picture in pictures]
+            arrays[DEPTH + name] = pyarrow.array(cells, layout.PICTURE)
+        data = self._data.add(pyarrow.table(arrays))
         row: dict[str, Any] = {
             "episode_index": self.episodes, "tasks": [episode.task], "length": episode.length,
             "data/chunk_index": data[0], "data/file_index": data[1],
@@ -221,29 +221,13 @@ class DatasetWriter:
         self.episodes, self.frames = self.episodes + 1, self.frames + episode.length
 
     def _write_meta(self) -> None:
-        what = layout.features(self._joints, self._cameras, self._fps)
+        what = layout.features(self._joints, self._cameras, self._fps, self._depth)
         counts = self.episodes, self.frames, len(self._tasks)
-        _write_json(self.root / layout.INFO, layout.info(self._fps, what, self._robot, *counts))
-        _write_json(self.root / layout.NOTES, self._notes)
+        write_json(self.root / layout.INFO, layout.info(self._fps, what, self._robot, *counts))
+        write_json(self.root / layout.NOTES, self._notes)
         figures = {name: statistics.of_values(np.concatenate(values)) for name, values in self._values.items()}
-        _write_json(self.root / layout.STATS, figures | {IMAGES + n: p.figures() for n, p in self._pixels.items()})
+        write_json(self.root / layout.STATS, figures | {IMAGES + n: p.figures() for n, p in self._pixels.items()})
         episodes = self.root / layout.EPISODES.format(chunk_index=0, file_index=0)
-        _write_table(episodes, pyarrow.Table.from_pylist(self._rows))
+        write_table(episodes, pyarrow.Table.from_pylist(self._rows))
         tasks = pyarrow.table({"task_index": list(self._tasks.values()), "task": list(self._tasks)})
-        _write_table(self.root / layout.TASKS, tasks.replace_schema_metadata({"pandas": json.dumps(TASKS_NOTE)}))
-
-
-def _column(values: np.ndarray) -> pyarrow.Array:
-    if values.ndim == 1:
-        return pyarrow.array(values)
-    return pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(values.ravel()), values.shape[1])
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=4) + "\n", "utf8")
-
-
-def _write_table(path: Path, table: pyarrow.Table) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    parquet.write_table(table, path)
+        write_table(self.root / layout.TASKS, tasks.replace_schema_metadata({"pandas": json.dumps(TASKS_NOTE)}))

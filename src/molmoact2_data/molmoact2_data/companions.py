@@ -1,0 +1,68 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""What is known of single frames beside the data set itself: parquet files under `annotations/<name>`, a row for each
+thing known, with the episode and the frame that it is about. Readers that do not know them pass them by.
+
+Names in use: `questions` (camera, question, answer), `points` (camera, phrase, and where what it names is, as shares of
+width and height from the upper left), `alternatives` (instruction, and the chunk for it), `depth_codes` (camera and
+codes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+
+from .layout import DATA_MB
+from .tables import EpisodeTable, RolledTable
+
+FOLDER = "annotations"
+FILES = FOLDER + "/{name}/chunk-{{chunk_index:03d}}/file-{{file_index:03d}}.parquet"
+KEYS = ("episode_index", "frame_index")
+QUESTIONS, POINTS, ALTERNATIVES, DEPTH_CODES = "questions", "points", "alternatives", "depth_codes"
+SCHEMAS = {
+    QUESTIONS: {"camera": pyarrow.string(), "question": pyarrow.string(), "answer": pyarrow.string()},
+    POINTS: {
+        "camera": pyarrow.string(), "phrase": pyarrow.string(), "across": pyarrow.float32(), "down": pyarrow.float32()
+    },
+    ALTERNATIVES: {"instruction": pyarrow.string(), "chunk": pyarrow.list_(pyarrow.float32())},
+    DEPTH_CODES: {"camera": pyarrow.string(), "codes": pyarrow.list_(pyarrow.int16())},
+}
+
+
+def schema(name: str) -> pyarrow.Schema:
+    """Of a companion's files."""
+    keys = [(key, pyarrow.int64()) for key in KEYS]
+    return pyarrow.schema([*keys, *SCHEMAS[name].items()])
+
+
+class CompanionWriter:
+    """Writes one companion, episode by episode."""
+
+    def __init__(self, root: Path, name: str):
+        self._schema = schema(name)
+        self._files = RolledTable(root, FILES.format(name=name), DATA_MB)
+
+    def add(self, rows: Sequence[dict[str, Any]]) -> None:
+        """rows: of one episode, in the order of its frames, each with both keys and the companion's columns."""
+        if rows:
+            self._files.add(pyarrow.Table.from_pylist(list(rows), self._schema))
+
+    def close(self) -> None:
+        self._files.close()
+
+
+class Companion:
+    """One companion, read episode by episode. Without any row where the data set has none of that name. Errors:
+    DatasetError."""
+
+    def __init__(self, root: Path, name: str):
+        self._columns = [column for column in schema(name).names if column != KEYS[0]]
+        self._files = [EpisodeTable(path) for path in sorted((root / FOLDER / name).glob("chunk-*/file-*.parquet"))]
+
+    def rows(self, episode: int) -> list[dict[str, Any]]:
+        """Of one episode, in the order of its frames."""
+        return [row for file in self._files for row in file.rows(episode, self._columns).to_pylist()]

@@ -1,0 +1,189 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""Frames to train on, drawn from several data sets, without holding them in memory.
+
+Episodes come in an order drawn from a seed, and each is decoded from beginning to end; some of its frames go to a
+bounded buffer, from which they are drawn. So memory depends on the buffer, not on the data, and videos are read in the
+order in which they decode fast. What is drawn is a function of the seed alone: a run that is continued begins its
+stream again and passes over what it has drawn, without decoding.
+"""
+
+from __future__ import annotations
+
+import itertools
+import operator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .companions import ALTERNATIVES, DEPTH_CODES, POINTS, QUESTIONS, Companion
+from .layout import DatasetError
+from .reader import Dataset, Episode, Vectors
+
+KNOWN = (ALTERNATIVES, POINTS, QUESTIONS, DEPTH_CODES)
+
+
+@dataclass(frozen=True)
+class TrainingFrame:
+    """One frame and all that is known of it. images: uint8 (H, W, 3) RGB by camera; state: float32 (D,); chunk: float32
+    (horizon, D), the actions from this frame on, the last one repeated past the end of the episode; valid: bool
+    (horizon,), False there. alternatives: instruction -> chunk (horizon, D); points: phrase -> where it is, as shares
+    of width and height; depth_codes: int16 (cells,) or None. All companions are of the main camera."""
+
+    dataset: str
+    episode: int
+    frame: int
+    images: dict[str, np.ndarray]
+    state: np.ndarray
+    chunk: np.ndarray
+    valid: np.ndarray
+    instruction: str
+    alternatives: dict[str, np.ndarray] = field(default_factory=dict)
+    points: dict[str, tuple[float, float]] = field(default_factory=dict)
+    questions: tuple[tuple[str, str], ...] = ()
+    depth_codes: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Share:
+    """A data set and how often it is drawn from. episodes: which ones, None: all."""
+
+    root: Path
+    weight: float = 1.0
+    episodes: range | None = None
+
+
+class Source:
+    """One data set as training frames. horizon: of the chunks. Errors: DatasetError."""
+
+    def __init__(self, share: Share, horizon: int):
+        self.dataset, self._horizon = Dataset(share.root), horizon
+        chosen = share.episodes
+        self.episodes = [e for e in self.dataset.episodes if chosen is None or e.index in chosen]
+        if not self.episodes:
+            raise DatasetError(f"{share.root} has no episode in {chosen}")
+        self._companions = {name: Companion(share.root, name) for name in KNOWN}
+
+    def frames(self, episode: Episode, wanted: Sequence[int]) -> Iterator[TrainingFrame]:
+        """The frames of an episode with these numbers, in their order."""
+        vectors, chosen = self._checked(episode), set(wanted)
+        known = self._known(episode.index, chosen)
+        for number, sample in enumerate(self.dataset.samples(episode)):
+            if number not in chosen:
+                continue
+            assert vectors.action is not None
+            rows = np.arange(number, number + self._horizon)
+            chunk = vectors.action[np.minimum(rows, episode.length - 1)]
+            yield TrainingFrame(
+                str(self.dataset.root), episode.index, number, sample.images, sample.state, chunk,
+                rows < episode.length, episode.task, **_fields(known[number], chunk.shape),
+            )
+
+    def _checked(self, episode: Episode) -> Vectors:
+        where, vectors = f"{self.dataset.root}: episode {episode.index}", self.dataset.vectors(episode)
+        if vectors.action is None:
+            raise DatasetError(f"{where} has no actions; there is nothing to learn of it")
+        for name, values in (("state", vectors.state), ("action", vectors.action)):
+            if not np.isfinite(values).all():
+                raise DatasetError(f"{where} has a {name} that is not finite; leave the episode out")
+        if not episode.task.strip():
+            raise DatasetError(f"{where} has no task in words; leave the episode out")
+        return vectors
+
+    def _known(self, episode: int, frames: set[int]) -> dict[int, dict[str, list[dict[str, Any]]]]:
+        found: dict[int, dict[str, list[dict[str, Any]]]] = {frame: {name: [] for name in KNOWN} for frame in frames}
+        for name, companion in self._companions.items():
+            for row in companion.rows(episode):
+                if row["frame_index"] in found:
+                    found[row["frame_index"]][name].append(row)
+        return found
+
+
+def _fields(known: dict[str, list[dict[str, Any]]], shape: tuple[int, ...]) -> dict[str, Any]:
+    """What a TrainingFrame holds of companions."""
+    codes = known[DEPTH_CODES]
+    chunks = {row["instruction"]: np.array(row["chunk"], np.float32).reshape(shape) for row in known[ALTERNATIVES]}
+    return {
+        "alternatives": chunks,
+        "points": {row["phrase"]: (row["across"], row["down"]) for row in known[POINTS]},
+        "questions": tuple((row["question"], row["answer"]) for row in known[QUESTIONS]),
+        "depth_codes": np.array(codes[0]["codes"], np.int16) if codes else None,
+    }
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A frame in the buffer. number: of all that were ever put there."""
+
+    number: int
+    source: int
+    episode: Episode
+    frame: int
+
+
+class Stream:
+    """Frames of a mixture, without end. every: of an episode's frames one in so many is used, other ones each time;
+    buffer: frames that wait to be drawn; skip: frames that were drawn before. Errors: DatasetError."""
+
+    def __init__(
+        self, shares: Sequence[Share], horizon: int, seed: int, *, every: int = 3, buffer: int = 2000, skip: int = 0
+    ):
+        if not shares or any(not np.isfinite(share.weight) or share.weight <= 0 for share in shares):
+            raise DatasetError("a mixture needs data sets with weights above 0")
+        self._sources = [Source(share, horizon) for share in shares]
+        weights = np.array([share.weight for share in shares])
+        self._weights = weights / weights.sum()
+        self._seed, self._every, self._size, self._skip = seed, every, buffer, skip
+
+    @property
+    def frames(self) -> int:
+        """In all data sets together."""
+        return sum(episode.length for source in self._sources for episode in source.episodes)
+
+    def __iter__(self) -> Iterator[TrainingFrame]:
+        random = np.random.default_rng(self._seed)
+        orders: list[list[Episode]] = [[] for _ in self._sources]
+        buffer: list[_Place] = []
+        ready: dict[int, TrainingFrame] = {}
+        put = 0
+        for drawn in itertools.count():
+            while len(buffer) < self._size:
+                places = self._next(random, orders, put)
+                put += len(places)
+                buffer += places
+                if drawn >= self._skip:
+                    ready |= self._decoded(places)
+            if drawn == self._skip and drawn:
+                ready = self._decoded(buffer)
+            index = int(random.integers(len(buffer)))
+            buffer[index], buffer[-1] = buffer[-1], buffer[index]
+            place = buffer.pop()
+            if drawn >= self._skip:
+                yield ready.pop(place.number)
+
+    def _next(self, random: np.random.Generator, orders: list[list[Episode]], put: int) -> list[_Place]:
+        """Some frames of the next episode."""
+        number = int(random.choice(len(self._sources), p=self._weights))
+        if not orders[number]:
+            episodes = self._sources[number].episodes
+            orders[number] = [episodes[index] for index in random.permutation(len(episodes))]
+        episode = orders[number].pop()
+        frames = range(int(random.integers(min(self._every, episode.length))), episode.length, self._every)
+        return [_Place(put + index, number, episode, frame) for index, frame in enumerate(frames)]
+
+    def _decoded(self, places: Sequence[_Place]) -> dict[int, TrainingFrame]:
+        found: dict[int, TrainingFrame] = {}
+        of_episode = operator.attrgetter("source", "episode.index", "frame", "number")
+        for (source, _), group in itertools.groupby(
+            sorted(places, key=of_episode), key=operator.attrgetter("source", "episode.index")
+        ):
+            wanted = list(group)
+            frames = {
+                frame.frame: frame
+                for frame in self._sources[source].frames(wanted[0].episode, [place.frame for place in wanted])
+            }
+            found |= {place.number: frames[place.frame] for place in wanted}
+        return found

@@ -1,0 +1,123 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from molmoact2_data.companions import ALTERNATIVES, POINTS
+from molmoact2_data.layout import DatasetError
+from molmoact2_data.reader import Dataset
+from molmoact2_data.streaming import Share, Stream
+from molmoact2_data.writer import DatasetWriter, Row
+
+HORIZON = 5
+
+
+def write(root: Path, lengths: list[int], base: int = 0, action=lambda episode, frame: frame) -> Path:
+    """Episodes whose images are as bright as their frame's number, times four."""
+    with DatasetWriter(root, 10, ["a", "b"], {"front": (32, 48)}, "toy", {}, {"front": (4, 6)}) as writer:
+        for episode, length in enumerate(lengths):
+            writer.begin(f"task {base + episode}", length, {})
+            for frame in range(length):
+                image = np.full((32, 48, 3), 4 * frame, np.uint8)
+                depth = np.full((4, 6), 100 * episode + frame, np.uint16)
+                values = np.array([base + episode, action(episode, frame)], np.float32)
+                writer.add(Row(values, values, {"front": image}, {"front": depth}))
+            writer.end()
+            point = {"camera": "front", "phrase": "x", "across": 0.25, "down": 0.5}
+            writer.companion(POINTS).add([{"episode_index": episode, "frame_index": 2, **point}])
+            chunk = np.arange(2 * HORIZON, dtype=np.float32)
+            row = {"episode_index": episode, "frame_index": 1, "instruction": "else", "chunk": chunk}
+            writer.companion(ALTERNATIVES).add([row])
+    return root
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return write(tmp_path_factory.mktemp("stream") / "toy", [7, 12, 9])
+
+
+def draw(count: int, *shares: Share, **options):
+    return list(itertools.islice(Stream(shares, HORIZON, 3, **options), count))
+
+
+def key(frame):
+    return frame.dataset, frame.episode, frame.frame
+
+
+def test_a_frame_has_its_own_image_and_the_actions_that_follow_it(data):
+    for frame in draw(60, Share(data), every=1, buffer=20):
+        assert abs(float(frame.images["front"].mean()) - 4 * frame.frame) < 3
+        length = [7, 12, 9][frame.episode]
+        wanted = [min(frame.frame + step, length - 1) for step in range(HORIZON)]
+        assert frame.chunk[:, 1].tolist() == wanted
+        assert frame.valid.tolist() == [frame.frame + step < length for step in range(HORIZON)]
+        assert frame.instruction == f"task {frame.episode}" and frame.state[1] == frame.frame
+        assert frame.points == ({"x": (0.25, 0.5)} if frame.frame == 2 else {})
+        assert [c.shape for c in frame.alternatives.values()] == ([(HORIZON, 2)] if frame.frame == 1 else [])
+
+
+def test_every_frame_comes_once_before_any_comes_again(data):
+    drawn = [key(frame) for frame in draw(28, Share(data), every=1, buffer=1)]
+    assert len(set(drawn)) == 28
+
+
+def test_the_order_is_the_seeds_and_a_continued_stream_goes_on_where_it_was(data, tmp_path):
+    other = write(tmp_path / "other", [8, 8], base=10)
+    shares = Share(data), Share(other, 2.0)
+    whole = [key(frame) for frame in draw(50, *shares, every=2, buffer=15)]
+    assert whole == [key(frame) for frame in draw(50, *shares, every=2, buffer=15)]
+    for skip in (1, 17, 40):
+        assert whole[skip:] == [key(frame) for frame in draw(50 - skip, *shares, every=2, buffer=15, skip=skip)]
+
+
+def test_passing_over_decodes_no_image(data, monkeypatch):
+    decoded = []
+    pictures = Dataset.pictures
+    monkeypatch.setattr(Dataset, "pictures", lambda self, *a: decoded.append(a[0].index) or pictures(self, *a))
+    draw(1, Share(data), every=1, buffer=5, skip=2000)
+    assert 1 <= len(decoded) <= 4, "more than the buffer's episodes"
+
+
+def test_weights_say_how_often_a_data_set_is_drawn_from(data, tmp_path):
+    other = write(tmp_path / "other", [9, 9, 10], base=10)
+    drawn = draw(400, Share(data), Share(other, 3.0), every=1, buffer=10)
+    share = np.mean([frame.dataset == str(other) for frame in drawn])
+    assert 0.6 < share < 0.88
+
+
+def test_only_the_episodes_that_are_named_are_used(data):
+    assert {frame.episode for frame in draw(40, Share(data, episodes=range(1, 3)), every=1)} == {1, 2}
+    with pytest.raises(DatasetError, match="has no episode in"):
+        Stream([Share(data, episodes=range(7, 9))], HORIZON, 0)
+
+
+def test_depth_images_come_back_as_they_were(data):
+    dataset = Dataset(data)
+    assert dataset.depth_cameras == ["front"]
+    for episode in dataset.episodes:
+        values = [int(image[2, 3]) for image in dataset.depth(episode, "front")]
+        assert values == [100 * episode.index + frame for frame in range(episode.length)]
+
+
+def test_a_number_that_is_none_is_refused_by_its_episode(tmp_path):
+    bad = write(tmp_path / "bad", [4, 6], action=lambda episode, frame: np.nan if (episode, frame) == (1, 3) else 0.0)
+    with pytest.raises(DatasetError, match="bad: episode 1 has a state that is not finite"):
+        draw(20, Share(bad), every=1, buffer=3)
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan")])
+def test_a_mixture_without_weight_is_refused(data, weight):
+    with pytest.raises(DatasetError, match="weights above 0"):
+        Stream([Share(data, weight)], HORIZON, 0)
+
+
+def test_an_error_while_writing_leaves_nothing(tmp_path):
+    with pytest.raises(DatasetError, match="32 x 16"), DatasetWriter(
+        tmp_path / "half", 10, ["a"], {"front": (32, 48)}, "toy", {}
+    ) as writer:
+        writer.begin("task", 1, {})
+        writer.add(Row(np.zeros(1), np.zeros(1), {"front": np.zeros((16, 32, 3), np.uint8)}))
+    assert list(tmp_path.iterdir()) == []
