@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from .companions import ALTERNATIVES, DEPTH_CODES, POINTS, QUESTIONS, Companion
+from .keep import Part, open_kept
 from .layout import DatasetError
-from .reader import Dataset, Episode, Vectors
+from .reader import Episode, Vectors
 
 KNOWN = (ALTERNATIVES, POINTS, QUESTIONS, DEPTH_CODES)
 
@@ -49,7 +50,8 @@ class TrainingFrame:
 
 @dataclass(frozen=True)
 class Share:
-    """A data set and how often it is drawn from. episodes: which ones, None: all."""
+    """A data set and how often it is drawn from. root: its folder, or one with a list of what of it is kept (keep.py).
+    episodes: which ones, None: all."""
 
     root: Path
     weight: float = 1.0
@@ -60,26 +62,25 @@ class Source:
     """One data set as training frames. horizon: of the chunks. Errors: DatasetError."""
 
     def __init__(self, share: Share, horizon: int):
-        self.dataset, self._horizon = Dataset(share.root), horizon
+        (self.dataset, parts), self._horizon = open_kept(share.root), horizon
         chosen = share.episodes
-        self.episodes = [e for e in self.dataset.episodes if chosen is None or e.index in chosen]
-        if not self.episodes:
+        self.parts = [part for part in parts if chosen is None or part.episode.index in chosen]
+        if not self.parts:
             raise DatasetError(f"{share.root} has no episode in {chosen}")
-        self._companions = {name: Companion(share.root, name) for name in KNOWN}
+        self._companions = {name: Companion(self.dataset.root, name) for name in KNOWN}
 
-    def frames(self, episode: Episode, wanted: Sequence[int]) -> Iterator[TrainingFrame]:
-        """The frames of an episode with these numbers, in their order."""
-        vectors, chosen = self._checked(episode), set(wanted)
-        known = self._known(episode.index, chosen)
-        for number, sample in enumerate(self.dataset.samples(episode)):
-            if number not in chosen:
-                continue
+    def frames(self, episode: Episode, wanted: Sequence[int], end: int | None = None) -> Iterator[TrainingFrame]:
+        """The frames of an episode with these numbers, in their order. end: of the part that they are of; no chunk
+        reaches past it."""
+        vectors, chosen = self._checked(episode), sorted(set(wanted))
+        known, last = self._known(episode.index, set(wanted)), (episode.length if end is None else end) - 1
+        for number, sample in zip(chosen, self.dataset.frames(episode, chosen), strict=True):
             assert vectors.action is not None
             rows = np.arange(number, number + self._horizon)
-            chunk = vectors.action[np.minimum(rows, episode.length - 1)]
+            chunk = vectors.action[np.minimum(rows, last)]
             yield TrainingFrame(
-                str(self.dataset.root), episode.index, number, sample.images, sample.state, chunk,
-                rows < episode.length, episode.task, **_fields(known[number], chunk.shape),
+                str(self.dataset.root), episode.index, number, sample.images, sample.state, chunk, rows <= last,
+                episode.task, **_fields(known[number], chunk.shape),
             )
 
     def _checked(self, episode: Episode) -> Vectors:
@@ -120,7 +121,7 @@ class _Place:
 
     number: int
     source: int
-    episode: Episode
+    part: Part
     frame: int
 
 
@@ -141,11 +142,11 @@ class Stream:
     @property
     def frames(self) -> int:
         """In all data sets together."""
-        return sum(episode.length for source in self._sources for episode in source.episodes)
+        return sum(part.length for source in self._sources for part in source.parts)
 
     def __iter__(self) -> Iterator[TrainingFrame]:
         random = np.random.default_rng(self._seed)
-        orders: list[list[Episode]] = [[] for _ in self._sources]
+        orders: list[list[Part]] = [[] for _ in self._sources]
         buffer: list[_Place] = []
         ready: dict[int, TrainingFrame] = {}
         put = 0
@@ -164,26 +165,25 @@ class Stream:
             if drawn >= self._skip:
                 yield ready.pop(place.number)
 
-    def _next(self, random: np.random.Generator, orders: list[list[Episode]], put: int) -> list[_Place]:
-        """Some frames of the next episode."""
+    def _next(self, random: np.random.Generator, orders: list[list[Part]], put: int) -> list[_Place]:
+        """Some frames of the next part."""
         number = int(random.choice(len(self._sources), p=self._weights))
         if not orders[number]:
-            episodes = self._sources[number].episodes
-            orders[number] = [episodes[index] for index in random.permutation(len(episodes))]
-        episode = orders[number].pop()
-        frames = range(int(random.integers(min(self._every, episode.length))), episode.length, self._every)
-        return [_Place(put + index, number, episode, frame) for index, frame in enumerate(frames)]
+            parts = self._sources[number].parts
+            orders[number] = [parts[index] for index in random.permutation(len(parts))]
+        part = orders[number].pop()
+        frames = range(part.first + int(random.integers(min(self._every, part.length))), part.end, self._every)
+        return [_Place(put + index, number, part, frame) for index, frame in enumerate(frames)]
 
     def _decoded(self, places: Sequence[_Place]) -> dict[int, TrainingFrame]:
         found: dict[int, TrainingFrame] = {}
-        of_episode = operator.attrgetter("source", "episode.index", "frame", "number")
-        for (source, _), group in itertools.groupby(
-            sorted(places, key=of_episode), key=operator.attrgetter("source", "episode.index")
-        ):
+        of_part = operator.attrgetter("source", "part.episode.index", "part.first")
+        by_frame = operator.attrgetter("source", "part.episode.index", "part.first", "frame", "number")
+        for (source, *_), group in itertools.groupby(sorted(places, key=by_frame), key=of_part):
             wanted = list(group)
+            part, numbers = wanted[0].part, [place.frame for place in wanted]
             frames = {
-                frame.frame: frame
-                for frame in self._sources[source].frames(wanted[0].episode, [place.frame for place in wanted])
+                frame.frame: frame for frame in self._sources[source].frames(part.episode, numbers, part.end)
             }
             found |= {place.number: frames[place.frame] for place in wanted}
         return found
