@@ -1,6 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""norm_stats.json, as released checkpoints have it: over the frames of data sets, for each value of state and action."""
+"""norm_stats.json, as released checkpoints have it: over the frames of data sets, value by value."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def values_of(
 ) -> tuple[np.ndarray, np.ndarray]:
     """States and actions of all frames that are kept: float32 (N, D) each. Errors: DatasetError, for numbers that are
     not finite too."""
-    states, actions = [], []
+    states: list[np.ndarray] = []
+    actions: list[np.ndarray] = []
     for part in parts:
         vectors = dataset.vectors(part.episode)
         if vectors.action is None:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from .companions import ALTERNATIVES, DEPTH_CODES, POINTS, QUESTIONS, Companion
+from .embodiments import Frame
 from .keep import Part, open_kept
 from .layout import DatasetError
 from .reader import Episode, Vectors
@@ -51,11 +52,12 @@ class TrainingFrame:
 @dataclass(frozen=True)
 class Share:
     """A data set and how often it is drawn from. root: its folder, or one with a list of what of it is kept (keep.py).
-    episodes: which ones, None: all."""
+    episodes: which ones, None: all. frame: to the model's numbers, None: they are those already."""
 
     root: Path
     weight: float = 1.0
     episodes: range | None = None
+    frame: Frame | None = None
 
 
 class Source:
@@ -63,6 +65,7 @@ class Source:
 
     def __init__(self, share: Share, horizon: int):
         (self.dataset, parts), self._horizon = open_kept(share.root), horizon
+        self._to_model = share.frame.to_model if share.frame else lambda values: values
         chosen = share.episodes
         self.parts = [part for part in parts if chosen is None or part.episode.index in chosen]
         if not self.parts:
@@ -77,10 +80,10 @@ class Source:
         for number, sample in zip(chosen, self.dataset.frames(episode, chosen), strict=True):
             assert vectors.action is not None
             rows = np.arange(number, number + self._horizon)
-            chunk = vectors.action[np.minimum(rows, last)]
+            chunk = self._to_model(vectors.action[np.minimum(rows, last)])
             yield TrainingFrame(
-                str(self.dataset.root), episode.index, number, sample.images, sample.state, chunk, rows <= last,
-                episode.task, **_fields(known[number], chunk.shape),
+                str(self.dataset.root), episode.index, number, sample.images, self._to_model(sample.state), chunk,
+                rows <= last, episode.task, **self._fields(known[number]),
             )
 
     def _checked(self, episode: Episode) -> Vectors:
@@ -102,17 +105,19 @@ class Source:
                     found[row["frame_index"]][name].append(row)
         return found
 
-
-def _fields(known: dict[str, list[dict[str, Any]]], shape: tuple[int, ...]) -> dict[str, Any]:
-    """What a TrainingFrame holds of companions."""
-    codes = known[DEPTH_CODES]
-    chunks = {row["instruction"]: np.array(row["chunk"], np.float32).reshape(shape) for row in known[ALTERNATIVES]}
-    return {
-        "alternatives": chunks,
-        "points": {row["phrase"]: (row["across"], row["down"]) for row in known[POINTS]},
-        "questions": tuple((row["question"], row["answer"]) for row in known[QUESTIONS]),
-        "depth_codes": np.array(codes[0]["codes"], np.int16) if codes else None,
-    }
+    def _fields(self, known: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+        """What a TrainingFrame holds of companions."""
+        codes = known[DEPTH_CODES]
+        chunks = {
+            row["instruction"]: self._to_model(np.array(row["chunk"], np.float32).reshape(self._horizon, -1))
+            for row in known[ALTERNATIVES]
+        }
+        return {
+            "alternatives": chunks,
+            "points": {row["phrase"]: (row["across"], row["down"]) for row in known[POINTS]},
+            "questions": tuple((row["question"], row["answer"]) for row in known[QUESTIONS]),
+            "depth_codes": np.array(codes[0]["codes"], np.int16) if codes else None,
+        }
 
 
 @dataclass(frozen=True)
