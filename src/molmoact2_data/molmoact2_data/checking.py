@@ -17,7 +17,7 @@ from .layout import ACTION, STATE, DatasetError
 from .meta import Episode, Place, image_size
 from .pictures import TOLERANCE
 from .reader import Dataset, Vectors
-from .rules import off_rate
+from .stretches import off_rate
 
 RATE = 0.02     # share by which a video's rate may be off
 JITTER = 0.5    # share of the time between frames by which one may be early or late

@@ -17,8 +17,8 @@ def register(subparsers: Any) -> None:
     data = subparsers.add_parser(
         "data",
         help="look at data sets, count their statistics, leave out what is not worth learning",
-        description="LeRobot data sets of versions 2.0, 2.1 and 3.0, without ROS and without a model. Exit code: 0 when "
-        "done, 2 for bad input.",
+        description="LeRobot data sets of versions 2.0, 2.1 and 3.0, without ROS and without a model. Exit code: 0 "
+        "when done, 2 for bad input.",
     )
     actions = data.add_subparsers(title="actions", metavar="ACTION", required=True)
     _register_inspect(actions)
@@ -40,8 +40,8 @@ def _register_inspect(actions: Any) -> None:
 def _register_stats(actions: Any) -> None:
     parser = actions.add_parser(
         "stats", help="norm_stats.json, as released checkpoints have it",
-        description="Statistics of states and actions over all frames (those that are kept, where a data set has a list "
-        "of them), in the norm tag's units. Added to the file where it is there.",
+        description="Statistics of states and actions over all frames (those that are kept, where a data set has a "
+        "list of them), in the norm tag's units. Added to the file where it is there.",
     )
     _add_data(parser)
     add = parser.add_argument
@@ -64,8 +64,7 @@ def _register_stats(actions: Any) -> None:
 
 
 def _register_filter(actions: Any) -> None:
-    from .filter_report import thresholds
-    from .rules import RULES
+    from .rules import RULES, thresholds
 
     rules = "\n".join(
         f"  {name:<10} {rule.why} ({', '.join(f'{k}={v:g}' for k, v in thresholds(rule).items())})"
@@ -74,9 +73,10 @@ def _register_filter(actions: Any) -> None:
     parser = actions.add_parser(
         "filter", help="leave out what is not worth learning, by named rules",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Holds rules against every episode and writes which frames are kept: OUT/meta/keep.json, and OUT can "
-        "then be\nnamed in the data set's place wherever it is streamed for training. No chunk of actions reaches across "
-        "what is left out.\nOUT/meta/filter_report.json and .txt say what was left out and why.\n\nRules:\n" + rules,
+        description="Holds rules against every episode and writes which frames are kept: OUT/meta/keep.json. OUT can "
+        "then be named\nin the data set's place wherever it is streamed for training; no chunk of actions reaches "
+        "across what is left out.\nOUT/meta/filter_report.json and .txt say what was left out and why.\n\nRules:\n"
+        + rules,
     )
     _add_data(parser)
     add = parser.add_argument

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,16 +14,10 @@ import yaml
 from .filtering import UNREADABLE, UNREADABLE_WHY, Finding, Result
 from .inspection import table
 from .layout import DatasetError
-from .rules import RULES, Rule
+from .rules import RULES, Rule, thresholds
 
 FORMAT = "molmoact2_filter_report.v1"
 SHOWN = 3    # examples of each rule
-
-
-def thresholds(rule: type[Rule] | Rule) -> dict[str, Any]:
-    """Names and values; of a class, the defaults."""
-    fields = [one for one in dataclasses.fields(rule) if not one.name.startswith("_")]    # type: ignore[arg-type]
-    return {one.name: getattr(rule, one.name) for one in fields}
 
 
 def load_rules(path: Path) -> dict[str, Any]:

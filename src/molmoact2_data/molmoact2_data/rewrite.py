@@ -61,8 +61,8 @@ def _rows(dataset: Dataset, part: Part) -> Iterator[Row]:
         if sample.action is None or sample.action.shape != sample.state.shape:
             shape = None if sample.action is None else np.shape(sample.action)
             raise DatasetError(
-                f"{dataset.root}: actions have shape {shape}, states {sample.state.shape}; only data sets whose actions "
-                "are of the same values are written; use the list instead of --write"
+                f"{dataset.root}: actions have shape {shape}, states {sample.state.shape}; only data sets whose "
+                "actions are of the same values are written; use the list instead of --write"
             )
         depth = {camera: next(images) for camera, images in depths.items()}
         yield Row(sample.state, sample.action, sample.images, depth)

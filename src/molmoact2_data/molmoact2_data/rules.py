@@ -8,11 +8,14 @@ hold for radians, degrees and whatever else.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+
+from .stretches import off_rate, runs, still
 
 MEANINGLESS = ("", "none", "null", "nan", "n/a", "na", "unknown", "task", "default", "test", "untitled", "todo")
 
@@ -149,7 +152,7 @@ class Idle(Rule):
         values = np.concatenate([view.of_range(values) for values in view.vectors.values()], axis=1)
         return [
             Span(first, end, f"{(end - first) / view.fps:.1f} s")
-            for first, end in _still(values, self.still, round(self.seconds * view.fps))
+            for first, end in still(values, self.still, round(self.seconds * view.fps))
         ]
 
 
@@ -191,7 +194,7 @@ class Mismatch(Rule):
             return []
         behind = np.where(view.arm, np.abs(view.of_range(view.action[:-1] - view.state[1:])), 0)
         found = []
-        for first, end in runs((behind > self.share).any(axis=1), round(self.seconds * view.fps)):
+        for first, end in runs(np.any(behind > self.share, axis=1), round(self.seconds * view.fps)):
             worst = behind[first:end].max(axis=0)
             found.append(Span(first, end, f"{view.names[int(worst.argmax())]} by up to {worst.max():.0%} of its range"))
         return found
@@ -233,7 +236,7 @@ class Frozen(Rule):
         for camera, looks in view.looks.items():
             pixels = looks.images.reshape(len(looks.images), -1).astype(np.float32)
             every = looks.frames[1] - looks.frames[0] if len(looks.frames) > 1 else 1
-            for first, end in _still(pixels, self.level, max(2, round(self.seconds * view.fps / every))):
+            for first, end in still(pixels, self.level, max(2, round(self.seconds * view.fps / every))):
                 begin, stop = int(looks.frames[first]), int(looks.frames[end - 1]) + 1
                 if np.ptp(view.of_range(view.state[begin:stop])[:, view.arm], axis=0).max(initial=0) > self.moving:
                     found.append(Span(begin, stop, f"{camera} for {(stop - begin) / view.fps:.1f} s"))
@@ -245,8 +248,8 @@ class Short(Rule):
     """seconds: that a part has at least."""
 
     name = "short"
-    why = "what is left is shorter than a chunk of actions is worth"
-    seconds: float = 1.0
+    why = "what is left is too short to show anything"
+    seconds: float = 0.5
 
     def of_part(self, first: int, end: int, fps: float) -> list[Span]:
         return [Span(first, end, f"{end - first} frames")] if end - first < self.seconds * fps else []
@@ -258,39 +261,10 @@ RULES: dict[str, type[Rule]] = {
 }
 
 
-def off_rate(time: np.ndarray, fps: float, tolerance: float) -> str:
-    """What is wrong with the times of frames; empty where nothing is. time: (N,) [s]."""
-    off = np.abs(np.diff(time.astype(np.float64)) * fps - 1)
-    if not len(off) or off.max() <= tolerance:
-        return ""
-    frame = int(off.argmax())
-    step = float(time[frame + 1] - time[frame]) * 1e3
-    return f"{step:.0f} ms lie between frames {frame} and {frame + 1}, {1e3 / fps:.0f} ms are stated"
-
-
-def runs(holds: Any, least: int) -> list[tuple[int, int]]:
-    """First and end of where it holds for at least so many frames on end. holds: bool (N,)."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], holds, [False]]).astype(np.int8)))
-    return [(int(first), int(end)) for first, end in edges.reshape(-1, 2) if end - first >= max(1, least)]
-
-
-def _still(values: np.ndarray, within: float, least: int) -> list[tuple[int, int]]:
-    """First and end of stretches of at least so many rows in which no column leaves the first row's value by more than
-    `within`, one after the other. values: (N, D)."""
-    found, first = [], 0
-    while first + least <= len(values):
-        end = first
-        while end < len(values) and (end - first) % least == 0:    # a window as long as the shortest, then the next
-            away = np.abs(values[end : end + least] - values[first]).max(axis=1) > within
-            end += int(away.argmax()) if away.any() else len(away)
-            if away.any():
-                break
-        if end - first >= least:
-            found.append((first, end))
-            first = end
-        else:
-            first += 1
-    return found
+def thresholds(rule: type[Rule] | Rule) -> dict[str, Any]:
+    """Names and values; of a class, the defaults."""
+    fields = [one for one in dataclasses.fields(rule) if not one.name.startswith("_")]    # type: ignore[arg-type]
+    return {one.name: getattr(rule, one.name) for one in fields}
 
 
 def _spread(frames: np.ndarray, first: int, end: int, view: View) -> tuple[int, int]:

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .checking import check
 from .companions import ALTERNATIVES, DEPTH_CODES, POINTS, QUESTIONS, Companion
 from .embodiments import Frame
 from .keep import Part, open_kept
@@ -26,6 +27,8 @@ from .layout import DatasetError
 from .reader import Episode, Vectors
 
 KNOWN = (ALTERNATIVES, POINTS, QUESTIONS, DEPTH_CODES)
+MOST = 10    # problems that are told at once
+MEND = "molmoact2 data filter DATA -o OUT, and OUT in the place of DATA"
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ class _Place:
 
 
 class Stream:
-    """Frames of a mixture, without end. every: of an episode's frames one in so many is used, other ones each time;
+    """Frames of a mixture, without end, or each once. every: of an episode's frames one in so many is used, other ones each time;
     buffer: frames that wait to be drawn; skip: frames that were drawn before. Errors: DatasetError."""
 
     def __init__(
@@ -149,19 +152,35 @@ class Stream:
         """In all data sets together."""
         return sum(part.length for source in self._sources for part in source.parts)
 
+    def check(self, progress: Callable[[], object] = lambda: None) -> None:
+        """Reads all numbers and opens all videos. Errors: DatasetError that names what is wrong, before anything is
+        drawn."""
+        found = [text for source in self._sources for text in check(source.dataset, source.parts, MOST, progress)]
+        if found:
+            raise DatasetError("\n".join([*found[:MOST], f"leave these out: {MEND}"]))
+
     def __iter__(self) -> Iterator[TrainingFrame]:
         random = np.random.default_rng(self._seed)
-        orders: list[list[Part]] = [[] for _ in self._sources]
+        return self._drawn(random, self._endless(random))
+
+    def once(self) -> Iterator[TrainingFrame]:
+        """Every frame that is kept, one in `every` of each part, once; weights do not count."""
+        random = np.random.default_rng(self._seed)
+        return self._drawn(random, self._each(random))
+
+    def _drawn(self, random: np.random.Generator, upcoming: Iterator[list[_Place]]) -> Iterator[TrainingFrame]:
         buffer: list[_Place] = []
         ready: dict[int, TrainingFrame] = {}
-        put = 0
         for drawn in itertools.count():
             while len(buffer) < self._size:
-                places = self._next(random, orders, put)
-                put += len(places)
+                places = next(upcoming, None)
+                if places is None:
+                    break
                 buffer += places
                 if drawn >= self._skip:
                     ready |= self._decoded(places)
+            if not buffer:
+                return
             if drawn == self._skip and drawn:
                 ready = self._decoded(buffer)
             index = int(random.integers(len(buffer)))
@@ -170,15 +189,26 @@ class Stream:
             if drawn >= self._skip:
                 yield ready.pop(place.number)
 
-    def _next(self, random: np.random.Generator, orders: list[list[Part]], put: int) -> list[_Place]:
-        """Some frames of the next part."""
-        number = int(random.choice(len(self._sources), p=self._weights))
-        if not orders[number]:
-            parts = self._sources[number].parts
-            orders[number] = [parts[index] for index in random.permutation(len(parts))]
-        part = orders[number].pop()
-        frames = range(part.first + int(random.integers(min(self._every, part.length))), part.end, self._every)
-        return [_Place(put + index, number, part, frame) for index, frame in enumerate(frames)]
+    def _endless(self, random: np.random.Generator) -> Iterator[list[_Place]]:
+        """Some frames of one part after the other, of data sets by their weights."""
+        orders: list[list[Part]] = [[] for _ in self._sources]
+        count = itertools.count()
+        while True:
+            number = int(random.choice(len(self._sources), p=self._weights))
+            if not orders[number]:
+                parts = self._sources[number].parts
+                orders[number] = [parts[index] for index in random.permutation(len(parts))]
+            part = orders[number].pop()
+            first = part.first + int(random.integers(min(self._every, part.length)))
+            yield [_Place(next(count), number, part, frame) for frame in range(first, part.end, self._every)]
+
+    def _each(self, random: np.random.Generator) -> Iterator[list[_Place]]:
+        """Frames of every part, part by part."""
+        parts = [(number, part) for number, source in enumerate(self._sources) for part in source.parts]
+        count = itertools.count()
+        for index in random.permutation(len(parts)):
+            number, part = parts[index]
+            yield [_Place(next(count), number, part, frame) for frame in range(part.first, part.end, self._every)]
 
     def _decoded(self, places: Sequence[_Place]) -> dict[int, TrainingFrame]:
         found: dict[int, TrainingFrame] = {}
