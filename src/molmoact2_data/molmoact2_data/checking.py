@@ -54,7 +54,7 @@ class Checker:
         for name, values in ((STATE, vectors.state), (ACTION, vectors.action)):
             if values is not None and not np.isfinite(values).all():
                 frame = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
-                yield f"{where} has a {name} that is not finite, in frame {frame}"
+                yield f"{where}: {name} is not finite in frame {frame}"
         if not episode.task.strip():
             yield f"{where} has no task in words"
         late = off_rate(vectors.time, self._dataset.fps, JITTER)

@@ -42,7 +42,7 @@ def values_of(
             kept = values[part.first : part.end]
             if not np.isfinite(kept).all():
                 raise DatasetError(
-                    f"{dataset.root}: episode {part.episode.index} has a {name} that is not finite; leave it out: "
+                    f"{dataset.root}: {name} of episode {part.episode.index} is not finite; leave it out: "
                     f"molmoact2 data filter {dataset.root}"
                 )
             found.append(kept)

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import av
@@ -15,19 +17,49 @@ from .layout import DatasetError
 from .meta import Place
 
 TOLERANCE = 0.25    # of the time between frames: an image that is farther from its frame's time is another's
+OPEN = 4            # videos that stay open, beside those in use
 AHEAD = 2.0         # a wanted image that is so far ahead is sought, a nearer one decoded up to [s]
 
 
-def from_video(place: Place, fps: float, frames: Iterable[int], size: tuple[int, int]) -> Iterator[np.ndarray]:
+class Videos:
+    """Videos that stay open for the next use: to open one of 200 MB takes longer than to decode an episode of it."""
+
+    def __init__(self) -> None:
+        self._idle: dict[Path, Any] = {}
+
+    @contextmanager
+    def open(self, path: Path) -> Iterator[Any]:
+        """A container of PyAV's that nobody else uses meanwhile; seek before decoding."""
+        container = self._idle.pop(path, None) or av.open(str(path))
+        try:
+            yield container
+        except Exception:
+            container.close()
+            raise
+        except GeneratorExit:    # whoever reads had enough
+            self._put_back(path, container)
+            raise
+        self._put_back(path, container)
+
+    def _put_back(self, path: Path, container: Any) -> None:
+        if path in self._idle:
+            self._idle.pop(path).close()
+        self._idle[path] = container
+        while len(self._idle) > OPEN:
+            self._idle.pop(next(iter(self._idle))).close()
+
+
+def from_video(
+    videos: Videos, place: Place, fps: float, frames: Iterable[int], size: tuple[int, int]
+) -> Iterator[np.ndarray]:
     """uint8 (H, W, 3) RGB of an episode's frames with these numbers, in rising order. size: (height, width) as stated.
     Errors: DatasetError."""
     position = -np.inf
     wanted = iter(frames)
     try:
-        with av.open(str(place.path)) as container:
+        with videos.open(place.path) as container:
             stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            decoded = container.decode(stream)
+            decoded: Iterator[Any] = iter(())
             for number in wanted:
                 time = place.begin + number / fps
                 if time - position > AHEAD:

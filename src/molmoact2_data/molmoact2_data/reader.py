@@ -14,7 +14,7 @@ import numpy as np
 from .depth_images import decode_depth
 from .layout import ACTION, STATE, DatasetError
 from .meta import Episode, image_size, read_meta
-from .pictures import data_of, from_cell, from_video
+from .pictures import Videos, data_of, from_cell, from_video
 from .tables import EpisodeTable
 
 __all__ = ["Dataset", "Episode", "Sample", "Vectors"]
@@ -52,6 +52,7 @@ class Dataset:
         self.joints = names_of(self.features[STATE])
         self.episodes = meta.episodes()
         self._open: tuple[Path, EpisodeTable] | None = None
+        self._videos = Videos()
 
     def samples(self, episode: Episode) -> Iterator[Sample]:
         """The frames of an episode, in order."""
@@ -88,7 +89,7 @@ class Dataset:
         size, wanted = image_size(self.features[feature]), range(episode.length) if frames is None else frames
         place = episode.videos.get(feature)
         if place is not None:
-            yield from from_video(place, self.fps, wanted, size)
+            yield from from_video(self._videos, place, self.fps, wanted, size)
             return
         for where, cell in self._cells(episode, feature, wanted):
             yield from_cell(cell, size, where)

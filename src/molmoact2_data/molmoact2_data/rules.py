@@ -106,15 +106,15 @@ class Language(Rule):
 
 @dataclass
 class Duplicates(Rule):
-    """thousandths: of the range, to which numbers are compared."""
+    """rounding: to which numbers are compared, in the data set's own units."""
 
     name = "duplicates"
     why = "the same episode twice counts twice"
-    thousandths: float = 1.0
+    rounding: float = 1e-4
     _seen: dict[bytes, str] = field(default_factory=dict, repr=False)
 
     def find(self, view: View) -> list[Span]:
-        rounded = [np.round(view.of_range(v) * 1000 / self.thousandths).astype(np.int64) for v in view.vectors.values()]
+        rounded = [np.round(values / self.rounding).astype(np.int64) for values in view.vectors.values()]
         mark = hashlib.sha256(b"|".join([view.task.encode(), *(values.tobytes() for values in rounded)])).digest()
         other = self._seen.setdefault(mark, view.where)
         return [] if other == view.where else [Span(0, len(view.time), f"the same numbers as {other}")]

@@ -134,8 +134,8 @@ class _Place:
 
 
 class Stream:
-    """Frames of a mixture, without end, or each once. every: of an episode's frames one in so many is used, other ones each time;
-    buffer: frames that wait to be drawn; skip: frames that were drawn before. Errors: DatasetError."""
+    """Frames of a mixture, without end, or each once. every: of an episode's frames one in so many is used, other ones
+    each time; buffer: frames that wait to be drawn; skip: frames that were drawn before. Errors: DatasetError."""
 
     def __init__(
         self, shares: Sequence[Share], horizon: int, seed: int, *, every: int = 3, buffer: int = 2000, skip: int = 0

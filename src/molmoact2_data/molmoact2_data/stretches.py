@@ -9,8 +9,8 @@ import numpy as np
 
 def off_rate(time: np.ndarray, fps: float, tolerance: float) -> str:
     """What is wrong with the times of frames; empty where nothing is. time: (N,) [s]."""
-    off = np.abs(np.diff(time.astype(np.float64)) * fps - 1)
-    if not len(off) or off.max() <= tolerance:
+    off = np.abs(np.diff(time.astype(np.float64)) * fps - 1) > tolerance
+    if not off.any():
         return ""
     frame = int(off.argmax())
     step = float(time[frame + 1] - time[frame]) * 1e3
