@@ -35,7 +35,8 @@ def sound(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def spoilt(tmp_path_factory) -> Path:
     """Of three episodes one has no video and one no number in a frame."""
-    root = write_older(tmp_path_factory.mktemp("spoilt") / "mess", [moving(30, 6, 10 + s) for s in range(3)], names=SO101)
+    states = [moving(30, 6, 10 + episode) for episode in range(3)]
+    root = write_older(tmp_path_factory.mktemp("spoilt") / "mess", states, names=SO101)
     (root / "videos/chunk-000/observation.images.front/episode_000001.mp4").unlink()
     edit_column(root / "data/chunk-000/episode_000002.parquet", "action", lambda r: [[float("nan")] * 6, *r[1:]])
     return root

@@ -1,5 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
+import gc
 import itertools
 import tracemalloc
 from pathlib import Path
@@ -12,7 +13,7 @@ from molmoact2_data.companions import ALTERNATIVES, POINTS
 from molmoact2_data.embodiments import Frame
 from molmoact2_data.layout import DatasetError
 from molmoact2_data.reader import Dataset
-from molmoact2_data.streaming import Share, Stream
+from molmoact2_data.streaming import Share, Stream, TrainingFrame
 from molmoact2_data.writer import DatasetWriter, Row
 
 HORIZON = 5
@@ -171,15 +172,18 @@ def test_a_frame_of_units_turns_states_actions_and_alternatives(data):
 
 
 def test_memory_does_not_grow_with_the_data(tmp_path):
-    """Images of 4.6 kB: the larger set would take 2 MB more, were they kept."""
+    """Frames that live are those of the buffer and of an episode that is put there; all else is bounded too."""
     peaks = {}
-    for episodes in (4, 16):
+    for episodes in (4, 24):
         root = write(tmp_path / str(episodes), [40] * episodes)
         stream = iter(Stream([Share(root)], HORIZON, 0, every=2, buffer=30))
         next(stream)    # what is loaded once
         tracemalloc.start()
-        for _ in range(20 * episodes):
+        for count in range(20 * episodes):
             next(stream)
+            if count % 50 == 0:
+                alive = sum(isinstance(one, TrainingFrame) for one in gc.get_objects())
+                assert 25 <= alive <= 30 + 20
         peaks[episodes] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    assert peaks[16] < peaks[4] + 300_000, peaks
+    assert peaks[24] < peaks[4] + 100_000, peaks
