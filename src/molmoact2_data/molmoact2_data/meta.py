@@ -42,7 +42,7 @@ class Episode:
 
 @dataclass(frozen=True)
 class Meta:
-    """images, depths: camera -> feature; images of the type `video` or `image`, depths of the type `image`."""
+    """images, depths: camera -> feature; images of the type `video` or `image`."""
 
     root: Path
     info: dict[str, Any]
@@ -97,11 +97,9 @@ def _cameras(features: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str
     """Of images and of depth images: name -> feature. Depth as a video is neither."""
     images, depths = {}, {}
     for feature, what in features.items():
-        if what.get("dtype") not in ("video", "image"):
-            continue
         if feature.startswith(DEPTH):
             depths[feature.removeprefix(DEPTH)] = feature
-        elif not is_depth(what):
+        elif what.get("dtype") in ("video", "image") and not is_depth(what):
             images[feature.removeprefix(IMAGES)] = feature
     return images, depths
 

@@ -93,7 +93,7 @@ def test_weights_say_how_often_a_data_set_is_drawn_from(data, tmp_path):
 
 
 def test_only_the_episodes_that_are_named_are_used(data):
-    assert {frame.episode for frame in draw(40, Share(data, episodes=range(1, 3)), every=1)} == {1, 2}
+    assert {frame.episode for frame in draw(40, Share(data, episodes=range(1, 3)), every=1, buffer=20)} == {1, 2}
     with pytest.raises(DatasetError, match="has no episode in"):
         Stream([Share(data, episodes=range(7, 9))], HORIZON, 0)
 
