@@ -20,6 +20,7 @@ from .rules import Looks, Rule, Short, Span, View
 
 SMALL = (64, 48)       # width and height at which images are compared
 LOOKS_A_SECOND = 6
+LEAST_SHARE = 0.2      # of the greatest range of a joint: one that is hardly used is not judged by its noise
 UNREADABLE = "unreadable"
 UNREADABLE_WHY = "it cannot be read, or holds numbers that are none"
 
@@ -118,7 +119,7 @@ def _view(
         where=f"{dataset.root}, episode {episode.index}", task=episode.task, fps=dataset.fps, names=names,
         time=vectors.time, state=vectors.state, action=vectors.action if ranges.same_joints else None,
         span=ranges.span, least=ranges.least, most=ranges.most,
-        arm=np.array(["gripper" not in name.lower() for name in names]), looks=looks,
+        arm=_arm(dataset, len(names)), looks=looks,
     )  # fmt: skip
 
 
@@ -154,6 +155,9 @@ def _ranges(dataset: Dataset) -> _Ranges:
     if same:
         assert action is not None
         span = np.maximum(span, _span(action))
+    arm = _arm(dataset, len(span))
+    if arm.any():
+        span = np.where(arm, np.maximum(span, LEAST_SHARE * span[arm].max()), span)
     return _Ranges(span, state.min(axis=0).astype(np.float64), state.max(axis=0).astype(np.float64), same)
 
 
@@ -161,6 +165,12 @@ def _span(values: np.ndarray) -> np.ndarray:
     """float64 (D,): from the 1 % to the 99 % quantile."""
     low, high = np.quantile(values, [0.01, 0.99], axis=0)
     return np.asarray(high - low, np.float64)
+
+
+def _arm(dataset: Dataset, size: int) -> np.ndarray:
+    """bool (D,): False for grippers."""
+    names = dataset.joints or [""] * size
+    return np.array(["gripper" not in name.lower() for name in names])
 
 
 def _same_names(dataset: Dataset) -> bool:

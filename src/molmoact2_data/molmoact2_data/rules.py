@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rules by which frames are left out of data sets. Each is named, says why, and has thresholds that can be set.
 
-Thresholds on motion are shares of each joint's range in the data set (from its 1 % to its 99 % quantile), so that they
-hold for radians, degrees and whatever else.
+Thresholds on motion are shares of each joint's range in the data set (from its 1 % to its 99 % quantile, and a fifth of
+the greatest range at least), so that they hold for radians, degrees and whatever else.
 """
 
 from __future__ import annotations
@@ -169,7 +169,8 @@ class Saturated(Rule):
 
     def find(self, view: View) -> list[Span]:
         near = [np.abs(view.of_range(view.state - end)) <= self.edge for end in (view.least, view.most)]
-        there = (near[0] | near[1]) & view.arm & (view.span > 0)
+        used = view.most - view.least >= view.span    # one that is hardly used often rests where it was least or most
+        there = (near[0] | near[1]) & view.arm & used & (view.span > 0)
         moved = view.of_range(view.state)
         found = []
         for joint in np.flatnonzero(there.any(axis=0)):

@@ -80,6 +80,13 @@ def test_a_gripper_may_jump(tmp_path):
     assert removed(judged(write_set(tmp_path / "set", states, names=NAMES))) == {}
 
 
+def test_a_joint_that_is_hardly_used_is_not_judged_by_its_noise(tmp_path):
+    states = sound()
+    for seed, values in enumerate(states):
+        values[:, 1] = np.random.default_rng(seed).choice([0.0, 0.001], len(values), p=[0.9, 0.1])
+    assert removed(judged(write_set(tmp_path / "set", states, names=NAMES))) == {}
+
+
 def test_a_clipped_joint_is_removed(tmp_path):
     states = sound()
     for values in states:
