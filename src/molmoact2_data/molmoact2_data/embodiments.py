@@ -11,6 +11,7 @@ import numpy as np
 
 from molmoact2_contract import Contract, ContractError, NormTag, load_contract
 
+from .frame import Frame
 from .layout import ACTION, STATE, DatasetError
 from .reader import Dataset, names_of
 
@@ -73,19 +74,6 @@ def embodiment(name: str, tag: str) -> Embodiment:
         )
     except ContractError as error:
         raise DatasetError(str(error)) from error
-
-
-@dataclass(frozen=True)
-class Frame:
-    """From a data set's numbers to the model's: model = scale * value + offset, for the values at these places."""
-
-    places: np.ndarray
-    scale: np.ndarray
-    offset: np.ndarray
-
-    def to_model(self, values: np.ndarray) -> np.ndarray:
-        """(..., D) of the data set -> float32 (..., D) in the norm tag's order and units."""
-        return (values[..., self.places].astype(np.float64) * self.scale + self.offset).astype(np.float32)
 
 
 def frame_of(dataset: Dataset, robot: Embodiment, units: str | None, by_position: bool) -> Frame:

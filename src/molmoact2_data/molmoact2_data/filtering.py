@@ -22,7 +22,7 @@ SMALL = (64, 48)       # width and height at which images are compared
 LOOKS_A_SECOND = 6
 LEAST_SHARE = 0.2      # of the greatest range of a joint: one that is hardly used is not judged by its noise
 UNREADABLE = "unreadable"
-UNREADABLE_WHY = "it cannot be read, or holds numbers that are none"
+UNREADABLE_WHY = "it cannot be read, is not as stated, or holds numbers that are none"
 
 
 @dataclass(frozen=True)

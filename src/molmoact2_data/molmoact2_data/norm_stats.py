@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .embodiments import CONTROL_MODE, Embodiment, Frame
+from .embodiments import CONTROL_MODE, Embodiment
+from .frame import Frame
 from .keep import Part, open_kept
 from .layout import ACTION, IMAGES, STATE, DatasetError
 from .reader import Dataset

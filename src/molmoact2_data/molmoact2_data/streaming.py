@@ -21,7 +21,7 @@ import numpy as np
 
 from .checking import check
 from .companions import ALTERNATIVES, DEPTH_CODES, POINTS, QUESTIONS, Companion
-from .embodiments import Frame
+from .frame import Frame
 from .keep import Part, open_kept
 from .layout import DatasetError
 from .reader import Episode, Vectors

@@ -80,12 +80,16 @@ class EpisodeTable:
         return table.filter(np.asarray(table["episode_index"]) == episode)
 
     def cells(self, episode: int, name: str) -> Iterator[pyarrow.Scalar]:
-        """One column of an episode, a few rows at a time: for cells that hold images."""
+        """One column of an episode, whose rows lie together, a few at a time: for cells that hold images."""
         if name not in self.columns:
             raise DatasetError(f"{self._path}: column {name!r} is missing; it has: {', '.join(self.columns)}")
+        found = False
         try:
             for batch in self._file.iter_batches(FEW, self._groups(episode), ["episode_index", name]):
                 rows = np.asarray(batch["episode_index"]) == episode
+                if found and not rows.any():
+                    return
+                found = found or bool(rows.any())
                 yield from batch.filter(pyarrow.array(rows))[name]
         except (OSError, ValueError) as error:
             raise DatasetError(f"{self._path} cannot be read: {error}") from error

@@ -10,7 +10,7 @@ import pytest
 from hand_made import edit_column, moving, write_older
 
 from molmoact2_data.companions import ALTERNATIVES, POINTS
-from molmoact2_data.embodiments import Frame
+from molmoact2_data.frame import Frame
 from molmoact2_data.layout import DatasetError
 from molmoact2_data.reader import Dataset
 from molmoact2_data.streaming import Share, Stream, TrainingFrame
