@@ -94,6 +94,25 @@ def test_frames_at_random_are_those_of_the_whole_reading(tmp_path, key_frames):
             assert np.array_equal(sample.state, whole[frame].state) and sample.time == whole[frame].time
 
 
+def test_episodes_of_one_video_can_be_read_side_by_side_and_be_left_half_way(tmp_path):
+    """Videos stay open between uses; no use may see where another one was."""
+    dataset = Dataset(write_set(tmp_path / "set", [moving(20, seed=episode) for episode in range(6)]))
+    whole = [list(dataset.samples(episode)) for episode in dataset.episodes]
+    for _ in range(3):
+        readers = [iter(dataset.samples(episode)) for episode in dataset.episodes]
+        for frame in range(7):
+            for episode, reader in enumerate(readers):
+                assert np.array_equal(next(reader).images["front"], whole[episode][frame].images["front"])
+    again = [list(dataset.samples(episode)) for episode in dataset.episodes]
+    for one, other in zip(whole, again, strict=True):
+        assert all(np.array_equal(a.images["front"], b.images["front"]) for a, b in zip(one, other, strict=True))
+
+
+def test_version_2_0_is_read_like_2_1(spoilt):
+    edit_info(spoilt, codebase_version="v2.0")
+    assert len(read_all(spoilt)) == sum(LENGTHS) and check(*open_kept(spoilt)) == []
+
+
 @pytest.mark.parametrize("frames", [[3, 1], [2, 2], [-1], [9]])
 def test_frames_that_there_are_not_are_refused(older, frames):
     dataset = Dataset(older)
