@@ -15,7 +15,7 @@ import numpy as np
 from .keep import Part
 from .layout import ACTION, STATE, DatasetError
 from .meta import Episode, Place, image_size
-from .pictures import TOLERANCE
+from .pictures import BROKEN, TOLERANCE
 from .reader import Dataset, Vectors
 from .stretches import off_rate
 
@@ -99,7 +99,7 @@ def _opened(path: Path) -> _Video | str:
             rate, of_stream = float(stream.average_rate or 0), float((stream.duration or 0) * (stream.time_base or 0))
             seconds = of_stream or (container.duration or 0) / av.time_base
             return _Video((stream.height, stream.width), rate, seconds)
-    except (OSError, av.error.FFmpegError, IndexError) as error:
+    except BROKEN as error:
         return f"{path} cannot be read: {error}"
 
 

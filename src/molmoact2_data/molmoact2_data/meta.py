@@ -85,12 +85,24 @@ def read_meta(root: Path) -> Meta:
     features = info["features"]
     if STATE not in features:
         raise DatasetError(f"{root} has no {STATE}; it has: {', '.join(features)}")
+    for feature, what in features.items():
+        _check_feature(root, feature, what)
     images, depths = _cameras(features)
     notes = _json(root / NOTES) if (root / NOTES).is_file() else {}
     meta = Meta(root, info, notes, version, float(info["fps"]), features, images, depths)
     if meta.videos and not isinstance(info.get("video_path"), str):
         raise DatasetError(f"{root / INFO}: 'video_path' is missing, and there are videos: {', '.join(meta.videos)}")
     return meta
+
+
+def _check_feature(root: Path, name: str, what: Any) -> None:
+    shape = what.get("shape") if isinstance(what, dict) else None
+    numbers = isinstance(shape, list) and all(type(size) is int and size > 0 for size in shape)
+    if not numbers or not isinstance(what.get("dtype"), str):
+        raise DatasetError(f"{root / INFO}: feature {name!r} has no dtype, or no shape of whole numbers")
+    for part, kinds in (("names", (list, dict)), ("info", dict), ("video_info", dict)):
+        if not isinstance(what.get(part) or {}, kinds):
+            raise DatasetError(f"{root / INFO}: {part!r} of feature {name!r} is {what[part]!r}")
 
 
 def _cameras(features: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:

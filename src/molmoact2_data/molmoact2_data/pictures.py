@@ -17,6 +17,8 @@ from .layout import DatasetError
 from .meta import Place
 
 TOLERANCE = 0.25    # of the time between frames: an image that is farther from its frame's time is another's
+# What comes of a file that is broken: no stream, a stream that nothing decodes, texts that are none.
+BROKEN = (OSError, av.error.FFmpegError, IndexError, UnicodeDecodeError, AttributeError)
 OPEN = 4            # videos that stay open, beside those in use
 AHEAD = 2.0         # a wanted image that is so far ahead is sought, a nearer one decoded up to [s]
 
@@ -77,7 +79,7 @@ def from_video(
                 if (picture.height, picture.width) != size:
                     raise _wrong_size(str(place.path), (picture.height, picture.width), size)
                 yield picture.to_ndarray(format="rgb24")
-    except (OSError, av.error.FFmpegError, IndexError) as error:
+    except BROKEN as error:
         raise DatasetError(f"{place.path} cannot be read: {error}") from error
 
 

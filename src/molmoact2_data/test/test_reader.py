@@ -218,6 +218,8 @@ def test_an_image_that_is_none_is_named(tmp_path):
         (lambda root: edit_info(root, data_path="data/{file}.parquet"), "is not as v2.1 has it"),
         (lambda root: edit_info(root, chunks_size=0), "'chunks_size' is missing"),
         (lambda root: edit_info(root, features={}), "has no observation.state"),
+        (lambda root: edit_feature(root, "action", shape="two"), "feature 'action' has no dtype, or no shape"),
+        (lambda root: edit_feature(root, CAMERA, names=7), f"'names' of feature '{CAMERA}' is 7"),
         (lambda root: (root / "meta/episodes.jsonl").unlink(), "episodes.jsonl cannot be read"),
         (lambda root: (root / "meta/episodes.jsonl").write_text(""), "has no episodes"),
         (lambda root: (root / "meta/episodes.jsonl").write_text("{}\n"), "a line lacks 'episode_index'"),
