@@ -182,8 +182,9 @@ def test_memory_does_not_grow_with_the_data(tmp_path):
         for count in range(20 * episodes):
             next(stream)
             if count % 50 == 0:
-                alive = sum(isinstance(one, TrainingFrame) for one in gc.get_objects())
-                assert 25 <= alive <= 30 + 20
+                alive = [one for one in gc.get_objects() if type(one) is TrainingFrame and one.dataset == str(root)]
+                assert 25 <= len(alive) <= 30 + 20
+                del alive
         peaks[episodes] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peaks[24] < peaks[4] + 100_000, peaks
