@@ -16,6 +16,7 @@ setup(
     zip_safe=False,
     maintainer="The MolmoAct2 ROS 2 authors",
     maintainer_email="maintainers@molmoact2-ros2.invalid",
-    description="Robot data sets for the MolmoAct2 suite: reading, writing, statistics; no ROS.",
+    description="Robot data sets for the MolmoAct2 suite: reading, writing, statistics, filters, streaming; no ROS.",
     license="Apache-2.0",
+    entry_points={"molmoact2.commands": ["data = molmoact2_data.command:register"]},
 )

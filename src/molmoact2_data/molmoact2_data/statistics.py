@@ -15,13 +15,16 @@ MOST_FRAMES, STRIDE = 100, 4    # of an episode's images that are counted, and o
 
 def of_values(values: np.ndarray) -> dict[str, Any]:
     """values: (N, D) or (N,); each figure a list of D numbers, the count a list of one."""
-    table = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
-    figures = {
-        "min": table.min(axis=0), "max": table.max(axis=0), "mean": table.mean(axis=0), "std": table.std(axis=0),
-        "count": np.array([len(table)]),
-    }
-    figures |= {name: np.quantile(table, share, axis=0) for name, share in QUANTILES.items()}
-    return {name: figure.tolist() for name, figure in figures.items()}
+    table = np.asarray(values).reshape(len(values), -1)
+    # One column at a time: as float64 a large data set would need three times its memory.
+    columns = [_of_column(table[:, column].astype(np.float64)) for column in range(table.shape[1])]
+    return {name: [figures[name] for figures in columns] for name in columns[0]} | {"count": [len(table)]}
+
+
+def _of_column(values: np.ndarray) -> dict[str, float]:
+    figures = {"min": values.min(), "max": values.max(), "mean": values.mean(), "std": values.std()}
+    figures |= dict(zip(QUANTILES, np.quantile(values, list(QUANTILES.values())), strict=True))
+    return {name: float(figure) for name, figure in figures.items()}
 
 
 class Pixels:

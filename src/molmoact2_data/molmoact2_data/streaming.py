@@ -12,18 +12,23 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .checking import check
 from .companions import ALTERNATIVES, DEPTH_CODES, POINTS, QUESTIONS, Companion
+from .frame import Frame
+from .keep import Part, open_kept
 from .layout import DatasetError
-from .reader import Dataset, Episode, Vectors
+from .reader import Episode, Vectors
 
 KNOWN = (ALTERNATIVES, POINTS, QUESTIONS, DEPTH_CODES)
+MOST = 10    # problems that are told at once
+MEND = "molmoact2 data filter DATA -o OUT, and OUT in the place of DATA"
 
 
 @dataclass(frozen=True)
@@ -49,37 +54,39 @@ class TrainingFrame:
 
 @dataclass(frozen=True)
 class Share:
-    """A data set and how often it is drawn from. episodes: which ones, None: all."""
+    """A data set and how often it is drawn from. root: its folder, or one with a list of what of it is kept (keep.py).
+    episodes: which ones, None: all. frame: to the model's numbers, None: they are those already."""
 
     root: Path
     weight: float = 1.0
     episodes: range | None = None
+    frame: Frame | None = None
 
 
 class Source:
     """One data set as training frames. horizon: of the chunks. Errors: DatasetError."""
 
     def __init__(self, share: Share, horizon: int):
-        self.dataset, self._horizon = Dataset(share.root), horizon
+        (self.dataset, parts), self._horizon = open_kept(share.root), horizon
+        self._to_model = share.frame.to_model if share.frame else lambda values: values
         chosen = share.episodes
-        self.episodes = [e for e in self.dataset.episodes if chosen is None or e.index in chosen]
-        if not self.episodes:
+        self.parts = [part for part in parts if chosen is None or part.episode.index in chosen]
+        if not self.parts:
             raise DatasetError(f"{share.root} has no episode in {chosen}")
-        self._companions = {name: Companion(share.root, name) for name in KNOWN}
+        self._companions = {name: Companion(self.dataset.root, name) for name in KNOWN}
 
-    def frames(self, episode: Episode, wanted: Sequence[int]) -> Iterator[TrainingFrame]:
-        """The frames of an episode with these numbers, in their order."""
-        vectors, chosen = self._checked(episode), set(wanted)
-        known = self._known(episode.index, chosen)
-        for number, sample in enumerate(self.dataset.samples(episode)):
-            if number not in chosen:
-                continue
+    def frames(self, episode: Episode, wanted: Sequence[int], end: int | None = None) -> Iterator[TrainingFrame]:
+        """The frames of an episode with these numbers, in their order. end: of the part that they are of; no chunk
+        reaches past it."""
+        vectors, chosen = self._checked(episode), sorted(set(wanted))
+        known, last = self._known(episode.index, set(wanted)), (episode.length if end is None else end) - 1
+        for number, sample in zip(chosen, self.dataset.frames(episode, chosen), strict=True):
             assert vectors.action is not None
             rows = np.arange(number, number + self._horizon)
-            chunk = vectors.action[np.minimum(rows, episode.length - 1)]
+            chunk = self._to_model(vectors.action[np.minimum(rows, last)])
             yield TrainingFrame(
-                str(self.dataset.root), episode.index, number, sample.images, sample.state, chunk,
-                rows < episode.length, episode.task, **_fields(known[number], chunk.shape),
+                str(self.dataset.root), episode.index, number, sample.images, self._to_model(sample.state), chunk,
+                rows <= last, episode.task, **self._fields(known[number]),
             )
 
     def _checked(self, episode: Episode) -> Vectors:
@@ -101,17 +108,19 @@ class Source:
                     found[row["frame_index"]][name].append(row)
         return found
 
-
-def _fields(known: dict[str, list[dict[str, Any]]], shape: tuple[int, ...]) -> dict[str, Any]:
-    """What a TrainingFrame holds of companions."""
-    codes = known[DEPTH_CODES]
-    chunks = {row["instruction"]: np.array(row["chunk"], np.float32).reshape(shape) for row in known[ALTERNATIVES]}
-    return {
-        "alternatives": chunks,
-        "points": {row["phrase"]: (row["across"], row["down"]) for row in known[POINTS]},
-        "questions": tuple((row["question"], row["answer"]) for row in known[QUESTIONS]),
-        "depth_codes": np.array(codes[0]["codes"], np.int16) if codes else None,
-    }
+    def _fields(self, known: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+        """What a TrainingFrame holds of companions."""
+        codes = known[DEPTH_CODES]
+        chunks = {
+            row["instruction"]: self._to_model(np.array(row["chunk"], np.float32).reshape(self._horizon, -1))
+            for row in known[ALTERNATIVES]
+        }
+        return {
+            "alternatives": chunks,
+            "points": {row["phrase"]: (row["across"], row["down"]) for row in known[POINTS]},
+            "questions": tuple((row["question"], row["answer"]) for row in known[QUESTIONS]),
+            "depth_codes": np.array(codes[0]["codes"], np.int16) if codes else None,
+        }
 
 
 @dataclass(frozen=True)
@@ -120,13 +129,13 @@ class _Place:
 
     number: int
     source: int
-    episode: Episode
+    part: Part
     frame: int
 
 
 class Stream:
-    """Frames of a mixture, without end. every: of an episode's frames one in so many is used, other ones each time;
-    buffer: frames that wait to be drawn; skip: frames that were drawn before. Errors: DatasetError."""
+    """Frames of a mixture, without end, or each once. every: of an episode's frames one in so many is used, other ones
+    each time; buffer: frames that wait to be drawn; skip: frames that were drawn before. Errors: DatasetError."""
 
     def __init__(
         self, shares: Sequence[Share], horizon: int, seed: int, *, every: int = 3, buffer: int = 2000, skip: int = 0
@@ -141,21 +150,37 @@ class Stream:
     @property
     def frames(self) -> int:
         """In all data sets together."""
-        return sum(episode.length for source in self._sources for episode in source.episodes)
+        return sum(part.length for source in self._sources for part in source.parts)
+
+    def check(self, progress: Callable[[], object] = lambda: None) -> None:
+        """Reads all numbers and opens all videos. Errors: DatasetError that names what is wrong, before anything is
+        drawn."""
+        found = [text for source in self._sources for text in check(source.dataset, source.parts, MOST, progress)]
+        if found:
+            raise DatasetError("\n".join([*found[:MOST], f"leave these out: {MEND}"]))
 
     def __iter__(self) -> Iterator[TrainingFrame]:
         random = np.random.default_rng(self._seed)
-        orders: list[list[Episode]] = [[] for _ in self._sources]
+        return self._drawn(random, self._endless(random))
+
+    def once(self) -> Iterator[TrainingFrame]:
+        """Every frame that is kept, one in `every` of each part, once; weights do not count."""
+        random = np.random.default_rng(self._seed)
+        return self._drawn(random, self._each(random))
+
+    def _drawn(self, random: np.random.Generator, upcoming: Iterator[list[_Place]]) -> Iterator[TrainingFrame]:
         buffer: list[_Place] = []
         ready: dict[int, TrainingFrame] = {}
-        put = 0
         for drawn in itertools.count():
             while len(buffer) < self._size:
-                places = self._next(random, orders, put)
-                put += len(places)
+                places = next(upcoming, None)
+                if places is None:
+                    break
                 buffer += places
                 if drawn >= self._skip:
                     ready |= self._decoded(places)
+            if not buffer:
+                return
             if drawn == self._skip and drawn:
                 ready = self._decoded(buffer)
             index = int(random.integers(len(buffer)))
@@ -164,26 +189,36 @@ class Stream:
             if drawn >= self._skip:
                 yield ready.pop(place.number)
 
-    def _next(self, random: np.random.Generator, orders: list[list[Episode]], put: int) -> list[_Place]:
-        """Some frames of the next episode."""
-        number = int(random.choice(len(self._sources), p=self._weights))
-        if not orders[number]:
-            episodes = self._sources[number].episodes
-            orders[number] = [episodes[index] for index in random.permutation(len(episodes))]
-        episode = orders[number].pop()
-        frames = range(int(random.integers(min(self._every, episode.length))), episode.length, self._every)
-        return [_Place(put + index, number, episode, frame) for index, frame in enumerate(frames)]
+    def _endless(self, random: np.random.Generator) -> Iterator[list[_Place]]:
+        """Some frames of one part after the other, of data sets by their weights."""
+        orders: list[list[Part]] = [[] for _ in self._sources]
+        count = itertools.count()
+        while True:
+            number = int(random.choice(len(self._sources), p=self._weights))
+            if not orders[number]:
+                parts = self._sources[number].parts
+                orders[number] = [parts[index] for index in random.permutation(len(parts))]
+            part = orders[number].pop()
+            first = part.first + int(random.integers(min(self._every, part.length)))
+            yield [_Place(next(count), number, part, frame) for frame in range(first, part.end, self._every)]
+
+    def _each(self, random: np.random.Generator) -> Iterator[list[_Place]]:
+        """Frames of every part, part by part."""
+        parts = [(number, part) for number, source in enumerate(self._sources) for part in source.parts]
+        count = itertools.count()
+        for index in random.permutation(len(parts)):
+            number, part = parts[index]
+            yield [_Place(next(count), number, part, frame) for frame in range(part.first, part.end, self._every)]
 
     def _decoded(self, places: Sequence[_Place]) -> dict[int, TrainingFrame]:
         found: dict[int, TrainingFrame] = {}
-        of_episode = operator.attrgetter("source", "episode.index", "frame", "number")
-        for (source, _), group in itertools.groupby(
-            sorted(places, key=of_episode), key=operator.attrgetter("source", "episode.index")
-        ):
+        of_part = operator.attrgetter("source", "part.episode.index", "part.first")
+        by_frame = operator.attrgetter("source", "part.episode.index", "part.first", "frame", "number")
+        for (source, *_), group in itertools.groupby(sorted(places, key=by_frame), key=of_part):
             wanted = list(group)
+            part, numbers = wanted[0].part, [place.frame for place in wanted]
             frames = {
-                frame.frame: frame
-                for frame in self._sources[source].frames(wanted[0].episode, [place.frame for place in wanted])
+                frame.frame: frame for frame in self._sources[source].frames(part.episode, numbers, part.end)
             }
             found |= {place.number: frames[place.frame] for place in wanted}
         return found

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from pyarrow import parquet
 from .layout import CHUNK_FILES, DatasetError
 
 MB = 1_000_000
+FEW = 16    # rows that hold images, at a time
 
 
 class RolledTable:
@@ -72,12 +73,29 @@ class EpisodeTable:
         lacking = [name for name in columns if name not in self.columns]
         if lacking:
             raise DatasetError(f"{self._path}: column {lacking[0]!r} is missing; it has: {', '.join(self.columns)}")
-        groups = [index for index, (low, high) in enumerate(self._spans) if low <= episode <= high]
         try:
-            table = self._file.read_row_groups(groups, ["episode_index", *columns])
+            table = self._file.read_row_groups(self._groups(episode), ["episode_index", *columns])
         except (OSError, ValueError) as error:
             raise DatasetError(f"{self._path} cannot be read: {error}") from error
         return table.filter(np.asarray(table["episode_index"]) == episode)
+
+    def cells(self, episode: int, name: str) -> Iterator[pyarrow.Scalar]:
+        """One column of an episode, whose rows lie together, a few at a time: for cells that hold images."""
+        if name not in self.columns:
+            raise DatasetError(f"{self._path}: column {name!r} is missing; it has: {', '.join(self.columns)}")
+        found = False
+        try:
+            for batch in self._file.iter_batches(FEW, self._groups(episode), ["episode_index", name]):
+                rows = np.asarray(batch["episode_index"]) == episode
+                if found and not rows.any():
+                    return
+                found = found or bool(rows.any())
+                yield from batch.filter(pyarrow.array(rows))[name]
+        except (OSError, ValueError) as error:
+            raise DatasetError(f"{self._path} cannot be read: {error}") from error
+
+    def _groups(self, episode: int) -> list[int]:
+        return [index for index, (low, high) in enumerate(self._spans) if low <= episode <= high]
 
 
 def column(values: np.ndarray) -> pyarrow.Array:

@@ -1,15 +1,19 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
+import gc
 import itertools
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hand_made import edit_column, moving, write_older
 
 from molmoact2_data.companions import ALTERNATIVES, POINTS
+from molmoact2_data.frame import Frame
 from molmoact2_data.layout import DatasetError
 from molmoact2_data.reader import Dataset
-from molmoact2_data.streaming import Share, Stream
+from molmoact2_data.streaming import Share, Stream, TrainingFrame
 from molmoact2_data.writer import DatasetWriter, Row
 
 HORIZON = 5
@@ -89,7 +93,7 @@ def test_weights_say_how_often_a_data_set_is_drawn_from(data, tmp_path):
 
 
 def test_only_the_episodes_that_are_named_are_used(data):
-    assert {frame.episode for frame in draw(40, Share(data, episodes=range(1, 3)), every=1)} == {1, 2}
+    assert {frame.episode for frame in draw(40, Share(data, episodes=range(1, 3)), every=1, buffer=20)} == {1, 2}
     with pytest.raises(DatasetError, match="has no episode in"):
         Stream([Share(data, episodes=range(7, 9))], HORIZON, 0)
 
@@ -121,3 +125,66 @@ def test_an_error_while_writing_leaves_nothing(tmp_path):
         writer.begin("task", 1, {})
         writer.add(Row(np.zeros(1), np.zeros(1), {"front": np.zeros((16, 32, 3), np.uint8)}))
     assert list(tmp_path.iterdir()) == []
+
+
+# --- before anything is drawn -----------------------------------------------------------------------------------------
+def test_what_is_wrong_is_named_before_anything_is_drawn(data, tmp_path):
+    Stream([Share(data)], HORIZON, 0).check()
+    bad = write_older(tmp_path / "bad", [moving(9), moving(9), moving(9)])
+    (bad / "videos/chunk-000/observation.images.front/episode_000001.mp4").unlink()
+    edit_column(bad / "data/chunk-000/episode_000002.parquet", "action", lambda rows: [[float("nan")] * 2, *rows[1:]])
+    with pytest.raises(DatasetError) as error:
+        Stream([Share(data), Share(bad)], HORIZON, 0).check()
+    assert "episode_000001.mp4 is missing" in str(error.value)
+    assert "episode 2: action is not finite in frame 0" in str(error.value)
+    assert "molmoact2 data filter" in str(error.value)
+
+
+# --- every frame once -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("buffer", [1, 10, 1000])
+def test_one_passage_gives_every_frame_once_and_ends(data, buffer):
+    stream = Stream([Share(data)], HORIZON, 3, every=1, buffer=buffer)
+    whole = [key(frame) for frame in stream.once()]
+    assert len(whole) == len(set(whole)) == 28
+    assert whole == [key(frame) for frame in stream.once()]
+    rest = Stream([Share(data)], HORIZON, 3, every=1, buffer=buffer, skip=11).once()
+    assert [key(frame) for frame in rest] == whole[11:]
+
+
+def test_a_passage_over_one_in_so_many(data):
+    drawn = [key(frame) for frame in Stream([Share(data)], HORIZON, 3, every=4).once()]
+    assert sorted((episode, frame) for _, episode, frame in drawn) == [
+        (episode, frame) for episode, length in enumerate([7, 12, 9]) for frame in range(0, length, 4)
+    ]
+
+
+# --- units and memory -------------------------------------------------------------------------------------------------
+def test_a_frame_of_units_turns_states_actions_and_alternatives(data):
+    frame = Frame(np.array([1, 0]), np.array([2.0, -1.0]), np.array([10.0, 0.0]))
+    plain = {key(one): one for one in Stream([Share(data)], HORIZON, 0, every=1).once()}
+    for turned in Stream([Share(data, frame=frame)], HORIZON, 0, every=1).once():
+        one = plain[key(turned)]
+        assert turned.state.tolist() == [2 * one.state[1] + 10, -one.state[0]]
+        assert np.array_equal(turned.chunk, np.stack([2 * one.chunk[:, 1] + 10, -one.chunk[:, 0]], axis=1))
+        assert turned.chunk.dtype == turned.state.dtype == np.float32
+        for words, chunk in turned.alternatives.items():
+            assert np.array_equal(chunk[:, 1], -one.alternatives[words][:, 0])
+
+
+def test_memory_does_not_grow_with_the_data(tmp_path):
+    """Frames that live are those of the buffer and of an episode that is put there; all else is bounded too."""
+    peaks = {}
+    for episodes in (4, 24):
+        root = write(tmp_path / str(episodes), [40] * episodes)
+        stream = iter(Stream([Share(root)], HORIZON, 0, every=2, buffer=30))
+        next(stream)    # what is loaded once
+        tracemalloc.start()
+        for count in range(20 * episodes):
+            next(stream)
+            if count % 50 == 0:
+                alive = [one for one in gc.get_objects() if type(one) is TrainingFrame and one.dataset == str(root)]
+                assert 25 <= len(alive) <= 30 + 20
+                del alive
+        peaks[episodes] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peaks[24] < peaks[4] + 100_000, peaks

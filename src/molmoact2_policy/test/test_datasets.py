@@ -311,8 +311,8 @@ def test_what_is_wrong_with_a_dataset_is_named(bag, convert, tmp_path, capsys):
 
     assert "no LeRobot dataset" in refused(tmp_path)
     info = json.loads((root / "meta/info.json").read_text())
-    (root / "meta/info.json").write_text(json.dumps(info | {"codebase_version": "v2.1"}))
-    assert "version v2.1" in refused(root)
+    (root / "meta/info.json").write_text(json.dumps(info | {"codebase_version": "v1.6"}))
+    assert "version v1.6" in refused(root)
     info["features"]["observation.state"]["names"][0] = "tentacle"
     (root / "meta/info.json").write_text(json.dumps(info))
     assert "tentacle" in refused(root) and "--joint" in refused(root)

@@ -1,0 +1,68 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""Parts of a data set as a data set of their own: each part an episode, with what is known of its frames."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .companions import FOLDER, KEYS, SCHEMAS, Companion
+from .keep import Part
+from .layout import DatasetError
+from .meta import image_size
+from .reader import Dataset
+from .writer import DatasetWriter, Row
+
+DESCRIPTIONS = ("meta/depth_codes.json",)    # of companions: they hold for the parts too
+
+
+def rewrite(
+    dataset: Dataset, parts: Sequence[Part], root: Path, progress: Callable[[], object] = lambda: None
+) -> tuple[int, int]:
+    """Writes a data set of version 3 and returns its episodes and frames. Videos are encoded anew. Errors:
+    DatasetError."""
+    if not parts:
+        raise DatasetError(f"nothing of {dataset.root} is kept; nothing is written")
+    if dataset.fps != round(dataset.fps):
+        raise DatasetError(f"{dataset.root} has {dataset.fps:g} frames a second; whole numbers are written")
+    cameras = {camera: image_size(dataset.features[feature]) for camera, feature in dataset.meta.images.items()}
+    depth = {camera: image_size(dataset.features[feature]) for camera, feature in dataset.meta.depths.items()}
+    names = dataset.joints or [str(number) for number in range(len(dataset.vectors(parts[0].episode).state[0]))]
+    known = [name for name in SCHEMAS if (dataset.root / FOLDER / name).is_dir()]
+    companions = {name: Companion(dataset.root, name) for name in known}
+    robot = str(dataset.info.get("robot_type") or "")
+    with DatasetWriter(root, round(dataset.fps), names, cameras, robot, dataset.notes, depth) as writer:
+        for number, part in enumerate(parts):
+            writer.begin(part.episode.task, part.length, part.episode.extra)
+            for row in _rows(dataset, part):
+                writer.add(row)
+            writer.end()
+            for name, companion in companions.items():
+                writer.companion(name).add([
+                    row | {KEYS[0]: number, KEYS[1]: row[KEYS[1]] - part.first}
+                    for row in companion.rows(part.episode.index) if part.first <= row[KEYS[1]] < part.end
+                ])
+            progress()
+        for about in DESCRIPTIONS:
+            if (dataset.root / about).is_file():
+                (writer.root / about).parent.mkdir(exist_ok=True)
+                shutil.copyfile(dataset.root / about, writer.root / about)
+        return writer.episodes, writer.frames
+
+
+def _rows(dataset: Dataset, part: Part) -> Iterator[Row]:
+    frames = range(part.first, part.end)
+    depths = {camera: dataset.depth(part.episode, camera, frames) for camera in dataset.depth_cameras}
+    for sample in dataset.frames(part.episode, frames):
+        if sample.action is None or sample.action.shape != sample.state.shape:
+            shape = None if sample.action is None else np.shape(sample.action)
+            raise DatasetError(
+                f"{dataset.root}: actions have shape {shape}, states {sample.state.shape}; only data sets whose "
+                "actions are of the same values are written; use the list instead of --write"
+            )
+        depth = {camera: next(images) for camera, images in depths.items()}
+        yield Row(sample.state, sample.action, sample.images, depth)
