@@ -107,8 +107,8 @@ class FastTokenizer:
 
 
 def spelled(actions: np.ndarray, scale: float, min_token: int) -> str:
-    """float (T, D) -> a letter for each coefficient, time by time: the rounded one, counted from `min_token`. ModelError
-    for what is no chunk, and for coefficients below the lowest or beyond the letters there are."""
+    """float (T, D) -> a letter for each coefficient, time by time: the rounded one, counted from `min_token`.
+    ModelError for what is no chunk, and for coefficients below the lowest or beyond the letters there are."""
     actions = np.asarray(actions, dtype=np.float64)
     if actions.ndim != 2 or actions.size == 0 or not np.isfinite(actions).all():
         raise ModelError(
@@ -117,8 +117,8 @@ def spelled(actions: np.ndarray, scale: float, min_token: int) -> str:
     letters = np.around(dct(actions, axis=0, norm="ortho") * scale).ravel() - min_token
     if letters.min() < 0 or letters.max() >= LETTERS:
         raise ModelError(
-            f"this FAST tokenizer cannot express the chunk: it has coefficients from {letters.min() + min_token:.0f} to "
-            f"{letters.max() + min_token:.0f}, there are letters from {min_token} to {min_token + LETTERS - 1}"
+            "this FAST tokenizer cannot express the chunk: it has coefficients from "
+            f"{letters.min() + min_token:.0f} to {letters.max() + min_token:.0f}, there are letters from {min_token} to {min_token + LETTERS - 1}"
         )
     return "".join(map(chr, letters.astype(int)))
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""molmoact2 fast: a tokenizer that is fitted to data sets expresses every chunk there can be, and says what it costs."""
+"""molmoact2 fast: a tokenizer fitted to data sets expresses every chunk there can be, and says what that costs."""
 
 import json
 import math

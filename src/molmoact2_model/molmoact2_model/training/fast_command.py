@@ -25,8 +25,8 @@ def register(subparsers: Any) -> None:
     fast = subparsers.add_parser(
         "fast",
         help="tokenizers for discrete actions (OpenFAST)",
-        description="Actions as a few tokens: a cosine transform along time, rounded, and byte-pair encoding of what it "
-        "gives. Data sets are LeRobot's, without a conversion of units: in those of the norm statistics.",
+        description="Actions as a few tokens: a cosine transform along time, rounded, and byte-pair encoding of what "
+        "it gives. Data sets are LeRobot's, without a conversion of units: in those of the norm statistics.",
     )
     actions = fast.add_subparsers(title="actions", metavar="ACTION", required=True)
     _register_train(actions)

@@ -121,5 +121,7 @@ def _for_each(values: Sequence[T], count: int, option: str) -> Sequence[T]:
     if len(values) == 1:
         return [values[0]] * count
     if len(values) != count:
-        raise InputError(f"{option} is given {len(values)} times, expected once for all or once for each DATA ({count})")
+        raise InputError(
+            f"{option} is given {len(values)} times, expected once for all or once for each DATA ({count})"
+        )
     return values

@@ -18,8 +18,8 @@ from .fast_data import Robot
 
 @dataclass(frozen=True)
 class Measured:
-    """Of one robot's chunks. tokens: mean of those that can be expressed, with the most; off, off_most: root mean square
-    and maximum of what coding changes, in the model's range; joints_off, joints_most: by joint, in its units;
+    """Of one robot's chunks. tokens: mean of those that can be expressed, with the most; off, off_most: root mean
+    square and maximum of what coding changes, in the model's range; joints_off, joints_most: by joint, in its units;
     cut_off: by joint, the most that the normalisation itself takes off; inexpressible: chunks that have no tokens."""
 
     robot: Robot
@@ -78,8 +78,8 @@ def measure(fast: FastTokenizer, robot: Robot, every: int, show: bool) -> Measur
         raise InputError(f"none of the {count} chunks of {robot.name} can be expressed: {why}")
     rows = len(tokens) * robot.horizon
     return Measured(
-        robot, count, count - len(tokens), float(np.mean(tokens)), max(tokens), float(np.sqrt(squares / (rows * width))),
-        most, np.sqrt(joint_squares / rows), joint_most, cut_off,
+        robot, count, count - len(tokens), float(np.mean(tokens)), max(tokens),
+        float(np.sqrt(squares / (rows * width))), most, np.sqrt(joint_squares / rows), joint_most, cut_off,
     )
 
 
