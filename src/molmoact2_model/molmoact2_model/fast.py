@@ -118,7 +118,8 @@ def spelled(actions: np.ndarray, scale: float, min_token: int) -> str:
     if letters.min() < 0 or letters.max() >= LETTERS:
         raise ModelError(
             "this FAST tokenizer cannot express the chunk: it has coefficients from "
-            f"{letters.min() + min_token:.0f} to {letters.max() + min_token:.0f}, there are letters from {min_token} to {min_token + LETTERS - 1}"
+            f"{letters.min() + min_token:.0f} to {letters.max() + min_token:.0f}, there are letters "
+            f"from {min_token} to {min_token + LETTERS - 1}"
         )
     return "".join(map(chr, letters.astype(int)))
 
