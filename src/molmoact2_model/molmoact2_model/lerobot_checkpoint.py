@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,14 +85,7 @@ def _adapter(folder: Path, raw: Mapping[str, Any], base: str | Path | None) -> t
             raise CheckpointError(f"{name} is missing in {folder}; config.json says that the policy is an adapter")
     adapter = read_json(folder / ADAPTER)
     check_adapter(adapter, str(folder / ADAPTER))
-    named = adapter.get("base_model_name_or_path")
-    under = find_checkpoint(base or named) if base or named else _base(folder, raw, None, HUB_FILES)
-    under_raw = read_json(under / CONFIG)
-    if _is_lerobot(under_raw):
-        source = _lerobot(under, under_raw, None)
-        origin, below = source.files, source.weights
-    else:
-        origin, below = under, lambda stack: open_weights(under, stack)
+    origin, below = _under(folder, raw, adapter.get("base_model_name_or_path"), base)
 
     def opened(stack: ExitStack) -> Mapping[str, Reader]:
         tensors = open_tensors(folder / ADAPTER_WEIGHTS, stack)
@@ -101,13 +95,41 @@ def _adapter(folder: Path, raw: Mapping[str, Any], base: str | Path | None) -> t
     return origin, opened
 
 
+def _under(
+    folder: Path, raw: Mapping[str, Any], named: str | None, base: str | Path | None
+) -> tuple[Path, Weights]:
+    """The released checkpoint with the files, and the weights that an adapter is added to: the released ones, or those
+    of a policy, `named`, that was trained before. base: either of both."""
+    if not named:
+        origin = _base(folder, raw, base, HUB_FILES)
+        return origin, partial(open_weights, origin)
+    given = find_checkpoint(base) if base else None
+    if given is not None and _is_lerobot(read_json(given / CONFIG)):
+        policy, base = given, None
+    else:
+        try:
+            policy = find_checkpoint(named)
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{folder / ADAPTER}: base_model_name_or_path, the policy whose weights it adapts, cannot be had: "
+                f"{error}; {_MEND}"
+            ) from None
+    below = read_json(policy / CONFIG)
+    if not _is_lerobot(below):
+        return policy, partial(open_weights, policy)
+    source = _lerobot(policy, below, base)
+    return source.files, source.weights
+
+
 def _base(folder: Path, raw: Mapping[str, Any], given: str | Path | None, files: Sequence[str]) -> Path:
     """The released checkpoint that a policy began from. files: what is needed of it."""
-    named, revision = raw.get("checkpoint_path"), raw.get("checkpoint_revision")
+    named, revision = str(raw.get("checkpoint_path") or ""), raw.get("checkpoint_revision")
     if not given and not named:
         raise CheckpointError(f"{folder / CONFIG} has no checkpoint_path, where tokenizer and sizes are; {_MEND}")
+    if named and revision and not Path(named).expanduser().is_dir():
+        named = f"{named}@{revision}"
     try:
-        found = find_checkpoint(given or (f"{named}@{revision}" if revision and not Path(named).is_dir() else named), files)
+        found = find_checkpoint(given or named, files)
     except CheckpointError as error:
         if given:
             raise
@@ -116,7 +138,8 @@ def _base(folder: Path, raw: Mapping[str, Any], given: str | Path | None, files:
         ) from None
     if _is_lerobot(read_json(found / CONFIG)):
         raise CheckpointError(
-            f"{found} is a checkpoint of LeRobot's too, without tokenizer and sizes; name the released one it began from"
+            f"{found} is a checkpoint of LeRobot's too, without tokenizer and sizes; name the released one "
+            "that it began from"
         )
     return found
 
@@ -151,9 +174,9 @@ def _stats(folder: Path, raw: Mapping[str, Any], config: ModelConfig, processors
     """One norm tag, in the form of norm_stats.json."""
     state, action = processors.stats()
     features, names = raw.get("input_features") or {}, raw.get("dataset_feature_names") or {}
-    for stats, key in ((state, STATE), (action, ACTION)):
+    for figures, key in ((state, STATE), (action, ACTION)):
         if isinstance(names.get(key), list):
-            stats["names"] = names[key]
+            figures["names"] = names[key]
     tag = str(raw.get("norm_tag") or TAG)
     entry = {
         "action_key": ACTION,

@@ -54,8 +54,8 @@ class LeRobotNormalizer(Normalizer):
             if given.ndim != 1 or given.size > self.dim or not np.isfinite(given).all():
                 raise CheckpointError(f"{name}: joint {key} are {stats.get(key)!r}, expected up to {self.dim} numbers")
             values[: given.size] = given
-        if not self._signs.all():
-            raise CheckpointError(f"{name}: a joint sign is 0, so that its joint is lost")
+        if not (np.abs(self._signs) == 1).all():    # LeRobot multiplies both ways, which is right for these only
+            raise CheckpointError(f"{name}: joint signs are {stats.get('signs')!r}, expected 1 or -1")
 
     def normalize(self, values: np.ndarray) -> np.ndarray:
         """float32 (..., D), physical units -> the model's range."""

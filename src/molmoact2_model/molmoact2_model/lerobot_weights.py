@@ -33,8 +33,8 @@ def released_names(tensors: Mapping[str, Reader], prefix: str) -> dict[str, Read
 
 
 def merged(tensors: Mapping[str, Reader], alpha: float, rank_stable: bool = False) -> dict[str, Reader]:
-    """Adds adapters to their weights as they are read. tensors: by released name, with pairs `NAME.lora_A.weight` (rank,
-    in) and `NAME.lora_B.weight` (out, rank). Errors: CheckpointError, also by the readers."""
+    """Adds adapters to their weights as they are read. tensors: by released name, with pairs `NAME.lora_A.weight`
+    (rank, in) and `NAME.lora_B.weight` (out, rank). Errors: CheckpointError, also by the readers."""
     plain: dict[str, Reader] = {}
     pairs: dict[str, dict[str, Reader]] = {}
     for name, reader in tensors.items():
