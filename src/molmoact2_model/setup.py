@@ -37,6 +37,7 @@ setup(
         "molmoact2.commands": [
             "infer = molmoact2_model.infer_command:register",
             "train = molmoact2_model.training.command:register",
+            "fast = molmoact2_model.training.fast_command:register",
             "depth = molmoact2_model.training.depth_command:register",
         ],
     },

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +29,7 @@ HUB_FILES = ("*.json", "*.safetensors")
 _INV_FREQ = "model.transformer.rotary_emb.inv_freq"
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _SHOW_PROGRESS_FROM = 500_000_000  # bytes
+Reader = Callable[[], torch.Tensor]    # of one tensor, from disk
 
 
 @dataclass
@@ -44,9 +45,9 @@ class Network:
     dtype: torch.dtype
 
 
-def find_checkpoint(path_or_hub_id: str | Path) -> Path:
+def find_checkpoint(path_or_hub_id: str | Path, files: Sequence[str] = HUB_FILES) -> Path:
     """Returns a local folder: the one named, or a download of the Hub repository (`owner/name`, or
-    `owner/name@revision`) with a progress bar. Only JSON and safetensors files are fetched."""
+    `owner/name@revision`) with a progress bar. files: patterns of those that are fetched; JSON and safetensors."""
     folder = Path(path_or_hub_id).expanduser()
     if folder.is_dir():
         return folder
@@ -58,7 +59,7 @@ def find_checkpoint(path_or_hub_id: str | Path) -> Path:
 
     repo, _, revision = name.partition("@")
     try:
-        return Path(snapshot_download(repo, revision=revision or None, allow_patterns=list(HUB_FILES)))
+        return Path(snapshot_download(repo, revision=revision or None, allow_patterns=list(files)))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise CheckpointError(
             f"{name} is no local folder and could not be fetched from the Hub: {error}"
@@ -79,17 +80,23 @@ def build_network(config: ModelConfig, device: torch.device, dtype: torch.dtype)
 
 
 def load_network(folder: Path, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> Network:
-    """Builds the network and fills it, tensor by tensor. CheckpointError names missing, extra and misshapen tensors."""
+    """The network with a folder's weights. CheckpointError names missing, extra and misshapen tensors."""
+    with ExitStack() as stack:
+        return fill_network(open_weights(folder, stack), config, device, dtype)
+
+
+def fill_network(
+    tensors: Mapping[str, Reader], config: ModelConfig, device: torch.device, dtype: torch.dtype
+) -> Network:
+    """Builds the network and fills it, tensor by tensor. tensors: by released name. Errors as of `load_network`."""
     network = build_network(config, device, dtype)
     links = list(_links(network))
-    with ExitStack() as stack:
-        tensors = _open_weights(folder, stack)
-        _check_names(tensors, links)
-        total = sum((folder / name).stat().st_size for name in _files(folder))
-        for link in tqdm(links, desc="loading weights", disable=total < _SHOW_PROGRESS_FROM, leave=False):
-            link.load(tensors, device, dtype)
-        if _INV_FREQ in tensors:
-            _check_inv_freq(network, tensors[_INV_FREQ]())
+    _check_names(tensors, links)
+    total = sum(slot.parameter.numel() * dtype.itemsize for link in links for slot in link.slots)
+    for link in tqdm(links, desc="loading weights", disable=total < _SHOW_PROGRESS_FROM, leave=False):
+        link.load(tensors, device, dtype)
+    if _INV_FREQ in tensors:
+        _check_inv_freq(network, tensors[_INV_FREQ]())
     return network
 
 
@@ -104,9 +111,6 @@ def save_weights(network: Network, folder: Path) -> None:
 
 
 # --- names ------------------------------------------------------------------------------------------------
-Reader = Callable[[], torch.Tensor]
-
-
 @dataclass(frozen=True)
 class _Slot:
     """One parameter of a module."""
@@ -244,19 +248,24 @@ def _files(folder: Path) -> list[str]:
     return files
 
 
-def _open_weights(folder: Path, stack: ExitStack) -> dict[str, Reader]:
-    """Opens the weight files; each reader loads one tensor from disk."""
+def open_weights(folder: Path, stack: ExitStack) -> dict[str, Reader]:
+    """Opens the weight files, until the stack is left; each reader loads one tensor from disk."""
     readers: dict[str, Reader] = {}
     for file in _files(folder):
-        try:
-            handle = stack.enter_context(safe_open(folder / file, framework="pt"))
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{folder / file} cannot be read as safetensors: {error}") from None
-        for name in handle.keys():  # noqa: SIM118 - a safetensors handle is not iterable
+        for name, reader in open_tensors(folder / file, stack).items():
             if name in readers:
                 raise CheckpointError(f"weight {name} is in more than one file of {folder}")
-            readers[name] = partial(handle.get_tensor, name)
+            readers[name] = reader
     return readers
+
+
+def open_tensors(path: Path, stack: ExitStack) -> dict[str, Reader]:
+    """Opens one safetensors file, until the stack is left."""
+    try:
+        handle = stack.enter_context(safe_open(path, framework="pt"))
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read as safetensors: {error}") from None
+    return {name: partial(handle.get_tensor, name) for name in handle.keys()}  # noqa: SIM118 - not iterable
 
 
 def _check_names(tensors: Mapping[str, Reader], links: list[_Link]) -> None:

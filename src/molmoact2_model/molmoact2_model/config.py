@@ -206,7 +206,8 @@ class ModelConfig:
     max_action_dim: int
     max_action_horizon: int
     n_obs_steps: int
-    action_mode: str
+    action_mode: str  # decides what the expert sees of a prompt (visibility.py)
+    trained_mode: str  # which actions may be asked for
     mask_action_dim_padding: bool
     bos_token_id: int
     eos_token_id: int
@@ -220,11 +221,11 @@ class ModelConfig:
 
     @property
     def supports_continuous(self) -> bool:
-        return self.expert is not None and self.action_mode in ("both", "continuous")
+        return self.expert is not None and self.trained_mode in ("both", "continuous")
 
     @property
     def supports_discrete(self) -> bool:
-        return self.action_tokens is not None and self.action_mode in ("both", "discrete")
+        return self.action_tokens is not None and self.trained_mode in ("both", "discrete")
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> ModelConfig:
@@ -263,6 +264,7 @@ class ModelConfig:
             max_action_horizon=top.integer("max_action_horizon", 30, minimum=1),
             n_obs_steps=top.integer("n_obs_steps", 30, minimum=1),
             action_mode=action_mode,
+            trained_mode=action_mode,
             mask_action_dim_padding=top.flag("mask_action_dim_padding", True),
             bos_token_id=_token_id(raw, "bos_token_id", eos),
             eos_token_id=eos,

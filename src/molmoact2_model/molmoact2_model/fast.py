@@ -17,6 +17,7 @@ from .config import read_json
 from .errors import CheckpointError, DecodeError, ModelError
 from .processing import load_tokenizer
 
+LETTERS = 0xD800    # code points from 0; those that follow are no characters
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -66,17 +67,14 @@ class FastTokenizer:
             )
         return fast
 
+    def save(self, path: Path) -> None:
+        """Writes tokenizer.json."""
+        self._tokenizer.save(str(path))
+
     def encode(self, actions: np.ndarray) -> list[int]:
-        """float (T, D) in the model's range -> tokens. Coefficients below `min_token` are raised to it, as
-        upstream does; ModelError where the vocabulary lacks a coefficient, which would otherwise be dropped
-        unseen."""
-        actions = np.asarray(actions, dtype=np.float64)
-        if actions.ndim != 2 or actions.size == 0 or not np.isfinite(actions).all():
-            raise ModelError(
-                f"actions have shape {actions.shape} or are not finite, expected finite (steps, dimensions)"
-            )
-        coefficients = np.around(dct(actions, axis=0, norm="ortho") * self.scale)
-        text = "".join(map(chr, np.maximum(coefficients.ravel() - self.min_token, 0).astype(int)))
+        """float (T, D) in the model's range -> tokens. ModelError for a chunk that this tokenizer cannot express, where
+        the reference would cut a coefficient off or drop it unseen."""
+        text = spelled(actions, self.scale, self.min_token)
         tokens = self._tokenizer.encode(text, add_special_tokens=False).ids
         if self._text(tokens) != text:
             raise ModelError(
@@ -106,6 +104,24 @@ class FastTokenizer:
 
     def _text(self, tokens: Sequence[int]) -> str:
         return self._tokenizer.decode(list(tokens), skip_special_tokens=False)
+
+
+def spelled(actions: np.ndarray, scale: float, min_token: int) -> str:
+    """float (T, D) -> a letter for each coefficient, time by time: the rounded one, counted from `min_token`.
+    ModelError for what is no chunk, and for coefficients below the lowest or beyond the letters there are."""
+    actions = np.asarray(actions, dtype=np.float64)
+    if actions.ndim != 2 or actions.size == 0 or not np.isfinite(actions).all():
+        raise ModelError(
+            f"actions have shape {actions.shape} or are not finite, expected finite (steps, dimensions)"
+        )
+    letters = np.around(dct(actions, axis=0, norm="ortho") * scale).ravel() - min_token
+    if letters.min() < 0 or letters.max() >= LETTERS:
+        raise ModelError(
+            "this FAST tokenizer cannot express the chunk: it has coefficients from "
+            f"{letters.min() + min_token:.0f} to {letters.max() + min_token:.0f}, there are letters "
+            f"from {min_token} to {min_token + LETTERS - 1}"
+        )
+    return "".join(map(chr, letters.astype(int)))
 
 
 def action_bins(token_ids: Sequence[int], start: int, end: int, first: int, count: int) -> list[int]:

@@ -49,6 +49,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     add = parser.add_argument
     add("--checkpoint", required=True, help="folder of a checkpoint, or a Hub id: owner/name[@revision]")
+    add("--base-checkpoint", metavar="DIR", help="of a checkpoint that LeRobot saved: the one its training began from")
     add(
         "--image",
         action="append",
@@ -87,7 +88,9 @@ def run(args: argparse.Namespace) -> int:
 
     from .policy import MolmoAct2Policy
 
-    policy = MolmoAct2Policy.from_pretrained(args.checkpoint, device=args.device, dtype=args.dtype)
+    policy = MolmoAct2Policy.from_pretrained(
+        args.checkpoint, device=args.device, dtype=args.dtype, base_checkpoint=args.base_checkpoint
+    )
     session = policy.session(
         norm_tag=args.tag,
         depth=args.depth,

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,17 +100,22 @@ class TagStats:
 
 
 class NormStats:
-    """norm_stats.json. `tags` lists the norm tags in file order; `metadata` is the file's own table."""
+    """norm_stats.json. `tags` lists the norm tags in file order; `metadata` is the file's own table. file: what errors
+    call it; normalizer: makes one of statistics, mode and name."""
 
-    def __init__(self, content: Mapping[str, Any], max_action_dim: int, max_action_horizon: int) -> None:
+    def __init__(
+        self, content: Mapping[str, Any], max_action_dim: int, max_action_horizon: int,
+        file: str = "norm_stats.json", normalizer: Callable[[Any, str, str], Normalizer] = Normalizer,
+    ) -> None:
+        self._file, self._normalizer = file, normalizer
         self.mode = str(content.get("norm_mode", "min_max"))
         if self.mode not in NORM_MODES:
             raise CheckpointError(
-                f"norm_stats.json: norm_mode is {self.mode!r}, expected one of {list(NORM_MODES)}"
+                f"{file}: norm_mode is {self.mode!r}, expected one of {list(NORM_MODES)}"
             )
         self.metadata: Mapping[str, Mapping[str, Any]] = content.get("metadata_by_tag") or {}
         if not self.metadata:
-            raise CheckpointError("norm_stats.json: metadata_by_tag is missing or empty")
+            raise CheckpointError(f"{file}: metadata_by_tag is missing or empty")
         self._max_dim, self._max_horizon = max_action_dim, max_action_horizon
 
     @classmethod
@@ -126,7 +131,7 @@ class NormStats:
         if name not in self.metadata:
             raise InputError(f"norm_tag {name!r} is not in this checkpoint; it has {sorted(self.metadata)}")
         entry = self.metadata[name]
-        where = f"norm_stats.json: tag {name!r}"
+        where = f"{self._file}: tag {name!r}"
         horizon = _count(entry, "action_horizon", self._max_horizon, where)
         if horizon > self._max_horizon:
             raise CheckpointError(
@@ -134,8 +139,8 @@ class NormStats:
             )
         stats = TagStats(
             tag=name,
-            state=Normalizer(entry.get("state_stats"), self.mode, f"{where}: state_stats"),
-            action=Normalizer(entry.get("action_stats"), self.mode, f"{where}: action_stats"),
+            state=self._normalizer(entry.get("state_stats"), self.mode, f"{where}: state_stats"),
+            action=self._normalizer(entry.get("action_stats"), self.mode, f"{where}: action_stats"),
             horizon=horizon,
             n_action_steps=_count(entry, "n_action_steps", horizon, where),
             setup_type=str(entry.get("setup_type") or ""),

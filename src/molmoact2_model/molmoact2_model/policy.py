@@ -10,18 +10,20 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
 
-from .checkpoint import DTYPES, Network, find_checkpoint, load_network
-from .config import ModelConfig, read_json
+from .checkpoint import DTYPES, Network, fill_network
+from .config import ModelConfig
 from .engine import Engine
 from .errors import InputError, UnsupportedError
 from .fast import FastTokenizer
 from .guidance import MODES, check_beta
 from .images import ImageConfig, load_image_config
+from .lerobot_checkpoint import open_checkpoint
 from .normalization import NormStats
 from .processing import PromptBuilder, check_vocabulary, load_tokenizer
 from .results import InferenceResult, Trace
@@ -49,26 +51,29 @@ class MolmoAct2Policy:
 
     @classmethod
     def from_pretrained(
-        cls, path_or_hub_id: str | Path, *, device: str = "cpu", dtype: str = "float32"
+        cls,
+        path_or_hub_id: str | Path,
+        *,
+        device: str = "cpu",
+        dtype: str = "float32",
+        base_checkpoint: str | Path | None = None,
     ) -> MolmoAct2Policy:
-        """Loads a checkpoint in the released layout from a folder, or from a Hub id
+        """Loads a checkpoint in the released layout, or one that LeRobot saved, from a folder or from a Hub id
         (`owner/name[@revision]`).
 
-        device: a torch device ("cpu", "cuda", "cuda:1"); dtype: "float32", "bfloat16" or "float16". Runs no
+        device: a torch device ("cpu", "cuda", "cuda:1"); dtype: "float32", "bfloat16" or "float16".
+        base_checkpoint: of LeRobot's, the checkpoint it began from, where that lies elsewhere than it says. Runs no
         code from the checkpoint. CheckpointError says what is missing or does not fit; InputError names a
         device or type that is not there.
         """
         torch_device, torch_dtype = _device(device), _dtype(dtype)
-        folder = find_checkpoint(path_or_hub_id)
-        config = ModelConfig.from_dict(read_json(folder / "config.json"))
-        images = load_image_config(folder, config.vision)
-        stats = NormStats.from_file(
-            folder / config.norm_stats_filename, config.max_action_dim, config.max_action_horizon
-        )
-        tokenizer = load_tokenizer(folder)
-        check_vocabulary(config, tokenizer)
-        network = load_network(folder, config, torch_device, torch_dtype)
-        return cls(network, images, stats, tokenizer, str(path_or_hub_id))
+        source = open_checkpoint(path_or_hub_id, base_checkpoint)
+        images = load_image_config(source.files, source.config.vision)
+        tokenizer = load_tokenizer(source.files)
+        check_vocabulary(source.config, tokenizer)
+        with ExitStack() as stack:
+            network = fill_network(source.weights(stack), source.config, torch_device, torch_dtype)
+        return cls(network, images, source.stats, tokenizer, str(path_or_hub_id))
 
     @property
     def config(self) -> ModelConfig:
@@ -151,12 +156,12 @@ class MolmoAct2Policy:
                 f"adaptive depth needs a square grid, the checkpoint has {self.config.depth.num_codes} codes"
             )
         if action_mode == "continuous" and not self.config.supports_continuous:
-            why = f"action_mode is {self.config.action_mode!r}" if self.config.expert else "add_action_expert is false"
+            why = f"action_mode is {self.config.trained_mode!r}" if self.config.expert else "add_action_expert is false"
             raise InputError(
                 f"this checkpoint has no continuous actions (config.json: {why}); use action_mode='discrete'"
             )
         if action_mode == "discrete" and not self.config.supports_discrete:
-            why = f"action_mode is {self.config.action_mode!r}" if self.config.action_tokens else "no action token ids"
+            why = f"action_mode is {self.config.trained_mode!r}" if self.config.action_tokens else "no action token ids"
             raise InputError(
                 f"this checkpoint has no discrete actions (config.json: {why}); use action_mode='continuous'"
             )

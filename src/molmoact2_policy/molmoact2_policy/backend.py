@@ -46,6 +46,7 @@ class Settings:
     similarity_threshold: float = 0.996
     max_gap: float = 5.0
     fast_tokenizer: str = ""
+    base_checkpoint: str = ""
     device: str = "cpu"
     dtype: str = "float32"
     rtc: str = "gradient"
@@ -116,7 +117,10 @@ class InProcessBackend:
         set_threads(settings.threads or max(1, (os.cpu_count() or 2) - 1))
         try:
             self._policy = MolmoAct2Policy.from_pretrained(
-                settings.checkpoint, device=settings.device, dtype=settings.dtype
+                settings.checkpoint,
+                device=settings.device,
+                dtype=settings.dtype,
+                base_checkpoint=settings.base_checkpoint or None,
             )
             self._session = self._policy.session(
                 norm_tag=settings.norm_tag,

@@ -28,6 +28,7 @@ TEXTS = {
     "depth": ("off", "depth reasoning: off, full, adaptive"),
     "action_mode": ("continuous", "continuous (flow) or discrete (OpenFAST)"),
     "cache_policy": ("bounded", "of adaptive depth: bounded, or reference (the reference's rule alone)"),
+    "base_checkpoint": ("", "of a checkpoint that LeRobot saved: the one its training began from"),
     "fast_tokenizer": ("", "folder of a FAST tokenizer, for discrete actions"),
     "device": ("cpu", "torch device: cpu, cuda, cuda:1"),
     "dtype": ("float32", "float32, bfloat16 or float16"),
@@ -97,10 +98,11 @@ def configuration(node: Node) -> Configuration:
             raise ContractError(f"parameter {name} is empty: {TEXTS[name][1]}")
     contract = load_contract(value("contract"))
     tag = contract.norm_tag(value("norm_tag"))
-    fast = value("fast_tokenizer")
+    fast, base = value("fast_tokenizer"), value("base_checkpoint")
     settings = Settings(
         checkpoint=_checkpoint(value("checkpoint")),
         norm_tag=tag.name,
+        base_checkpoint=_checkpoint(base) if base else "",
         fast_tokenizer=str(find_resource("checkpoints", fast)) if fast else "",
         **{name: value(name) for name in ("depth", "action_mode", "cache_policy", "device", "dtype")},
         **{name: value(name) for name in ("full_refresh_every", "num_steps", "n_action_steps", "threads")},

@@ -6,10 +6,13 @@ import itertools
 import queue
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from tiny_robot import CONTRACT, SECOND, SETTINGS, TAG, compressed, image, joint_state, picture
+from golden_set import Golden
+from lerobot_sets import lerobot_folder
+from tiny_robot import CHECKPOINT, CONTRACT, SECOND, SETTINGS, TAG, compressed, image, joint_state, picture
 
 from molmoact2_policy import runner
 from molmoact2_policy.backend import BackendError, InProcessBackend, Unanswered
@@ -388,3 +391,18 @@ def test_an_inference_that_hangs_is_told_of_and_a_stop_does_not_wait_for_it(make
     bench.backend.gate.set()
     bench.until(lambda: not bench.runner.hangs)
     assert bench.runner.busy == 0
+
+
+def test_what_lerobot_saved_runs_with_its_base_named(backend, tmp_path):
+    golden = Golden(CHECKPOINT.parent)
+    saved = lerobot_folder(tmp_path / "saved", golden, norm_tag=TAG.name, checkpoint_path="/nowhere/MolmoAct2")
+    settings = replace(SETTINGS, checkpoint=str(saved))
+    with pytest.raises(BackendError, match="base_checkpoint"):
+        InProcessBackend(settings, CONTRACT).load()
+    other = InProcessBackend(replace(settings, base_checkpoint=str(CHECKPOINT)), CONTRACT)
+    other.load()
+    backend.reset()
+    shown = [picture(1), picture(2)], np.linspace(-0.5, 0.5, 7, dtype=np.float32), "wave", 3
+    np.testing.assert_array_equal(other.infer(*shown).actions, backend.infer(*shown).actions)
+    assert other.fingerprint not in ("", backend.fingerprint)
+    other.close()

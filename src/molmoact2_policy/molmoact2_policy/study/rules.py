@@ -80,7 +80,12 @@ class Study:
         set_threads(settings.threads)
         self._failure, self._clock, self._episode = ModelError, RecordedClock(), ""
         try:
-            policy = MolmoAct2Policy.from_pretrained(settings.checkpoint, device=settings.device, dtype=settings.dtype)
+            policy = MolmoAct2Policy.from_pretrained(
+                settings.checkpoint,
+                device=settings.device,
+                dtype=settings.dtype,
+                base_checkpoint=settings.base_checkpoint or None,
+            )
             opened = {"norm_tag": settings.norm_tag, "max_gap": settings.max_gap, "clock": self._clock}
             self._full = policy.session(depth="full", **opened)
             self._sessions = {
