@@ -135,10 +135,11 @@ class _Place:
 
 class Stream:
     """Frames of a mixture, without end, or each once. every: of an episode's frames one in so many is used, other ones
-    each time; buffer: frames that wait to be drawn; skip: frames that were drawn before. Errors: DatasetError."""
+    each time unless `shift` is False; buffer: frames that wait to be drawn; skip: frames that were drawn before. Errors: DatasetError."""
 
     def __init__(
-        self, shares: Sequence[Share], horizon: int, seed: int, *, every: int = 3, buffer: int = 2000, skip: int = 0
+        self, shares: Sequence[Share], horizon: int, seed: int, *, every: int = 3, shift: bool = True,
+        buffer: int = 2000, skip: int = 0,
     ):
         if not shares or any(not np.isfinite(share.weight) or share.weight <= 0 for share in shares):
             raise DatasetError("a mixture needs data sets with weights above 0")
@@ -146,6 +147,7 @@ class Stream:
         weights = np.array([share.weight for share in shares])
         self._weights = weights / weights.sum()
         self._seed, self._every, self._size, self._skip = seed, every, buffer, skip
+        self._shift = shift
 
     @property
     def frames(self) -> int:
@@ -199,7 +201,7 @@ class Stream:
                 parts = self._sources[number].parts
                 orders[number] = [parts[index] for index in random.permutation(len(parts))]
             part = orders[number].pop()
-            first = part.first + int(random.integers(min(self._every, part.length)))
+            first = part.first + (int(random.integers(min(self._every, part.length))) if self._shift else 0)
             yield [_Place(next(count), number, part, frame) for frame in range(first, part.end, self._every)]
 
     def _each(self, random: np.random.Generator) -> Iterator[list[_Place]]:

@@ -68,6 +68,11 @@ def test_every_frame_comes_once_before_any_comes_again(data):
     assert len(set(drawn)) == 28
 
 
+def test_without_a_shift_the_same_frames_of_an_episode_are_used_each_time(data):
+    drawn = draw(60, Share(data), every=3, shift=False, buffer=4)
+    assert {frame.frame % 3 for frame in drawn} == {0}
+
+
 def test_the_order_is_the_seeds_and_a_continued_stream_goes_on_where_it_was(data, tmp_path):
     other = write(tmp_path / "other", [8, 8], base=10)
     shares = Share(data), Share(other, 2.0)

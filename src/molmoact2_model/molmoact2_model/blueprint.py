@@ -77,6 +77,7 @@ class Blueprint:
     action_mode: str = "both"
     num_merges: int = 0  # of the tokenizer, learnt from `corpus`
     corpus: tuple[str, ...] = ()
+    phrases: tuple[str, ...] = ()  # one token each: what is in every prompt, so that a small model reads short ones
     vocab_multiple: int = 256
     max_positions: int = 2048
     rope_theta: float = 1e6
@@ -123,6 +124,7 @@ def _byte_level(blueprint: Blueprint) -> Tokenizer:
         size = len(alphabet) + blueprint.num_merges
         trainer = trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False)
         tokenizer.train_from_iterator(blueprint.corpus, trainer)
+    tokenizer.add_tokens([AddedToken(phrase, normalized=False) for phrase in blueprint.phrases])
     return tokenizer
 
 

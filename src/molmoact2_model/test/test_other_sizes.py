@@ -9,7 +9,7 @@ from golden_set import textured
 from safetensors.torch import load_file
 
 from molmoact2_model import InputError, MolmoAct2Policy
-from molmoact2_model.blueprint import Blueprint, write_checkpoint
+from molmoact2_model.blueprint import Blueprint, make_tokenizer, write_checkpoint
 from molmoact2_model.checkpoint import save_weights
 from molmoact2_model.engine import Engine
 from molmoact2_model.processing import pixel_values, pooling_index
@@ -178,3 +178,14 @@ def test_the_scene_decides_the_codes(tmp_path, frames):
     codes = ask(session, frames).trace.depth_codes
     others = ask(session, [255 - frames[0], *frames[1:]]).trace.depth_codes
     assert (codes != others).any()
+
+
+def test_a_phrase_is_one_token_and_the_text_stays_as_it_was():
+    texts = ("The task is to touch the red cube. The setup is here", "touch the task is to")
+    plain, short = (
+        make_tokenizer(Blueprint(phrases=phrases))[0] for phrases in ((), ("The task is to ", ". The setup is "))
+    )
+    for text in texts:
+        assert plain.decode(plain.encode(text).ids) == short.decode(short.encode(text).ids) == text
+    assert len(plain.encode(texts[0]).ids) - len(short.encode(texts[0]).ids) == len("The task is to . The setup is ") - 2
+    assert plain.encode(texts[1]).ids == short.encode(texts[1]).ids

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`molmoact2 train`: recipes that run, go on where they were, and end in checkpoints that act."""
 
+import itertools
 import json
 import os
 import shutil
@@ -88,6 +89,24 @@ def test_a_short_run_lowers_each_loss(trained):
         assert last < 0.8 * first, f"{name}: {first:.3f} -> {last:.3f}"
 
 
+def test_a_batch_asks_for_one_style_so_that_short_sequences_do_not_wait_for_long_ones(recipe, tmp_path):
+    from molmoact2_model.training.batch import CODES, IGNORED
+    from molmoact2_model.training.beginning import begin
+    from molmoact2_model.training.loop import Trainer
+    from molmoact2_model.training.recipe import load_recipe
+
+    loaded = load_recipe(recipe)
+    trainer = Trainer(loaded, begin(loaded, tmp_path, tmp_path / "files"), tmp_path / "out", torch.device("cpu"))
+    seen = set()
+    for batch in itertools.islice(trainer._batches(iter(trainer._stream())), 12):
+        acting = batch.action_is_real.any(1)
+        coded = ((batch.targets != IGNORED) & (batch.kinds == CODES)).any(1)[acting]
+        assert coded.all() or not coded.any()
+        assert not coded.any() or int(acting.sum()) == loaded.run.batch    # one sequence for each frame
+        seen.add(bool(coded.any()))
+    assert seen == {True, False}
+
+
 @pytest.mark.parametrize("depth", ["off", "full"])
 def test_what_was_trained_acts_more_like_the_demonstrations_than_what_was_not(recipe, trained, data, tmp_path, depth):
     """Every target is at 0.5 or -0.5 in both joints, never between."""
@@ -124,7 +143,7 @@ def stopped_after(recipe: Path, out: Path, steps: int) -> None:
 
     loaded = load_recipe(recipe)
     trainer = Trainer(loaded, begin(loaded, recipe.parent, out / "files"), out, torch.device("cpu"))
-    with _Ahead(trainer._batches()) as batches:
+    with _Ahead(trainer._batches(iter(trainer._stream()))) as batches:
         for _ in range(steps):
             trainer._step(batches)
     trainer.save()

@@ -27,13 +27,15 @@ from .samples import Sampler
 
 @dataclass(frozen=True)
 class Beginning:
-    """Everything that training needs besides data. files: folder with all files of the checkpoint but the weights."""
+    """Everything that training needs besides data. files: folder with all files of the checkpoint but the weights;
+    folder: the recipe's, which paths are relative to."""
 
     network: Network
     images: ImageConfig
     tag: TagStats
     sampler: Sampler
     files: Path
+    folder: Path
 
 
 def begin(recipe: Recipe, folder: Path, work: Path) -> Beginning:
@@ -58,7 +60,7 @@ def begin(recipe: Recipe, folder: Path, work: Path) -> Beginning:
         network = load_network(source, config, torch.device("cpu"), torch.float32)
     prompts = PromptBuilder(config, images, tokenizer, tag)
     sampler = Sampler(config, images, prompts, tag, recipe.cameras, recipe.mix, recipe.augment)
-    return Beginning(network, images, tag, sampler, work)
+    return Beginning(network, images, tag, sampler, work, folder)
 
 
 def _write_new(recipe: Recipe, folder: Path, work: Path) -> None:

@@ -18,13 +18,15 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from molmoact2_data.embodiments import embodiment, frame_of
+from molmoact2_data.keep import open_kept
 from molmoact2_data.streaming import Share, Stream, TrainingFrame
 
 from ..errors import InputError, ModelError
 from .batch import Batch
 from .beginning import Beginning
 from .network import TrainingModel
-from .recipe import Recipe
+from .recipe import Data, Recipe
 from .saving import load_state, save_checkpoint, save_state
 
 STATE = "state.safetensors"
@@ -133,7 +135,10 @@ class Trainer:
         run = self._recipe.run
         log = SummaryWriter(str(self._out / "tensorboard"))
         mean: dict[str, float] = {}
-        with _Ahead(self._batches()) as batches, tqdm(
+        stream = self._stream()
+        with tqdm(desc="checking the data", unit="episode", disable=not show) as bar:
+            stream.check(bar.update)
+        with _Ahead(self._batches(iter(stream))) as batches, tqdm(
             total=run.steps, initial=self.step, unit="step", disable=not show
         ) as bar:
             try:
@@ -184,18 +189,25 @@ class Trainer:
             for name, average in self._ema.items():
                 average.lerp_(self._parameters[name].detach(), 1 - keep)
 
-    def _batches(self) -> Iterator[Batch]:
-        run = self._recipe.run
+    def _stream(self) -> Stream:
+        run, horizon = self._recipe.run, self._beginning.tag.horizon
         drawn = self.step * run.batch * run.accumulate
-        shares = [
-            Share(Path(data.path), data.weight, range(*data.episodes) if data.episodes else None)
-            for data in self._recipe.data
-        ]
-        horizon = self._beginning.tag.horizon
-        stream = iter(Stream(shares, horizon, run.seed, every=run.every, buffer=run.buffer, skip=drawn))
+        shares = [self._share(data) for data in self._recipe.data]
+        return Stream(shares, horizon, run.seed, every=run.every, shift=run.shift, buffer=run.buffer, skip=drawn)
+
+    def _share(self, data: Data) -> Share:
+        path = self._beginning.folder / data.path
+        frame = None
+        if data.units:
+            robot = embodiment(self._recipe.robot, self._recipe.norm_tag)
+            frame = frame_of(open_kept(path)[0], robot, data.units, by_position=False)
+        return Share(path, data.weight, range(*data.episodes) if data.episodes else None, frame)
+
+    def _batches(self, stream: Iterator[TrainingFrame]) -> Iterator[Batch]:
+        run = self._recipe.run
         for number in itertools.count(self.step * run.accumulate):
             random = np.random.default_rng([run.seed, number])
-            frames: list[TrainingFrame] = list(itertools.islice(stream, run.batch))
+            frames = list(itertools.islice(stream, run.batch))
             yield self._beginning.sampler.batch(frames, random)
 
 

@@ -8,7 +8,8 @@
     start: {blueprint: {...}} or {checkpoint: FOLDER or Hub id}
     norm_tag: so101_sim_molmoact2_tiny
     cameras: [front, wrist]
-    data: [{path: FOLDER, weight: 1.0, episodes: [0, 900]}]
+    data: [{path: FOLDER, weight: 1.0, episodes: [0, 900], units: ros}]
+    robot: so101
     mix: {...}          samples.Mix
     augment: {...}      samples.Augment
     objective: {...}    network.Objective
@@ -48,11 +49,14 @@ class Start:
 
 @dataclass(frozen=True)
 class Data:
-    """A data set and how often it is drawn from. episodes: first and end, the end excluded; empty: all."""
+    """A data set and how often it is drawn from. path: its folder, or one that `molmoact2 data filter` made. episodes:
+    first and end, the end excluded; empty: all. units: of its numbers (molmoact2_data.embodiments.UNITS), to be
+    converted to the norm tag's; empty: they are those already."""
 
     path: str = ""
     weight: float = 1.0
     episodes: tuple[int, ...] = ()
+    units: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,13 +86,14 @@ class Optimizer:
 @dataclass(frozen=True)
 class Run:
     """steps: of the optimizer, each over `batch` frames, `accumulate` times. every: of an episode's frames one in so
-    many. buffer: frames that wait to be drawn. precision: fp32 or bf16 (autocast). save_every, sample_every: steps."""
+    many, other ones each time unless `shift` is false (where only every so many frames are annotated). buffer: frames that wait to be drawn. precision: fp32 or bf16 (autocast). save_every, sample_every: steps."""
 
     steps: int = 1000
     batch: int = 16
     accumulate: int = 1
     seed: int = 0
     every: int = 3
+    shift: bool = True
     buffer: int = 2000
     precision: str = "fp32"
     save_every: int = 500
@@ -97,7 +102,8 @@ class Run:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One stage. Paths are relative to the recipe's folder or absolute."""
+    """One stage. Paths are relative to the recipe's folder or absolute. robot: name of the contract whose units the
+    data are in, where they are to be converted."""
 
     stage: str
     description: str
@@ -105,6 +111,7 @@ class Recipe:
     norm_tag: str
     cameras: tuple[str, ...]
     data: tuple[Data, ...]
+    robot: str = ""
     mix: Mix = field(default_factory=Mix)
     augment: Augment = field(default_factory=Augment)
     objective: Objective = field(default_factory=Objective)
@@ -189,6 +196,7 @@ def _check(recipe: Recipe, path: Path) -> None:
         (bool(start.blueprint) and not start.norm_stats, "start.norm_stats is needed with a blueprint"),
         (not recipe.data, "data names no data set"),
         (not recipe.cameras, "cameras names none"),
+        (any(data.units and not recipe.robot for data in recipe.data), "data.units needs robot, e.g. so101"),
         (any(len(data.episodes) not in (0, 2) for data in recipe.data), "data.episodes is [first, end]"),
         (optimizer.trained not in TRAINED, f"optimizer.trained is one of {', '.join(TRAINED)}"),
         (run.precision not in ("fp32", "bf16"), "run.precision is fp32 or bf16"),

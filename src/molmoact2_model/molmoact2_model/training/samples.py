@@ -27,8 +27,9 @@ STYLES = ("action", "depth", "depth_action")
 
 @dataclass(frozen=True)
 class Mix:
-    """What is asked about a frame. action, depth, depth_action: how often each style, as shares. instructions:
-    sequences with actions a frame, the demonstrated instruction and, where the data knows them, others. questions: the
+    """What is asked about a frame. action, depth, depth_action: how often each style, as shares of batches: sequences
+    with depth codes are much longer, and would make the others wait. instructions: sequences a frame, the demonstrated
+    instruction and, where the data knows them, others; with depth codes it is one of these. questions: the
     share of frames whose questions are asked too. discrete: actions as tokens too. code_noise: the share of depth codes
     that are shown wrong. places: positions of the prompt are asked where the thing named is (batch.PLACE)."""
 
@@ -68,14 +69,14 @@ class Sampler:
 
     def batch(self, frames: Many[TrainingFrame], random: np.random.Generator) -> Batch:
         """Errors: InputError, with the frame that is at fault."""
-        pixels, sequences = [], []
+        pixels, sequences, style = [], [], self._style(random)
         for frame in frames:
             lacking = [camera for camera in self._cameras if camera not in frame.images]
             if lacking:
                 raise InputError(f"{frame.dataset} has no camera {lacking[0]!r}; it has {', '.join(frame.images)}")
             images = [self._changed(frame.images[camera], random) for camera in self._cameras]
             pixels.append(pixel_values(images, self._images, torch.device("cpu")))
-            sequences.append(self._sequences(frame, random))
+            sequences.append(self._sequences(frame, style, random))
         return collate(
             torch.stack(pixels), sequences, self._tag.horizon, self._tag.action.dim, self._config.max_action_dim,
             self._config.image_tokens.patch, self._images.token_grid,
@@ -88,7 +89,11 @@ class Sampler:
         more = 255 * self._augment.brightness * random.uniform(-1, 1)
         return np.clip((image.astype(np.float32) - 128) * by + 128 + more, 0, 255).astype(np.uint8)
 
-    def _sequences(self, frame: TrainingFrame, random: np.random.Generator) -> list[Sequence]:
+    def _style(self, random: np.random.Generator) -> str:
+        shares = np.array([self._mix.action, self._mix.depth, self._mix.depth_action])
+        return STYLES[int(random.choice(3, p=shares / shares.sum()))]
+
+    def _sequences(self, frame: TrainingFrame, style: str, random: np.random.Generator) -> list[Sequence]:
         state = self._tag.state.normalize(frame.state)
         if self._augment.state_noise:
             state = np.clip(state + random.normal(0, self._augment.state_noise, state.shape), -1, 1).astype(np.float32)
@@ -97,7 +102,9 @@ class Sampler:
         for index in random.permutation(len(others))[: self._mix.instructions - 1]:
             instruction, chunk = others[index]
             wanted.append((instruction, chunk, np.ones(len(chunk), bool)))
-        sequences = [self._action(frame, state, *what, random) for what in wanted]
+        if style != "action":
+            wanted = [wanted[int(random.integers(len(wanted)))]]
+        sequences = [self._action(frame, state, style, *what, random) for what in wanted]
         if frame.questions and random.random() < self._mix.questions:
             question, answer = frame.questions[int(random.integers(len(frame.questions)))]
             sequences.append(self._question(question, answer))
@@ -105,14 +112,14 @@ class Sampler:
 
     # --- actions and depth ------------------------------------------------------------------------------------------
     def _action(
-        self, frame: TrainingFrame, state: np.ndarray, instruction: str, chunk: np.ndarray, valid: np.ndarray,
-        random: np.random.Generator,
+        self, frame: TrainingFrame, state: np.ndarray, style: str, instruction: str, chunk: np.ndarray,
+        valid: np.ndarray, random: np.random.Generator,
     ) -> Sequence:
-        style = self._style(frame, random)
         prompt = self._prompts.build(instruction, state, len(self._cameras), style != "action")
         ids, targets, kinds = list(prompt.ids), [IGNORED] * len(prompt.ids), [TEXT] * len(prompt.ids)
         if style != "action":
-            assert frame.depth_codes is not None
+            if frame.depth_codes is None:
+                raise InputError(f"{frame.dataset} has no depth codes; run molmoact2 depth annotate on it")
             _append(ids, targets, kinds, *self._codes(frame.depth_codes, random), CODES)
         with_actions = style != "depth"
         normalized = self._tag.action.normalize(chunk)
@@ -128,14 +135,6 @@ class Sampler:
             array, is_image, np.asarray(targets), np.asarray(kinds), visible_to_expert(array, self._config),
             normalized if with_actions else None, valid if with_actions else None, marks, place,
         )
-
-    def _style(self, frame: TrainingFrame, random: np.random.Generator) -> str:
-        shares = np.array([self._mix.action, self._mix.depth, self._mix.depth_action])
-        if frame.depth_codes is None:
-            if not self._mix.action:
-                raise InputError(f"{frame.dataset} has no depth codes; run molmoact2 depth annotate on it")
-            return "action"
-        return STYLES[int(random.choice(3, p=shares / shares.sum()))]
 
     def _codes(self, codes: np.ndarray, random: np.random.Generator) -> tuple[list[int], list[int]]:
         """What is shown and what is to be predicted: start, codes, end. Some codes are shown wrong, so that the model
