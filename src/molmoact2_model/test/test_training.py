@@ -26,6 +26,7 @@ from molmoact2_data.reader import Dataset
 from molmoact2_data.writer import DatasetWriter, Row
 from molmoact2_model import MolmoAct2Policy
 from molmoact2_model.cli import main
+from molmoact2_model.depth import checkpoint_decoder
 
 BLUEPRINT = {
     "hidden_size": 32, "num_layers": 2, "num_heads": 2, "num_kv_heads": 1, "intermediate_size": 64, "vit_layers": 2,
@@ -239,6 +240,32 @@ def test_data_without_depth_codes_is_named_where_the_recipe_wants_only_those(tmp
     )  # fmt: skip
     assert train(recipe, tmp_path / "out") == 2
     assert "has no depth codes; run molmoact2 depth annotate" in capsys.readouterr().err
+
+
+def test_what_the_data_mean_by_their_depth_codes_goes_with_the_checkpoint(tmp_path, capsys):
+    metres = [0.2 * (index + 1) for index in range(8)]
+    folder = described(toy_set(tmp_path / "coded"), metres)
+    recipe = recipe_of(tmp_path, folder, run={"steps": 1, "batch": 2, "buffer": 4})
+    assert train(recipe, tmp_path / "out") == 0
+    shown = checkpoint_decoder(tmp_path / "out/checkpoint").decode(np.arange(4)[None])
+    assert shown.unit == "m"
+    np.testing.assert_allclose(shown.values, [metres[:4]], rtol=1e-6)
+
+    other = described(toy_set(tmp_path / "other"), [2 * value for value in metres])
+    start = {"checkpoint": str(tmp_path / "out/checkpoint")}
+    recipe = recipe_of(tmp_path, other, start=start, run={"steps": 1, "batch": 2, "buffer": 4})
+    assert train(recipe, tmp_path / "more") == 2
+    assert "by another codebook than the checkpoint's" in capsys.readouterr().err
+
+
+def described(folder: Path, metres: list[float]) -> Path:
+    """With what `molmoact2 depth annotate` writes beside codes."""
+    about = {
+        "format": "molmoact2_depth_codes.v1", "camera": "front", "cells": {"grid": [2, 2]},
+        "codebook": {"format": "molmoact2_depth_codebook.v1", "unit": "m", "values": metres},
+    }  # fmt: skip
+    (folder / "meta/depth_codes.json").write_text(json.dumps(about))
+    return folder
 
 
 def test_a_run_is_not_begun_over_another_nor_gone_on_with_where_there_is_none(recipe, tmp_path, capsys):

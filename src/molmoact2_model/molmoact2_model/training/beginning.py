@@ -7,19 +7,24 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from molmoact2_data.keep import open_kept
+
 from ..blueprint import Blueprint, make_config, make_tokenizer, write_files
 from ..checkpoint import Network, find_checkpoint, load_network
 from ..config import ModelConfig, read_json
+from ..depth import CODEBOOK_FILE
 from ..errors import InputError
 from ..images import ImageConfig, load_image_config
 from ..normalization import NormStats, TagStats
 from ..processing import PromptBuilder, check_vocabulary, load_tokenizer
+from .depth_store import ABOUT, DepthCodes, common_codebook
 from .fresh import fresh_network
 from .recipe import Recipe
 from .samples import Sampler
@@ -49,6 +54,8 @@ def begin(recipe: Recipe, folder: Path, work: Path) -> Beginning:
             shutil.copyfile(file, work / file.name)
     if recipe.start.norm_stats:
         shutil.copyfile(_existing(recipe.start.norm_stats, folder), work / "norm_stats.json")
+    if recipe.mix.depth or recipe.mix.depth_action:
+        _add_codebook([folder / data.path for data in recipe.data], work)
     config = ModelConfig.from_dict(read_json(work / "config.json"))
     images, tokenizer = load_image_config(work, config.vision), load_tokenizer(work)
     check_vocabulary(config, tokenizer)
@@ -73,6 +80,21 @@ def _write_new(recipe: Recipe, folder: Path, work: Path) -> None:
     tokenizer, vocab_size = make_tokenizer(blueprint)
     stats = json.loads(_existing(recipe.start.norm_stats, folder).read_text(encoding="utf-8"))
     write_files(work, blueprint, make_config(blueprint, tokenizer, vocab_size), tokenizer, stats)
+
+
+def _add_codebook(paths: Sequence[Path], work: Path) -> None:
+    """What the data sets' depth codes mean becomes the checkpoint's, which says nothing else."""
+    roots = [open_kept(path)[0].root for path in paths]
+    described = [DepthCodes(root) for root in roots if (root / ABOUT).is_file()]
+    if not described or common_codebook(described) is None:
+        return
+    content, path = described[0].about["codebook"], work / CODEBOOK_FILE
+    if path.is_file() and read_json(path)["values"] != content["values"]:
+        raise InputError(
+            f"the depth codes of {roots[0]} are by another codebook than the checkpoint's; annotate with the latter: "
+            "molmoact2 depth annotate DATA --force --codebook CHECKPOINT/depth_codebook.json"
+        )
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def _existing(name: str, folder: Path) -> Path:

@@ -86,7 +86,8 @@ class Optimizer:
 @dataclass(frozen=True)
 class Run:
     """steps: of the optimizer, each over `batch` frames, `accumulate` times. every: of an episode's frames one in so
-    many, other ones each time unless `shift` is false (where only every so many frames are annotated). buffer: frames that wait to be drawn. precision: fp32 or bf16 (autocast). save_every, sample_every: steps."""
+    many, other ones each time unless `shift` is false (where only every so many frames are annotated). buffer: frames
+    that wait to be drawn. precision: fp32 or bf16 (autocast). save_every, sample_every: steps."""
 
     steps: int = 1000
     batch: int = 16
