@@ -135,10 +135,11 @@ class _Place:
 
 class Stream:
     """Frames of a mixture, without end, or each once. every: of an episode's frames one in so many is used, other ones
-    each time unless `shift` is False; buffer: frames that wait to be drawn; skip: frames that were drawn before. Errors: DatasetError."""
+    each time unless `shift` is False; buffer: frames that wait to be drawn; skip: frames that were drawn before.
+    Errors: DatasetError."""
 
     def __init__(
-        self, shares: Sequence[Share], horizon: int, seed: int, *, every: int = 3, shift: bool = True,
+        self, shares: Sequence[Share], horizon: int, seed: int | tuple[int, ...], *, every: int = 3, shift: bool = True,
         buffer: int = 2000, skip: int = 0,
     ):
         if not shares or any(not np.isfinite(share.weight) or share.weight <= 0 for share in shares):

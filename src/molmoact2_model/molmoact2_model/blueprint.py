@@ -41,6 +41,21 @@ _IMAGE = [
 ]
 
 
+# What every released expert has, whatever its sizes.
+EXPERT: dict[str, Any] = {
+    "model_type": "molmoact2_action_expert",
+    "mlp_ratio": 8 / 3,
+    "ffn_multiple_of": 16,
+    "context_layer_norm": True,
+    "qk_norm": True,
+    "qk_norm_eps": 1e-6,
+    "rope": True,
+    "causal_attn": False,
+    "dropout": 0.0,
+    "attn_dropout": 0.0,
+}
+
+
 @dataclass(frozen=True)
 class Blueprint:
     """The sizes of a checkpoint. The released ones are in spec section 2.1."""
@@ -250,21 +265,11 @@ def _sub_configs(blueprint: Blueprint, vocab_size: int) -> dict[str, Any]:
         "float32_attention": True,
         "attn_implementation": "sdpa",
     }
-    expert = {
-        "model_type": "molmoact2_action_expert",
+    expert = EXPERT | {
         "hidden_size": blueprint.expert_hidden_size,
         "num_layers": blueprint.num_layers,
         "num_heads": blueprint.expert_heads,
-        "mlp_ratio": 8 / 3,
-        "ffn_multiple_of": 16,
         "timestep_embed_dim": blueprint.expert_time_dim,
-        "context_layer_norm": True,
-        "qk_norm": True,
-        "qk_norm_eps": 1e-6,
-        "rope": True,
-        "causal_attn": False,
-        "dropout": 0.0,
-        "attn_dropout": 0.0,
     }
     return {"text_config": text, "vit_config": vit, "adapter_config": adapter, "action_expert_config": expert}
 

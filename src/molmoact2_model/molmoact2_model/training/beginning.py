@@ -13,49 +13,53 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 
 from molmoact2_data.keep import open_kept
 
-from ..blueprint import Blueprint, make_config, make_tokenizer, write_files
+from ..blueprint import EXPERT, Blueprint, make_config, make_tokenizer, write_files
 from ..checkpoint import Network, find_checkpoint, load_network
 from ..config import ModelConfig, read_json
 from ..depth import CODEBOOK_FILE
 from ..errors import InputError
+from ..fast import FastTokenizer
 from ..images import ImageConfig, load_image_config
 from ..normalization import NormStats, TagStats
 from ..processing import PromptBuilder, check_vocabulary, load_tokenizer
 from .depth_store import ABOUT, DepthCodes, common_codebook
-from .fresh import fresh_network
+from .fresh import fresh_network, with_expert
 from .recipe import Recipe
 from .samples import Sampler
 
 
 @dataclass(frozen=True)
 class Beginning:
-    """Everything that training needs besides data. files: folder with all files of the checkpoint but the weights;
-    folder: the recipe's, which paths are relative to."""
+    """Everything that training needs besides data. files: folder with all files of the checkpoint but the weights."""
 
     network: Network
     images: ImageConfig
+    stats: NormStats
+    tokenizer: Tokenizer
     tag: TagStats
     sampler: Sampler
     files: Path
-    folder: Path
 
 
-def begin(recipe: Recipe, folder: Path, work: Path) -> Beginning:
+def begin(recipe: Recipe, work: Path) -> Beginning:
     """folder: the recipe's, paths are relative to it; work: an empty folder for the files. Errors: ModelError."""
     work.mkdir(parents=True, exist_ok=True)
     if recipe.start.blueprint:
-        _write_new(recipe, folder, work)
+        _write_new(recipe, work)
     else:
-        source = find_checkpoint(_path(recipe.start.checkpoint, folder))
+        source = find_checkpoint(recipe.start.checkpoint)
         for file in source.glob("*.json"):
             shutil.copyfile(file, work / file.name)
+        if recipe.start.expert:
+            _add_expert(recipe, work)
     if recipe.start.norm_stats:
-        shutil.copyfile(_existing(recipe.start.norm_stats, folder), work / "norm_stats.json")
+        shutil.copyfile(_existing(recipe.start.norm_stats), work / "norm_stats.json")
     if recipe.mix.depth or recipe.mix.depth_action:
-        _add_codebook([folder / data.path for data in recipe.data], work)
+        _add_codebook([Path(data.path) for data in recipe.data], work)
     config = ModelConfig.from_dict(read_json(work / "config.json"))
     images, tokenizer = load_image_config(work, config.vision), load_tokenizer(work)
     check_vocabulary(config, tokenizer)
@@ -64,13 +68,28 @@ def begin(recipe: Recipe, folder: Path, work: Path) -> Beginning:
     if recipe.start.blueprint:
         network = fresh_network(config, recipe.run.seed)
     else:
-        network = load_network(source, config, torch.device("cpu"), torch.float32)
+        before = ModelConfig.from_dict(read_json(source / "config.json"))
+        network = load_network(source, before, torch.device("cpu"), torch.float32)
+        if recipe.start.expert:
+            network = with_expert(network, config, recipe.run.seed)
     prompts = PromptBuilder(config, images, tokenizer, tag)
-    sampler = Sampler(config, images, prompts, tag, recipe.cameras, recipe.mix, recipe.augment)
-    return Beginning(network, images, tag, sampler, work, folder)
+    fast = _fast(recipe, config)
+    sampler = Sampler(config, images, prompts, tag, recipe.cameras, recipe.mix, recipe.augment, fast)
+    return Beginning(network, images, stats, tokenizer, tag, sampler, work)
 
 
-def _write_new(recipe: Recipe, folder: Path, work: Path) -> None:
+def _fast(recipe: Recipe, config: ModelConfig) -> FastTokenizer | None:
+    if not recipe.start.fast_tokenizer:
+        return None
+    fast = FastTokenizer.from_folder(recipe.start.fast_tokenizer)
+    if config.action_tokens is not None and fast.vocab_size > config.action_tokens.count:
+        raise InputError(
+            f"the FAST tokenizer has {fast.vocab_size} tokens, the checkpoint {config.action_tokens.count} for actions"
+        )
+    return fast
+
+
+def _write_new(recipe: Recipe, work: Path) -> None:
     known = {field.name for field in dataclasses.fields(Blueprint)}
     unknown = sorted(set(recipe.start.blueprint) - known)
     if unknown:
@@ -78,8 +97,20 @@ def _write_new(recipe: Recipe, folder: Path, work: Path) -> None:
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in recipe.start.blueprint.items()}
     blueprint = Blueprint(**values)
     tokenizer, vocab_size = make_tokenizer(blueprint)
-    stats = json.loads(_existing(recipe.start.norm_stats, folder).read_text(encoding="utf-8"))
+    stats = json.loads(_existing(recipe.start.norm_stats).read_text(encoding="utf-8"))
     write_files(work, blueprint, make_config(blueprint, tokenizer, vocab_size), tokenizer, stats)
+
+
+def _add_expert(recipe: Recipe, work: Path) -> None:
+    """To the configuration of a checkpoint that has none."""
+    path = work / "config.json"
+    raw = read_json(path)
+    if raw.get("add_action_expert", True):
+        raise InputError(f"{recipe.start.checkpoint} has an action expert; leave start.expert out")
+    layers = raw["text_config"]["num_hidden_layers"]
+    raw |= {"add_action_expert": True, "action_mode": "both"}
+    raw["action_expert_config"] = {**EXPERT, "num_layers": layers, **recipe.start.expert}
+    path.write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
 
 
 def _add_codebook(paths: Sequence[Path], work: Path) -> None:
@@ -97,13 +128,8 @@ def _add_codebook(paths: Sequence[Path], work: Path) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def _existing(name: str, folder: Path) -> Path:
-    path = folder / name
+def _existing(name: str) -> Path:
+    path = Path(name).expanduser()
     if not path.is_file():
         raise InputError(f"{path} is missing; the recipe names it")
     return path
-
-
-def _path(name: str, folder: Path) -> str:
-    """A checkpoint beside the recipe, else as it is named: a folder or a Hub id."""
-    return str(folder / name) if (folder / name).is_dir() else name

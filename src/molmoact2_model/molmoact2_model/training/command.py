@@ -22,7 +22,13 @@ def register(subparsers: Any) -> None:
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument("--resume", action="store_true", help="go on with what is in --out")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ... (default %(default)s)")
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto",
+        help="auto: a GPU where there is one; several: accelerate launch --no_python molmoact2 train ...",
+    )
+    parser.add_argument(
+        "--until", type=int, metavar="STEP", help="save and end there; --resume goes on (default: the recipe's last)"
+    )
     parser.add_argument("--threads", type=int, default=0, help="processor threads (default: as torch chooses)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", dest="changes",
@@ -41,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
     from ..errors import InputError
     from .beginning import begin
-    from .loop import STATE, Trainer
+    from .loop import STATE, Trainer, open_processes
     from .recipe import load_recipe
 
     if args.threads:
@@ -58,13 +64,14 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"{args.out} holds a run already; go on with --resume, or choose another --out")
     if args.resume and not there:
         raise InputError(f"{args.out} holds no run to go on with ({STATE} is missing)")
-    files = args.out / "files"
+    processes = open_processes(args.device)
+    files = args.out / (f"files.{processes.process_index}" if processes.process_index else "files")
     shutil.rmtree(files, ignore_errors=True)
     try:
-        trainer = Trainer(recipe, begin(recipe, args.recipe.parent, files), args.out, torch.device(args.device))
+        trainer = Trainer(recipe, begin(recipe, files), args.out, processes)
         if there:
             trainer.load()
-        trainer.run(sys.stderr.isatty())
+        trainer.run(sys.stderr.isatty(), args.until)
     except DatasetError as error:
         raise InputError(str(error)) from None
     except KeyboardInterrupt:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -25,17 +26,29 @@ def fresh_network(config: ModelConfig, seed: int) -> Network:
     """
     network = build_network(config, torch.device("cpu"), torch.float32)
     generator = torch.Generator("cpu").manual_seed(seed)
-    for root in (network.vlm, network.gates, *([network.expert] if network.expert is not None else [])):
-        for path, module in root.named_modules():
-            for name, parameter in list(module.named_parameters(recurse=False)):
-                value = _draw(f"{path}.{name}", parameter, isinstance(module, nn.Embedding), generator)
-                setattr(module, name, nn.Parameter(value))
+    for root in (network.vlm, network.gates, network.expert):
+        _fill(root, generator)
     layers = config.text.num_layers
     with torch.no_grad():
         _scale_outputs(network, layers)
         _order_positions(network, config, generator)
         _order_states(network, config, generator)
     return network
+
+
+def with_expert(network: Network, config: ModelConfig, seed: int) -> Network:
+    """The same vision and language with a new action expert. config: of the whole."""
+    built, generator = build_network(config, network.device, network.dtype), torch.Generator("cpu").manual_seed(seed)
+    for root in (built.gates, built.expert):
+        _fill(root, generator)
+    return replace(built, vlm=network.vlm)
+
+
+def _fill(root: nn.Module | None, generator: torch.Generator) -> None:
+    for path, module in root.named_modules() if root is not None else ():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            value = _draw(f"{path}.{name}", parameter, isinstance(module, nn.Embedding), generator)
+            setattr(module, name, nn.Parameter(value))
 
 
 def _draw(name: str, parameter: torch.Tensor, is_table: bool, generator: torch.Generator) -> torch.Tensor:

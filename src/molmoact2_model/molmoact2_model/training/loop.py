@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from queue import Full, Queue
-from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -23,90 +24,72 @@ from molmoact2_data.keep import open_kept
 from molmoact2_data.streaming import Share, Stream, TrainingFrame
 
 from ..errors import InputError, ModelError
+from ..policy import MolmoAct2Policy
 from .batch import Batch
 from .beginning import Beginning
 from .network import TrainingModel
+from .pictures import Pictures, frames_to_draw
 from .recipe import Data, Recipe
 from .saving import load_state, save_checkpoint, save_state
+from .trained import Trained
 
 STATE = "state.safetensors"
 CHECKPOINT = "checkpoint"
+SAMPLES = "samples"
 AHEAD = 3    # batches that wait for the model
 
 
 class Trainer:
-    """One run. out: folder of checkpoint, state and logs. device: of torch."""
+    """One run. out: folder of checkpoint, state and logs. processes: those that train together, each on a batch of its
+    own; the first one saves and logs."""
 
-    def __init__(self, recipe: Recipe, beginning: Beginning, out: Path, device: torch.device):
-        self._recipe, self._beginning, self._out, self._device = recipe, beginning, out, device
+    def __init__(self, recipe: Recipe, beginning: Beginning, out: Path, processes: Accelerator):
+        self._recipe, self._beginning, self._out, self._processes = recipe, beginning, out, processes
         torch.manual_seed(recipe.run.seed)
-        self.model = TrainingModel(beginning.network, beginning.images, recipe.objective).to(device).train()
-        self._groups = self._trained()
-        self._names = [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]
+        model = TrainingModel(beginning.network, beginning.images, recipe.objective)
+        self.model = model.to(processes.device).train()
+        self._trained = Trained(self.model, recipe.optimizer)
         options = recipe.optimizer
         self._optimizer = torch.optim.AdamW(
-            self._groups, options.rate, (options.beta1, options.beta2), options.epsilon, weight_decay=options.decay
+            self._trained.groups, options.rate, (options.beta1, options.beta2), options.epsilon, options.decay
         )
-        self._parameters: dict[str, torch.nn.Parameter] = dict(self.model.named_parameters())
-        self._ema = {name: self._parameters[name].detach().clone() for name in self._names} if options.ema else {}
+        self._together = processes.prepare_model(self.model)
         self.step = 0
-
-    def _trained(self) -> list[dict[str, Any]]:
-        """Marks what is trained, and groups it by rate and decay: matrices decay, vectors do not."""
-        options = self._recipe.optimizer
-        factors = {"vision": options.vision, "language": options.language, "expert": options.expert}
-        if options.trained == "expert":
-            factors |= {"vision": 0.0, "language": 0.0}
-        groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
-        for name, parameter in self.model.named_parameters():
-            factor = factors[_part(name)]
-            parameter.requires_grad_(factor > 0)
-            if factor > 0:
-                decay = options.decay if parameter.ndim > 1 else 0.0
-                groups.setdefault((factor, decay), []).append(parameter)
-        if not groups:
-            raise InputError("the recipe trains nothing: every factor of the learning rate is 0")
-        return [
-            {"params": parameters, "weight_decay": decay, "factor": factor}
-            for (factor, decay), parameters in groups.items()
-        ]
 
     # --- continuing -------------------------------------------------------------------------------------------------
     def save(self) -> None:
         """The state to go on from, and a checkpoint."""
-        tensors: dict[str, torch.Tensor] = {f"model.{name}": self._parameters[name] for name in self._names}
-        tensors |= {f"ema.{name}": tensor for name, tensor in self._ema.items()}
-        numbering = {id(parameter): name for name, parameter in self._parameters.items()}
-        for group in self._optimizer.param_groups:
-            for parameter in group["params"]:
-                for key, value in self._optimizer.state.get(parameter, {}).items():
-                    tensors[f"optimizer.{key}.{numbering[id(parameter)]}"] = value
+        if self._processes.is_main_process:
+            self._save()
+        self._processes.wait_for_everyone()
+
+    def _save(self) -> None:
+        trained = self._trained
+        tensors: dict[str, torch.Tensor] = {f"model.{name}": tensor for name, tensor in trained.parameters.items()}
+        tensors |= {f"ema.{name}": tensor for name, tensor in trained.average.items()}
+        for name, parameter in trained.parameters.items():
+            for key, value in self._optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer.{key}.{name}"] = value
         self._out.mkdir(parents=True, exist_ok=True)
         save_state(self._out / STATE, tensors, {"step": self.step})
         self.save_checkpoint()
 
     def save_checkpoint(self) -> None:
         """With the averaged weights, where there are."""
-        kept: dict[str, torch.Tensor] = {name: self._parameters[name].data for name in self._ema}
-        for name, average in self._ema.items():
-            self._parameters[name].data = average
-        try:
-            beginning = self._beginning
+        beginning = self._beginning
+        with self._trained.released():
             save_checkpoint(beginning.network, beginning.files, self._out / CHECKPOINT, self._card())
-        finally:
-            for name, tensor in kept.items():
-                self._parameters[name].data = tensor
 
     def load(self) -> None:
         """Goes on where the last save was. Errors: InputError for a state of another recipe."""
         path = self._out / STATE
         tensors, numbers = load_state(path)
-        wanted = {f"model.{name}" for name in self._names}
+        trained = self._trained
+        wanted = {f"model.{name}" for name in trained.parameters}
         found = {name for name in tensors if name.startswith("model.")}
         if wanted != found:
             raise InputError(f"{path} is of another recipe: it has other weights; begin again with another --out")
-        for name in self._names:
-            parameter = self._parameters[name]
+        for name, parameter in trained.parameters.items():
             if tensors[f"model.{name}"].shape != parameter.shape:
                 raise InputError(f"{path}: {name} has another shape than the recipe's; begin again with another --out")
             parameter.data.copy_(tensors[f"model.{name}"])
@@ -117,8 +100,8 @@ class Trainer:
                     state[key] = value if key == "step" else value.to(parameter.device)
             if state:
                 self._optimizer.state[parameter] = state
-        for name in self._ema:
-            self._ema[name].copy_(tensors[f"ema.{name}"])
+        for name, average in trained.average.items():
+            average.copy_(tensors[f"ema.{name}"])
         self.step = numbers["step"]
 
     def _card(self) -> str:
@@ -130,33 +113,49 @@ class Trainer:
         return "\n".join([*lines, ""])
 
     # --- the run ----------------------------------------------------------------------------------------------------
-    def run(self, show: bool) -> None:
-        """To the recipe's last step. Ctrl-C saves, and is passed on."""
-        run = self._recipe.run
-        log = SummaryWriter(str(self._out / "tensorboard"))
+    def run(self, show: bool, until: int | None = None) -> None:
+        """To the recipe's last step, or to another before it. Ctrl-C saves, and is passed on."""
+        run, first = self._recipe.run, self._processes.is_main_process
+        log = SummaryWriter(str(self._out / "tensorboard")) if first else None
         mean: dict[str, float] = {}
-        stream = self._stream()
+        stream, show = self._stream(), show and first
+        end = run.steps if until is None else min(until, run.steps)
+        pictures = self._pictures() if first else None
+        frames = frames_to_draw(self._shares(), self._beginning.tag.horizon, run.every) if pictures else []
         with tqdm(desc="checking the data", unit="episode", disable=not show) as bar:
             stream.check(bar.update)
         with _Ahead(self._batches(iter(stream))) as batches, tqdm(
             total=run.steps, initial=self.step, unit="step", disable=not show
         ) as bar:
             try:
-                while self.step < run.steps:
+                while self.step < end:
                     parts = self._step(batches)
                     mean |= {name: _mix(mean.get(name), value) for name, value in parts.items()}
-                    for name, value in parts.items():
+                    for name, value in parts.items() if log else ():
                         log.add_scalar(name, value, self.step)
                     bar.update()
                     bar.set_postfix_str(_told(mean))
-                    if self.step % run.save_every == 0 or self.step == run.steps:
+                    if self.step % run.save_every == 0 or self.step == end:
                         self.save()
-                        tqdm.write(f"step {self.step}: {_told(mean)}")
+                        tqdm.write(f"step {self.step}: {_told(mean)}") if first else None
+                    if pictures and (self.step % run.sample_every == 0 or self.step == end):
+                        with self._trained.released():
+                            pictures.draw(frames, self._out / SAMPLES / f"step_{self.step:06d}.png")
             except KeyboardInterrupt:
                 self.save()
                 raise
             finally:
-                log.close()
+                log.close() if log else None
+
+    def _pictures(self) -> Pictures | None:
+        """None where the model has no actions to draw."""
+        begin, recipe = self._beginning, self._recipe
+        fast = recipe.start.fast_tokenizer if recipe.mix.discrete and begin.network.expert is None else ""
+        if begin.network.expert is None and not fast:
+            return None
+        policy = MolmoAct2Policy(begin.network, begin.images, begin.stats, begin.tokenizer, recipe.stage)
+        depth = "full" if recipe.mix.depth_action > 0 else "off"
+        return Pictures(policy, recipe.norm_tag, recipe.cameras, begin.files, depth, fast)
 
     def _step(self, batches: Iterator[Batch]) -> dict[str, float]:
         run, options = self._recipe.run, self._recipe.optimizer
@@ -165,38 +164,43 @@ class Trainer:
             group["lr"] = options.rate * rate * group["factor"]
         self._optimizer.zero_grad(set_to_none=True)
         parts: dict[str, float] = {}
-        # Of the step alone, so that a run that is continued draws what an unbroken one would.
-        generator = torch.Generator().manual_seed(run.seed * 1_000_003 + self.step)
-        for _ in range(run.accumulate):
-            batch = next(batches).to(self._device)
-            with torch.autocast(self._device.type, torch.bfloat16) if run.precision == "bf16" else nullcontext():
-                losses = self.model(batch, generator)
-            if not torch.isfinite(losses.total):
-                raise ModelError(f"the loss of step {self.step} is not finite: {losses.parts}; lower optimizer.rate")
-            (losses.total / run.accumulate).backward()
-            parts = losses.parts
-        trained = [self._parameters[name] for name in self._names]
-        norm = torch.nn.utils.clip_grad_norm_(trained, options.clip if options.clip > 0 else math.inf)
+        # Of step and process alone, so that a run that is continued draws what an unbroken one would.
+        generator = torch.Generator().manual_seed((run.seed * 1_000_003 + self.step) * 1_009 + self._process)
+        for index in range(run.accumulate):
+            last = index == run.accumulate - 1
+            with nullcontext() if last else self._processes.no_sync(self._together):
+                parts = self._backward(next(batches), generator)
+        trained, clip = self._trained, options.clip if options.clip > 0 else math.inf
+        norm = torch.nn.utils.clip_grad_norm_(trained.parameters.values(), clip)
         self._optimizer.step()
         self.step += 1
-        if self._ema:
-            self._average()
+        trained.count(self.step)
         return parts | {"gradient": float(norm), "rate": options.rate * rate}
 
-    def _average(self) -> None:
-        keep = min(self._recipe.optimizer.ema, self.step / (self.step + 20))
-        with torch.no_grad():
-            for name, average in self._ema.items():
-                average.lerp_(self._parameters[name].detach(), 1 - keep)
+    def _backward(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
+        run, device = self._recipe.run, self._processes.device
+        with torch.autocast(device.type, torch.bfloat16) if run.precision == "bf16" else nullcontext():
+            losses = self._together(batch.to(device), generator)
+        if not torch.isfinite(losses.total):
+            raise ModelError(f"the loss of step {self.step} is not finite: {losses.parts}; lower optimizer.rate")
+        self._processes.backward(losses.total / run.accumulate)
+        return losses.parts
+
+    @property
+    def _process(self) -> int:
+        return self._processes.process_index
 
     def _stream(self) -> Stream:
         run, horizon = self._recipe.run, self._beginning.tag.horizon
         drawn = self.step * run.batch * run.accumulate
-        shares = [self._share(data) for data in self._recipe.data]
-        return Stream(shares, horizon, run.seed, every=run.every, shift=run.shift, buffer=run.buffer, skip=drawn)
+        seed = (run.seed, self._process) if self._process else run.seed
+        return Stream(self._shares(), horizon, seed, every=run.every, shift=run.shift, buffer=run.buffer, skip=drawn)
+
+    def _shares(self) -> list[Share]:
+        return [self._share(data) for data in self._recipe.data]
 
     def _share(self, data: Data) -> Share:
-        path = self._beginning.folder / data.path
+        path = Path(data.path).expanduser()
         frame = None
         if data.units:
             robot = embodiment(self._recipe.robot, self._recipe.norm_tag)
@@ -206,9 +210,19 @@ class Trainer:
     def _batches(self, stream: Iterator[TrainingFrame]) -> Iterator[Batch]:
         run = self._recipe.run
         for number in itertools.count(self.step * run.accumulate):
-            random = np.random.default_rng([run.seed, number])
+            random = np.random.default_rng([run.seed, number, self._process])
             frames = list(itertools.islice(stream, run.batch))
             yield self._beginning.sampler.batch(frames, random)
+
+
+def open_processes(device: str) -> Accelerator:
+    """This process, and those that `accelerate launch` started beside it. device: cpu, cuda, or auto for a GPU where
+    there is one. Errors: InputError for a GPU that is not there."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("there is no GPU that torch can use; --device cpu trains on the processor")
+    # Not every batch has every kind of target, so not every weight has a gradient in every step.
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    return Accelerator(cpu=device == "cpu", kwargs_handlers=[unused])
 
 
 class _Ahead:
@@ -252,12 +266,6 @@ class _Ahead:
             except Full:
                 continue
         return False
-
-
-def _part(name: str) -> str:
-    if name.startswith(("expert.", "gates.")):
-        return "expert"
-    return "vision" if "vision_tower" in name or "multi_modal_projector" in name else "language"
 
 
 def _rate(step: int, steps: int, warmup: int, final: float) -> float:

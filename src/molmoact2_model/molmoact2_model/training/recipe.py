@@ -40,11 +40,15 @@ TRAINED = ("full", "expert", "lora")
 @dataclass(frozen=True)
 class Start:
     """What training begins from. checkpoint: a folder or Hub id in the released layout; blueprint: sizes of a new one
-    (blueprint.Blueprint), with its own norm statistics. norm_stats: file that takes the place of the checkpoint's."""
+    (blueprint.Blueprint), with its own norm statistics. norm_stats: file that takes the place of the checkpoint's.
+    expert: configuration of an action expert for a checkpoint without (hidden_size, num_heads, timestep_embed_dim ...).
+    fast_tokenizer: folder of the tokenizer that spells discrete actions (`molmoact2 fast train`)."""
 
     checkpoint: str = ""
     blueprint: dict[str, Any] = field(default_factory=dict)
     norm_stats: str = ""
+    expert: dict[str, Any] = field(default_factory=dict)
+    fast_tokenizer: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,8 +107,8 @@ class Run:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One stage. Paths are relative to the recipe's folder or absolute. robot: name of the contract whose units the
-    data are in, where they are to be converted."""
+    """One stage. Paths are relative to where the command is run, or absolute. robot: name of the contract whose units
+    the data are in, where they are to be converted."""
 
     stage: str
     description: str
@@ -139,12 +143,20 @@ def load_recipe(path: Path, changes: dict[str, Any] | None = None) -> Recipe:
 
 
 def _put(content: dict[str, Any], name: str, value: Any) -> None:
+    """name: data.0.path is the first data set's path."""
     *outer, last = name.split(".")
+    inner: Any = content
     for key in outer:
-        content = content.setdefault(key, {})
-        if not isinstance(content, dict):
+        inner = inner[_index(name, key, inner)] if isinstance(inner, list) else inner.setdefault(key, {})
+        if not isinstance(inner, (dict, list)):
             raise InputError(f"--set {name}: {key} is no table")
-    content[last] = value
+    inner[_index(name, last, inner) if isinstance(inner, list) else last] = value
+
+
+def _index(name: str, key: str, values: list[Any]) -> int:
+    if not key.isdigit() or int(key) >= len(values):
+        raise InputError(f"--set {name}: {key} is none of the places 0 to {len(values) - 1}")
+    return int(key)
 
 
 def _parsed(kind: type, content: Any, where: str, path: Path) -> Any:

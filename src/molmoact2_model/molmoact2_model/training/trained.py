@@ -1,0 +1,99 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""Which weights a recipe trains, their average, and what they amount to in the released layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import InputError
+from .network import TrainingModel
+from .recipe import Optimizer
+
+LORA = "lora"
+_ADAPTER = "default"    # peft's name of the only one
+
+
+class Trained:
+    """The weights of a model that change. groups: for an optimizer, with a `factor` of its rate; matrices decay,
+    vectors do not. average: by name, of those weights over the steps; empty where the recipe wants none."""
+
+    def __init__(self, model: TrainingModel, options: Optimizer):
+        self._model, self._options = model, options
+        if options.trained == LORA:
+            _add_adapters(model, options.rank, options.alpha)
+        self.groups = self._grouped()
+        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.average = {name: p.detach().clone() for name, p in self.parameters.items()} if options.ema else {}
+
+    def _grouped(self) -> list[dict[str, Any]]:
+        options = self._options
+        factors = {"vision": options.vision, "language": options.language, "expert": options.expert}
+        if options.trained == "expert":
+            factors |= {"vision": 0.0, "language": 0.0}
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for name, parameter in self._model.named_parameters():
+            factor = factors[_part(name)]
+            if options.trained == LORA and _part(name) != "expert" and ".lora_" not in name:
+                factor = 0.0
+            parameter.requires_grad_(factor > 0)
+            if factor > 0:
+                decay = options.decay if parameter.ndim > 1 else 0.0
+                groups.setdefault((factor, decay), []).append(parameter)
+        if not groups:
+            raise InputError("the recipe trains nothing: every factor of the learning rate is 0")
+        return [
+            {"params": parameters, "weight_decay": decay, "factor": factor}
+            for (factor, decay), parameters in groups.items()
+        ]
+
+    def count(self, step: int) -> None:
+        """Adds the weights after a step to their average."""
+        keep = min(self._options.ema, step / (step + 20))
+        with torch.no_grad():
+            for name, average in self.average.items():
+                average.lerp_(self.parameters[name].detach(), 1 - keep)
+
+    @contextmanager
+    def released(self) -> Iterator[None]:
+        """Meanwhile the model's weights are those to be used: averaged, adapters added to what they adapt."""
+        kept = {name: self.parameters[name].data for name in self.average}
+        layers = list(_adapted(self._model))
+        bases = [layer.base_layer.weight.data for layer in layers]
+        try:
+            for name, average in self.average.items():
+                self.parameters[name].data = average
+            for layer, base in zip(layers, bases, strict=True):
+                layer.base_layer.weight.data = base + layer.get_delta_weight(_ADAPTER).to(base.dtype)
+                layer.enable_adapters(False)
+            yield
+        finally:
+            for layer, base in zip(layers, bases, strict=True):
+                layer.base_layer.weight.data = base
+                layer.enable_adapters(True)
+            for name, tensor in kept.items():
+                self.parameters[name].data = tensor
+
+
+def _add_adapters(model: TrainingModel, rank: int, alpha: int) -> None:
+    """To every matrix of the language model's layers."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    layers = model.vlm.model.language_model.layers
+    names = [name for name, module in layers.named_modules() if isinstance(module, nn.Linear)]
+    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=names), layers, _ADAPTER)
+
+
+def _adapted(model: TrainingModel) -> Iterator[Any]:
+    return (module for module in model.modules() if hasattr(module, "lora_A"))
+
+
+def _part(name: str) -> str:
+    if name.startswith(("expert.", "gates.")):
+        return "expert"
+    return "vision" if "vision_tower" in name or "multi_modal_projector" in name else "language"
