@@ -5,28 +5,34 @@
 from __future__ import annotations
 
 import argparse
-import json
+import itertools
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .evaluation.attempts import AS_IT_IS, Attempt, Condition, summary
+from .evaluation.attempts import AS_IT_IS, Attempt, Condition
 
-BAD_INPUT = 2
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 
 def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "eval",
         help="how often a policy does its tasks, and why not",
-        description="Tries tasks in the simulated scenes of a system and counts. Without ROS and faster than real "
-        "time: the controller's own objects and the engine on a simulated clock. OUT gets summary.json.",
+        description="Tries tasks in the simulated scenes of a system and counts. OUT gets report.html, with videos of "
+        "failures, and summary.json. Ctrl-C ends it with what stands.",
     )
     parser.add_argument("system", help="system file, by path or name")
     parser.add_argument("--task", default="touch,pick", help="touch, pick, tray; several with commas (%(default)s)")
     parser.add_argument(
         "--scenes", default="90000:90020", help="seeds, end excluded; 90000-99999 were never trained on (%(default)s)"
+    )
+    parser.add_argument(
+        "--mode", choices=("fast", "live", "both"), default="fast",
+        help="fast: without ROS, the controller's own objects and the engine on a simulated clock; live: the whole "
+        "system in real time (default %(default)s)",
     )
     parser.add_argument("--checkpoint", default="", help="instead of the system's")
     parser.add_argument("--latency", default="", help="from capture to arrival [s]; several with commas (as it is)")
@@ -40,46 +46,69 @@ def register(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     from molmoact2_contract import ContractError
     from molmoact2_policy.backend import BackendError
+    from mujoco_driver.bus import BusError
     from mujoco_driver.scene import SceneError
+
+    from .lifecycle import BringUpError
+    from .running import Stopped, SystemEnded
 
     try:
         return _run(args)
     except (ContractError, BackendError, SceneError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
+    except (BringUpError, SystemEnded, BusError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+    except Stopped:
+        print("stopped while starting", file=sys.stderr)
+        return INTERRUPTED
 
 
 def _run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from mujoco_driver.demos.words import PLAIN
+    from molmoact2_model.policy import machine
+
+    from .evaluation.report import FAST, LIVE, Found, write_results
+    from .running import Stopped
 
     if args.out.exists():
         raise ValueError(f"--out {args.out} exists already; remove it or choose another folder")
-    seeds, found = _seeds(args.scenes), []
-    conditions = list(_conditions(args))
-    with tqdm(total=len(conditions) * len(seeds), unit="scene", disable=not sys.stderr.isatty()) as bar:
-        for condition in conditions:
-            bench = _bench_of(args, condition)
-            attempts: list[Attempt] = []
-            for seed in seeds:
-                cube = bench.table.scene.cubes[seed % len(bench.table.scene.cubes)]
-                words = PLAIN[condition.task].format(cube)
-                attempts.append(bench.attempt(condition, seed, cube, words, keep_frames=False))
-                bar.update()
-            bench.eyes.close()
-            found.append(summary(condition, attempts))
-            tqdm.write(_line(found[-1]))
+    seeds, conditions = _seeds(args.scenes), list(_conditions(args))
+    modes = {"both": (FAST, LIVE)}.get(args.mode, (args.mode,))
+    scene = _Scene(args.system)
+    found: list[Found] = []
+    interrupted = False
     args.out.mkdir(parents=True)
-    (args.out / "summary.json").write_text(json.dumps({"conditions": found}, indent=1) + "\n", encoding="utf-8")
-    print(f"\n{args.out}")
-    return 0
+    total = len(modes) * len(conditions) * len(seeds)
+    with tqdm(total=total, unit="scene", disable=not sys.stderr.isatty()) as bar:
+        for condition, mode in itertools.product(conditions, modes):
+            attempts: list[Attempt] = []
+            try:
+                with scene.fast(args, condition) if mode == FAST else scene.live(args, condition) as bench:
+                    for seed in seeds:
+                        attempts.append(bench.attempt(condition, seed, *scene.words(condition.task, seed)))
+                        bar.update()
+            except (KeyboardInterrupt, Stopped):
+                interrupted = True
+            found.append(Found(condition, mode, attempts))
+            tqdm.write(_line(found[-1].summary))
+            if interrupted:
+                break
+    facts = {
+        "title": f"{scene.checkpoint(args).name} in {scene.table.scene.name}", "system": args.system,
+        "checkpoint": str(scene.checkpoint(args)), "scenes": args.scenes, "processor": machine("cpu")["processor"],
+    }
+    write_results(args.out, facts | ({"interrupted": "yes"} if interrupted else {}), found, scene.table)
+    print(f"\n{args.out / 'report.html'}")
+    return INTERRUPTED if interrupted else 0
 
 
 def _line(found: dict[str, Any]) -> str:
     low, high = (100 * bound for bound in found["interval"])
     reasons = "; ".join(f"{count} {reason}" for reason, count in found["failures"].items())
-    line = f"{found['condition']}: {found['successes']}/{found['n']} ({low:.0f}-{high:.0f} %)"
+    line = f"{found['condition']} ({found['mode']}): {found['successes']}/{found['n']} ({low:.0f}-{high:.0f} %)"
     return line + (f"; failed: {reasons}" if reasons else "")
 
 
@@ -107,33 +136,73 @@ def _conditions(args: argparse.Namespace) -> Iterator[Condition]:
                     yield Condition(task, latency, joining, args.when_late, depth)
 
 
-def _bench_of(args: argparse.Namespace, condition: Condition) -> Any:
-    import numpy as np
+class _Scene:
+    """A system's simulated scene, and what attempts in it are made with. Errors: ContractError, SceneError."""
 
-    from molmoact2_contract import find_resource, load_system
-    from molmoact2_policy.backend import InProcessBackend, Settings
-    from mujoco_driver.render import Eyes
-    from mujoco_driver.scene import build
-    from mujoco_driver.tabletop import Tabletop
-    from mujoco_driver.world import home_of
+    def __init__(self, system: str):
+        import numpy as np
 
-    from .evaluation.in_process import Bench, Clock
+        from molmoact2_contract import ContractError, load_system
+        from mujoco_driver.scene import build
+        from mujoco_driver.tabletop import Tabletop
+        from mujoco_driver.world import home_of
 
-    system = load_system(args.system)
-    world, cameras, policy = (system.process(name).parameters for name in ("world", "cameras", "policy"))
-    contract, scene = system.contract, build(str(world["scene"]))
-    home = home_of(contract, scene)
-    checkpoint = find_resource("checkpoints", args.checkpoint or str(policy["checkpoint"]))
-    settings = Settings(
-        checkpoint=str(checkpoint), norm_tag=str(policy["norm_tag"]), depth=condition.depth,
-        cache_policy=condition.cache, threads=1,
-    )
-    clock = Clock()
-    backend = InProcessBackend(settings, contract, clock.seconds)
-    backend.load()
-    table = Tabletop(scene, np.array([home[joint] for joint in scene.joints]))
-    eyes = Eyes(scene, (int(cameras["image_height"]), int(cameras["image_width"])))
-    return Bench(
-        contract, contract.norm_tag(settings.norm_tag), backend, table, eyes, clock, next(iter(contract.arms)),
-        float(policy.get("min_period", 0.0)),
-    )
+        self.system = load_system(system)
+        if not self.system.simulation:
+            raise ContractError(f"{self.system.path}: evaluation moves the arm unattended and runs simulations only")
+        world, self._cameras, self._policy = (
+            self.system.process(name).parameters for name in ("world", "cameras", "policy")
+        )
+        scene = build(str(world["scene"]))
+        home = home_of(self.system.contract, scene)
+        self.table = Tabletop(scene, np.array([home[joint] for joint in scene.joints]))
+
+    def words(self, task: str, seed: int) -> tuple[str, str]:
+        """The cube that is asked for in the scene of a seed, and how."""
+        from mujoco_driver.demos.words import PLAIN
+
+        cubes = self.table.scene.cubes
+        cube = cubes[seed % len(cubes)]
+        return cube, PLAIN[task].format(cube)
+
+    def checkpoint(self, args: argparse.Namespace) -> Path:
+        from molmoact2_contract import find_resource
+
+        return find_resource("checkpoints", args.checkpoint or str(self._policy["checkpoint"]))
+
+    @contextmanager
+    def fast(self, args: argparse.Namespace, condition: Condition) -> Iterator[Any]:
+        from molmoact2_policy.backend import InProcessBackend, Settings
+        from mujoco_driver.render import Eyes
+
+        from .evaluation.in_process import Bench, Clock
+
+        contract, clock = self.system.contract, Clock()
+        settings = Settings(
+            checkpoint=str(self.checkpoint(args)), norm_tag=str(self._policy["norm_tag"]), depth=condition.depth,
+            cache_policy=condition.cache, threads=1,
+        )
+        backend = InProcessBackend(settings, contract, clock.seconds)
+        backend.load()
+        eyes = Eyes(self.table.scene, (int(self._cameras["image_height"]), int(self._cameras["image_width"])))
+        try:
+            yield Bench(
+                contract, contract.norm_tag(settings.norm_tag), backend, self.table, eyes, clock,
+                next(iter(contract.arms)), float(self._policy.get("min_period", 0.0)),
+            )
+        finally:
+            eyes.close()
+
+    @contextmanager
+    def live(self, args: argparse.Namespace, condition: Condition) -> Iterator[Any]:
+        from .evaluation.live import LiveBench, configured
+
+        checkpoint = str(self.checkpoint(args)) if args.checkpoint else ""
+        system = configured(self.system, condition, checkpoint, _seeds(args.scenes).start)
+        with (args.out / "log.txt").open("a", encoding="utf-8") as log:
+            def write(line: str) -> None:
+                log.write(line + "\n")
+                log.flush()
+
+            with LiveBench(system, condition, self.table, write) as bench:
+                yield bench

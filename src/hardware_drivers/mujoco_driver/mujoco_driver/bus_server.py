@@ -84,6 +84,11 @@ class BusServer:
         server.listen()
         return server
 
+    @property
+    def quiet(self) -> float:
+        """For how long nothing has been written [s]; without end where nothing was."""
+        return (time.monotonic_ns() - self._written[-1][0]) / 1e9 if self._written else math.inf
+
     def close(self) -> None:
         """Ends every connection and removes the socket."""
         with contextlib.suppress(OSError):

@@ -49,13 +49,8 @@ class World:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self.servos = [Servo(j, *map(float, scene.model.actuator_ctrlrange[i])) for i, j in enumerate(scene.joints)]
-        start = np.array([home.get(s.name, 0.0) for s in self.servos])
-        apply_variation(scene, seed)
-        self._data.qpos[self._positions] = start
-        self._data.ctrl[:] = start
-        place_cubes(scene, self._data, seed)
-        mujoco.mj_step(scene.model, self._data, SETTLE_STEPS)
-        self._stamp_ns = ros_now()
+        self._home = np.array([home.get(s.name, 0.0) for s in self.servos])
+        self.begin(seed)
         self.dropped_seconds = 0.0
         self.error: Exception | None = None
         self._thread = threading.Thread(target=self._guarded, name="physics", daemon=True)
@@ -127,6 +122,18 @@ class World:
             return WorldState(self._stamp_ns, self.scene.name, self.seed, self._data.qpos.copy())
 
     # --- for the operator ---------------------------------------------------------------------------------------------
+    def begin(self, seed: int) -> None:
+        """Everything as it is at a start with that seed, the arm too."""
+        with self._lock:
+            self.seed = seed
+            apply_variation(self.scene, seed)
+            mujoco.mj_resetData(self.scene.model, self._data)
+            self._yielding[:] = False
+            self._data.qpos[self._positions] = self._data.ctrl[:] = self._home
+            place_cubes(self.scene, self._data, seed)
+            mujoco.mj_step(self.scene.model, self._data, SETTLE_STEPS)
+            self._stamp_ns = self._ros_now()
+
     def reset(self) -> int:
         """Places the cubes anew with the next seed, which is returned; the arm stays as it is."""
         with self._lock:

@@ -64,6 +64,10 @@ class WorldClient:
         """Places what lies in the scene anew; returns the seed."""
         return self._ask("reset")
 
+    def begin(self, seed: int) -> str:
+        """Everything as at a start with that seed; returns why it was refused, else an empty text."""
+        return self._ask("begin", seed)
+
     def set_bus_fault(self, fault: str) -> None:
         """fault: one of bus_faults.FAULTS."""
         self._ask("set_bus_fault", fault)

@@ -26,6 +26,7 @@ from .world_client import WorldClient
 from .world_process import Settings
 
 TEST_PERIOD = 0.2    # [s]
+SEED = "seed of the scene; setting it begins the scene anew, arm and cubes, while no controller commands the arm"
 
 
 class WorldNode(DriverNode):
@@ -35,11 +36,12 @@ class WorldNode(DriverNode):
         super().__init__("world", **options)
         # Until the process is there the fault is one of its settings.
         self._set_bus_fault: Callable[[str], None] = lambda fault: None
+        self._begin: Callable[[int], str] = lambda seed: ""
         self.add_on_set_parameters_callback(self._on_parameters)
         settings = self._settings()
         self._scene, self.address = settings.scene, settings.address
         self.client = WorldClient(settings)
-        self._set_bus_fault = self.client.set_bus_fault
+        self._set_bus_fault, self._begin = self.client.set_bus_fault, self.client.begin
         self._dropped_before = 0.0
         self._tests = self.create_publisher(SuccessTest, "success_tests", SUCCESS_TESTS)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
@@ -60,24 +62,29 @@ class WorldNode(DriverNode):
         return Settings(
             contract=load_contract(path),
             scene=declare("scene", "so101_tabletop", fixed("name of the scene")).value,
-            seed=declare("seed", 1, fixed("seed of the scene: where the cubes lie", integer_range=whole)).value,
+            seed=declare("seed", 1, ParameterDescriptor(description=SEED, integer_range=whole)).value,
             address=declare("address", "", fixed("path of the servo bus's unix socket; empty: the default")).value
             or default_address(),
             bus_fault=declare("bus_fault", "ok", ParameterDescriptor(description=f"of the servo bus; {faults}")).value,
         )
 
     def _on_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
-        for parameter in parameters:
-            if parameter.name != "bus_fault":
-                continue
-            if parameter.value not in FAULTS:
-                reason = f"bus_fault is {parameter.value!r}; it must be one of {', '.join(FAULTS)}"
-                return SetParametersResult(successful=False, reason=reason)
-            try:
-                self._set_bus_fault(parameter.value)
-            except BusError as error:
-                return SetParametersResult(successful=False, reason=str(error))
-        return SetParametersResult(successful=True)
+        try:
+            reasons = [self._refusal(parameter.name, parameter.value) for parameter in parameters]
+        except BusError as error:
+            reasons = [str(error)]
+        reason = next((text for text in reasons if text), "")
+        return SetParametersResult(successful=not reason, reason=reason)
+
+    def _refusal(self, name: str, value: Any) -> str:
+        """Does what a parameter's new value asks for; returns why not, else an empty text. Errors: BusError."""
+        if name == "seed":
+            return self._begin(value)
+        if name == "bus_fault":
+            if value not in FAULTS:
+                return f"bus_fault is {value!r}; it must be one of {', '.join(FAULTS)}"
+            self._set_bus_fault(value)
+        return ""
 
     def _reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         try:

@@ -17,6 +17,7 @@ from .world import World, home_of
 from .world_process import Failed, Ready, Report, Settings
 
 PRIORITY = 40           # of the real-time class FIFO, where it is permitted; below that of setpoints
+QUIET = 0.3             # [s] without a setpoint, after which nobody commands the arm
 WATCH_PERIOD = 0.2      # [s] between two looks at whether physics still runs
 
 
@@ -33,6 +34,13 @@ class Operations:
 
     def reset(self) -> int:
         return self._world.reset()
+
+    def begin(self, seed: int) -> str:
+        """Why not, else empty: an arm that is commanded must not find itself elsewhere."""
+        if self._bus.quiet < QUIET:
+            return "the arm is commanded; disarm it first (its service `disarm`)"
+        self._world.begin(seed)
+        return ""
 
     def set_bus_fault(self, fault: str) -> None:
         self._bus.set_fault(fault)

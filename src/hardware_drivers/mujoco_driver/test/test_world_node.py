@@ -62,6 +62,28 @@ def test_reset_places_the_cubes_anew(watcher, bus_client):
     assert np.abs(after.qpos[:6] - before.qpos[:6]).max() < 0.05, "the arm must stay where it is"
 
 
+def test_a_seed_begins_the_scene_anew_with_the_arm_as_it_was(world, bus_client):
+    start = bus_client.state()
+    assert world.set_parameters([Parameter("seed", value=7)])[0].successful
+    other = bus_client.state()
+    assert other.seed == 7 and np.abs(other.qpos[6:] - start.qpos[6:]).max() > 0.01
+    bus_client.write([(0, 0.5)])
+    wait_until(lambda: bus_client.state().qpos[0] > 0.3, "the arm does not move")
+    # A goal that stands still is one that nobody gives any more; the arm was left elsewhere.
+    wait_until(lambda: world.set_parameters([Parameter("seed", value=start.seed)])[0].successful, "it is refused")
+    again = bus_client.state()
+    assert again.seed == start.seed
+    np.testing.assert_allclose(again.qpos, start.qpos, atol=2e-3)
+
+
+def test_an_arm_that_is_commanded_does_not_find_itself_elsewhere(world, bus_client):
+    before = bus_client.state()
+    bus_client.write([(0, float(before.qpos[0]))])
+    refused = world.set_parameters([Parameter("seed", value=7)])[0]
+    assert not refused.successful and "the arm is commanded; disarm it first" in refused.reason
+    assert bus_client.state().seed == before.seed
+
+
 def test_a_test_of_success_for_each_cube_is_published_again_and_again(watcher, world):
     seen = watcher.next("success_tests", 27)
     tests = ("touched", "lifted", "in the tray")

@@ -40,8 +40,8 @@ class Condition:
 class Attempt:
     """One try. seconds: of robot time until success or the limit; latencies: from capture to arrival [s]; refreshed:
     share of depth cells generated anew in each inference after the first; steps: decoder steps of each inference;
-    reason: why it failed, else empty; refused: chunks that the controller refused; frames: RGB, uint8 (H, W, 3), where
-    kept."""
+    reason: why it failed, else empty; refused: chunks that the controller refused; film: generalised positions of the
+    scene, ten a second."""
 
     seed: int
     cube: str
@@ -53,7 +53,7 @@ class Attempt:
     latencies: list[float] = field(default_factory=list)
     refreshed: list[float] = field(default_factory=list)
     steps: list[int] = field(default_factory=list)
-    frames: list[np.ndarray] = field(default_factory=list)
+    film: list[np.ndarray] = field(default_factory=list)
 
 
 def wilson(successes: int, count: int, z: float = 1.959964) -> tuple[float, float]:
@@ -64,6 +64,16 @@ def wilson(successes: int, count: int, z: float = 1.959964) -> tuple[float, floa
     middle = (share + square / (2 * count)) / (1 + square / count)
     half = z / (1 + square / count) * math.sqrt(share * (1 - share) / count + square / (4 * count * count))
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def difference(before: Sequence[int], after: Sequence[int]) -> tuple[float, tuple[float, float]]:
+    """By how much a share rose, and Newcombe's interval of it, 95 % (Newcombe 1998, method 10). before, after:
+    successes and tries."""
+    one, other = (counts[0] / counts[1] for counts in (before, after))
+    (low, high), (other_low, other_high) = wilson(*before), wilson(*after)
+    return other - one, (
+        other - one - math.hypot(other - other_low, high - one), other - one + math.hypot(other_high - other, one - low)
+    )
 
 
 def summary(condition: Condition, attempts: Sequence[Attempt]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from mujoco_driver.render import Eyes
 from mujoco_driver.tabletop import RATE, Tabletop
 
 from .attempts import AS_IT_IS, Attempt, Condition
+from .truth import FILM_EVERY
 
 STATUS_PERIOD = 0.3    # [s] between two words of the policy
 EPISODE = "evaluation"
@@ -81,12 +82,12 @@ class Bench:
     min_period: float
     camera_period: float = 1 / 15
 
-    def attempt(self, condition: Condition, seed: int, cube: str, instruction: str, keep_frames: bool) -> Attempt:
+    def attempt(self, condition: Condition, seed: int, cube: str, instruction: str) -> Attempt:
         """One try in the scene of that seed."""
         self.clock.now_ns = BEGIN_NS
         self.table.reset(seed)
         self.backend.reset()
-        return _Flight(self, condition, Attempt(seed, cube, instruction), keep_frames).run()
+        return _Flight(self, condition, Attempt(seed, cube, instruction)).run()
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,8 @@ class _Request:
 class _Flight:
     """One attempt: images are taken, inferences begin, chunks arrive, and ticks go by."""
 
-    def __init__(self, bench: Bench, condition: Condition, attempt: Attempt, keep_frames: bool):
-        self._bench, self._condition, self._attempt, self._keep = bench, condition, attempt, keep_frames
+    def __init__(self, bench: Bench, condition: Condition, attempt: Attempt):
+        self._bench, self._condition, self._attempt = bench, condition, attempt
         self._judge = Judge(bench.table, condition.task, attempt.cube)
         self._driver, self._clock = SteppedArm(bench.table, bench.clock), bench.clock
         self._controller = ArmController(
@@ -129,6 +130,8 @@ class _Flight:
             if self._request is None and clock.now_ns >= self._next_start_ns():
                 self._infer()
             if clock.now_ns >= start_ns + (steps + 1) * 1e9 / RATE:
+                if steps % FILM_EVERY == 0:
+                    attempt.film.append(self._bench.table.data.qpos.copy())
                 steps += 1
                 if self._judge.update():
                     attempt.success = True
@@ -171,8 +174,6 @@ class _Flight:
         mujoco.mj_kinematics(bench.table.model, data)
         mujoco.mj_camlight(bench.table.model, data)
         images = bench.eyes.look(data)[0]
-        if self._keep:
-            self._attempt.frames.append(images[bench.tag.cameras[0]])
         state = self._frame.to_model(bench.table.to_ros(data.qpos[bench.table.positions]))
         self._number, self._began_ns = self._number + 1, self._clock.now_ns
         seed = self._attempt.seed * 10_000 + self._number

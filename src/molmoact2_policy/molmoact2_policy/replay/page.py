@@ -4,57 +4,16 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
-import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import av
-
+from ..report.html import film, picture, table, write_html
 from . import plots
 from .equality import INPUTS, RESULTS
 from .figures import RunFigures
 from .tally import Tally
-
-STYLE = """
-:root { color-scheme: light }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em; color: #1d2126 }
-h1 { margin-bottom: .2em } h2 { margin-top: 2em; border-bottom: 1px solid #e3e5e8 }
-video, img { width: 100%; border-radius: 6px }
-table { border-collapse: collapse; margin: .5em 0 } th { text-align: left; font-weight: 600 }
-th, td { padding: .2em 1.2em .2em 0; border-bottom: 1px solid #e3e5e8; vertical-align: top }
-td.number { text-align: right; font-variant-numeric: tabular-nums }
-.good { color: #1b7f4b } .bad { color: #c0392b; font-weight: 600 } .faint { color: #68717c }
-"""
-FAVICON = '<link rel="icon" href="data:,">'    # else a browser would ask a server for one
-
-
-def _inline(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
-
-
-def _picture(data: bytes | None, text: str, absent: str) -> str:
-    if data is None:
-        return f'<p class="faint">{html.escape(absent)}</p>'
-    return f'<img alt="{html.escape(text)}" src="{_inline("image/png", data)}">'
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    lines = ["<table><tr>" + "".join(f"<th>{html.escape(title)}</th>" for title in head) + "</tr>"]
-    for row in rows:
-        cells = []
-        for value in row:
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            cells.append(f'<td class="number">{value:g}</td>' if number else f"<td>{html.escape(_said(value))}</td>")
-        lines.append("<tr>" + "".join(cells) + "</tr>")
-    return "\n".join([*lines, "</table>"])
-
-
-def _said(value: Any) -> str:
-    return "–" if value is None else str(value)
 
 
 def write_page(
@@ -71,29 +30,27 @@ def write_page(
         _equality(tally),
         "<h2>Depth</h2>",
         *(_depth(run) for run in runs if run.name != "recorded"),
-        _picture(plots.refresh_ratio(runs, start_ns), "share of cells generated anew over time", ""),
+        picture(plots.refresh_ratio(runs, start_ns), "share of cells generated anew over time", ""),
         "<h2>Latency by stage</h2>",
-        _picture(plots.latency(runs, start_ns), "seconds of each stage over time", ""),
+        picture(plots.latency(runs, start_ns), "seconds of each stage over time", ""),
         _stages(runs),
         "<h2>Seams</h2>",
         "<p>The largest step over all joints from the chunk before to the new one, at the time it was ready, as "
         "planned: what a controller has to join.</p>",
-        _picture(plots.seams(runs, start_ns), "steps at chunk borders", ""),
+        picture(plots.seams(runs, start_ns), "steps at chunk borders", ""),
         "<h2>Open-loop error</h2>",
         "<p>How far each waypoint lay from where the joint then was, by how many steps ahead it was planned. The arm "
         "followed the recorded chunks, not the others.</p>",
-        _picture(plots.open_loop(runs), "error per joint and step ahead", "No joint states were recorded meanwhile."),
+        picture(plots.open_loop(runs), "error per joint and step ahead", "No joint states were recorded meanwhile."),
         "<h2>Comparison</h2>",
-        _picture(plots.action_differences(runs, start_ns), "difference of actions", "") if len(runs) > 1 else "",
+        picture(plots.action_differences(runs, start_ns), "difference of actions", "") if len(runs) > 1 else "",
         _comparison(runs),
         "<h2>Settings</h2>",
         _settings(runs, settings),
         f"<p class='faint'>It took {seconds['replay']:g} s, {seconds['in_the_model']:g} s of them in the model.</p>",
         _lists(tally),
     ]
-    page = f'<!doctype html>\n<html lang="en"><meta charset="utf-8">{FAVICON}<title>{html.escape(title)}</title>'
-    with path.open("w", encoding="utf-8") as file:    # part by part: the video is the most of it
-        file.writelines(f"{part}\n" for part in (f"{page}<style>{STYLE}</style>", *parts, "</html>"))
+    write_html(path, title, parts)
 
 
 def _headline(tally: Tally) -> str:
@@ -105,20 +62,7 @@ def _headline(tally: Tally) -> str:
 
 
 def _video(video: Path | None) -> str:
-    if video is None:
-        return '<p class="faint">No video was asked for.</p>'
-    source, poster = _inline("video/mp4", video.read_bytes()), _inline("image/jpeg", _frame(video, 1 / 3))
-    return f'<video controls muted poster="{poster}" src="{source}"></video>'
-
-
-def _frame(video: Path, share: float) -> bytes:
-    """A frame from so far into a video, as JPEG: what is shown before it plays."""
-    with av.open(str(video)) as container:
-        wanted = int(container.streams.video[0].frames * share)
-        frame = next(itertools.islice(container.decode(video=0), wanted, None))
-    buffer = io.BytesIO()
-    frame.to_image().save(buffer, "JPEG", quality=80)
-    return buffer.getvalue()
+    return film(video) if video is not None else '<p class="faint">No video was asked for.</p>'
 
 
 def _equality(tally: Tally) -> str:
@@ -129,12 +73,12 @@ def _equality(tally: Tally) -> str:
          "no" if (tally.inputs_unpromised if name in INPUTS else tally.unpromised) else "yes")
         for name in (*INPUTS, *RESULTS)
     ]
-    return _table(("", "equal", "not equal", "nothing to compare with", "equality promised"), rows)
+    return table(("", "equal", "not equal", "nothing to compare with", "equality promised"), rows)
 
 
 def _depth(run: RunFigures) -> str:
-    picture = _picture(plots.depth_cells(run), "depth codes and refreshed cells over time", "Depth was off.")
-    return f"<h3>{html.escape(run.name)}</h3>{picture}"
+    cells = picture(plots.depth_cells(run), "depth codes and refreshed cells over time", "Depth was off.")
+    return f"<h3>{html.escape(run.name)}</h3>{cells}"
 
 
 def _stages(runs: Sequence[RunFigures]) -> str:
@@ -144,7 +88,7 @@ def _stages(runs: Sequence[RunFigures]) -> str:
         (stage, *(f"{s[stage]['p50']:.3g} / {s[stage]['p95']:.3g}" if s.get(stage) else None for s in summaries))
         for stage in stages
     ]
-    return _table(("p50 / p95 [s]", *(run.name for run in runs)), rows)
+    return table(("p50 / p95 [s]", *(run.name for run in runs)), rows)
 
 
 def _comparison(runs: Sequence[RunFigures]) -> str:
@@ -168,23 +112,23 @@ def _comparison(runs: Sequence[RunFigures]) -> str:
     ]
     for joint in runs[0].joints:
         rows.append((f"open-loop error of {joint}", *(s["open_loop_error"].get(joint) for s in summaries)))
-    return _table(("", *(run.name for run in runs)), rows)
+    return table(("", *(run.name for run in runs)), rows)
 
 
 def _settings(runs: Sequence[RunFigures], settings: Sequence[Mapping[str, str]]) -> str:
     names = list(dict.fromkeys(name for facts in settings for name in facts))
     rows = [(name, *(facts.get(name) or "–" for facts in settings)) for name in names]
-    return _table(("", *(run.name for run in runs)), rows)
+    return table(("", *(run.name for run in runs)), rows)
 
 
 def _lists(tally: Tally) -> str:
     parts = []
     if tally.mismatches:
         rows = [(m["trace"], ", ".join(m["unequal"])) for m in tally.mismatches]
-        parts += [f"<h2>Not equal ({tally.broken})</h2>", _table(("inference", "what differs"), rows)]
+        parts += [f"<h2>Not equal ({tally.broken})</h2>", table(("inference", "what differs"), rows)]
     if tally.not_repeated:
         rows = [(m["trace"], m["why"]) for m in tally.not_repeated]
         parts += [
-            f"<h2>Not made ({tally.traces - tally.repeated})</h2>", _table(("inference", "why"), rows)
+            f"<h2>Not made ({tally.traces - tally.repeated})</h2>", table(("inference", "why"), rows)
         ]
     return "\n".join(parts)

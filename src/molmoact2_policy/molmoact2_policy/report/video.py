@@ -6,11 +6,9 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 from PIL import Image, ImageDraw
 from tqdm import tqdm
@@ -32,6 +30,7 @@ from ..view.draw import (
     refreshed_cells,
     wrapped,
 )
+from .film import Film
 from .run import Frame, Run, Timed, frames
 from .summary import acceptances, state_spans
 
@@ -54,19 +53,13 @@ def write_video(bag: Bag, run: Run, path: Path, progress: bool = False) -> int:
     """
     count = max(1, round(run.duration * FPS))
     screen = _Screen(run)
-    with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"preset": "veryfast", "crf": "22"})
-        stream.width, stream.height = SIZE
-        stream.pix_fmt, stream.time_base = "yuv420p", Fraction(1, FPS)
-        incoming = _Lookahead(frames(bag, run.contract))
+    incoming = _Lookahead(frames(bag, run.contract))
+    with Film(path, FPS, SIZE) as film:
         for index in tqdm(range(count), desc="video", unit="frame", leave=False, disable=not progress):
             now = run.start_ns + round(index * 1e9 / FPS)
             for frame in incoming.until(now):
                 screen.see(frame)
-            picture_ = av.VideoFrame.from_image(screen.draw(now))
-            picture_.pts, picture_.time_base = index, Fraction(1, FPS)
-            container.mux(stream.encode(picture_))
-        container.mux(stream.encode(None))
+            film.add(screen.draw(now))
     return count
 
 

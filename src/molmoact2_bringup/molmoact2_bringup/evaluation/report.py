@@ -1,0 +1,177 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""report.html and summary.json of an evaluation."""
+
+from __future__ import annotations
+
+import html
+import io
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw
+
+from molmoact2_policy.report.film import Film
+from molmoact2_policy.report.html import film, picture, table, write_html
+from molmoact2_policy.view.draw import font
+from mujoco_driver.render import Eyes
+from mujoco_driver.tabletop import RATE, Tabletop
+from mujoco_driver.variation import apply_variation
+
+from .attempts import Attempt, Condition, difference, summary
+from .truth import FILM_EVERY
+
+FAST, LIVE = "fast", "live"
+FAILURES = 3              # whose videos a condition shows, beside one success
+SIZE = (240, 320)         # of each camera in a video (height, width)
+CAPTION = 24              # pixels
+
+
+@dataclass(frozen=True)
+class Found:
+    """What came of one condition. mode: FAST or LIVE."""
+
+    condition: Condition
+    mode: str
+    attempts: Sequence[Attempt]
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return {"mode": self.mode} | summary(self.condition, self.attempts)
+
+
+def write_results(out: Path, facts: Mapping[str, Any], found: Sequence[Found], table_: Tabletop) -> None:
+    """facts: what was judged and how, in words. table_: of the scene, to draw videos with."""
+    summaries = [one.summary for one in found]
+    content = {**facts, "conditions": summaries, "modes": _modes(found)}
+    (out / "summary.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    eyes = Eyes(table_.scene, SIZE)
+    try:
+        films = [part for one in found for part in _films(one, table_, eyes)]
+    finally:
+        eyes.close()
+    compared = [
+        (row["condition"], *(_share(row[mode]) for mode in (FAST, LIVE)), _points(row["difference"], row["interval"]))
+        for row in content["modes"]
+    ]
+    write_html(out / "report.html", str(facts["title"]), [
+        f"<h1>{html.escape(str(facts['title']))}</h1>",
+        table(("", ""), [(name, value) for name, value in facts.items() if name != "title"]),
+        "<h2>Success</h2>",
+        picture(_plot(summaries), "success of each condition with its interval", ""),
+        _table(summaries),
+        "<p class='faint'>Intervals are Wilson's, 95 %. A test of success must hold for a third of a second. Latency "
+        "is from an image's capture to its chunk's arrival; cells and steps are of the inferences after an attempt's "
+        "first.</p>",
+        "<h2>Reasons of failure</h2>",
+        table(("condition", "reason", "scenes"), [
+            (_named(s), reason, count) for s in summaries for reason, count in s["failures"].items()
+        ]),
+        *(["<h2>Fast and live</h2>", table(("condition", FAST, LIVE, "live - fast"), compared)] if compared else []),
+        "<h2>Videos</h2>",
+        *films,
+    ])    # fmt: skip
+
+
+def _modes(found: Sequence[Found]) -> list[dict[str, Any]]:
+    """Conditions that were tried in both modes, and by how much they differ."""
+    rows = []
+    for live in (one for one in found if one.mode == LIVE):
+        for fast in (one for one in found if one.mode == FAST and one.condition == live.condition):
+            shares = [(sum(a.success for a in one.attempts), len(one.attempts)) for one in (fast, live)]
+            change, interval = difference(*shares)
+            rows.append({
+                "condition": live.condition.name, FAST: shares[0], LIVE: shares[1], "difference": change,
+                "interval": interval,
+            })    # fmt: skip
+    return rows
+
+
+def _table(summaries: Sequence[Mapping[str, Any]]) -> str:
+    rows = []
+    for s in summaries:
+        low, high = (round(100 * bound) for bound in s["interval"])
+        latency = None if s["latency_p50"] is None else f"{s['latency_p50']:.2f} / {s['latency_p95']:.2f}"
+        rows.append((
+            _named(s), _share((s["successes"], s["n"])), f"{low} to {high} %", _rounded(s["seconds_to_success"], 1),
+            latency, _rounded(s["refreshed"], 2), _rounded(s["decoder_steps"], 1), s["refused_chunks"],
+        ))    # fmt: skip
+    head = (
+        "condition", "success", "interval", "seconds to success", "latency p50 / p95 [s]", "cells generated anew",
+        "decoder steps", "chunks refused",
+    )    # fmt: skip
+    return table(head, rows)
+
+
+def _named(one: Mapping[str, Any]) -> str:
+    return f"{one['condition']} ({one['mode']})"
+
+
+def _share(counts: Sequence[int]) -> str:
+    return f"{counts[0]} of {counts[1]}"
+
+
+def _points(change: float, interval: Sequence[float]) -> str:
+    return f"{100 * change:+.0f} points ({100 * interval[0]:+.0f} to {100 * interval[1]:+.0f})"
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+def _plot(summaries: Sequence[Mapping[str, Any]]) -> bytes:
+    figure = Figure(figsize=(12, 1.2 + 0.36 * len(summaries)), dpi=100, layout="constrained")
+    axis = figure.subplots()
+    places = np.arange(len(summaries))[::-1]
+    for place, s in zip(places, summaries, strict=True):
+        low, high = s["interval"]
+        axis.plot([100 * low, 100 * high], [place, place], color="#4c78a8", lw=6, alpha=0.35, solid_capstyle="butt")
+        axis.plot(100 * (s["success"] or 0), place, "o", color="#1f4e79")
+    axis.set_yticks(places, [_named(s) for s in summaries], fontsize=9)
+    axis.set_xlim(0, 101)
+    axis.set_xlabel("success [%], with Wilson's 95 % interval")
+    axis.grid(axis="x", color="#e3e5e8", lw=0.6)
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer)
+    return buffer.getvalue()
+
+
+# --- videos -----------------------------------------------------------------------------------------------------------
+def _films(found: Found, table_: Tabletop, eyes: Eyes) -> list[str]:
+    failed = [attempt for attempt in found.attempts if not attempt.success][:FAILURES]
+    chosen = failed + [attempt for attempt in found.attempts if attempt.success][:1]
+    parts = [f"<h3>{html.escape(_named(found.summary))}</h3>"] if chosen else []
+    for attempt in chosen:
+        words = "succeeded" if attempt.success else attempt.reason
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "attempt.mp4"
+            _write_film(path, attempt, table_, eyes)
+            parts.append(f"<p>Scene {attempt.seed}, “{html.escape(attempt.instruction)}”: {html.escape(words)}</p>")
+            parts.append(film(path))
+    return parts
+
+
+def _write_film(path: Path, attempt: Attempt, table_: Tabletop, eyes: Eyes) -> None:
+    height, width = SIZE
+    cameras = table_.scene.cameras
+    apply_variation(table_.scene, attempt.seed)
+    data = mujoco.MjData(table_.model)
+    with Film(path, RATE // FILM_EVERY, (width * len(cameras), height + CAPTION)) as video:
+        for index, qpos in enumerate(attempt.film):
+            data.qpos[:] = qpos
+            mujoco.mj_kinematics(table_.model, data)
+            mujoco.mj_camlight(table_.model, data)
+            sheet = Image.new("RGB", (width * len(cameras), height + CAPTION), "white")
+            for place, image in enumerate(eyes.look(data)[0].values()):
+                sheet.paste(Image.fromarray(image), (place * width, CAPTION))
+            text = f"{attempt.instruction}   {index * FILM_EVERY / RATE:.1f} s"
+            ImageDraw.Draw(sheet).text((6, CAPTION // 2), text, "black", font(14), anchor="lm")
+            video.add(sheet)
