@@ -7,12 +7,15 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .evaluation.attempts import AS_IT_IS, Attempt, Condition
+
+if TYPE_CHECKING:
+    from .evaluation.report import Found
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -66,21 +69,42 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
     from molmoact2_model.policy import machine
 
-    from .evaluation.report import FAST, LIVE, Found, write_results
-    from .running import Stopped
+    from .evaluation.report import FAST, LIVE, write_results
 
     if args.out.exists():
         raise ValueError(f"--out {args.out} exists already; remove it or choose another folder")
     seeds, conditions = _seeds(args.scenes), list(_conditions(args))
     modes = {"both": (FAST, LIVE)}.get(args.mode, (args.mode,))
     scene = _Scene(args.system)
-    found: list[Found] = []
-    interrupted = False
+    checkpoint = scene.checkpoint(args)
     args.out.mkdir(parents=True)
+    try:
+        found, interrupted = _tried(args, scene, conditions, modes, seeds)
+    except BaseException:
+        with suppress(OSError):
+            args.out.rmdir()    # where nothing was written yet
+        raise
+    facts = {
+        "title": f"{checkpoint.name} in {scene.table.scene.name}", "system": args.system,
+        "checkpoint": str(checkpoint), "scenes": args.scenes, "processor": machine("cpu")["processor"],
+    }
+    write_results(args.out, facts | ({"interrupted": "yes"} if interrupted else {}), found, scene.table)
+    print(f"\n{args.out / 'report.html'}")
+    return INTERRUPTED if interrupted else 0
+
+
+def _tried(
+    args: argparse.Namespace, scene: _Scene, conditions: Sequence[Condition], modes: Sequence[str], seeds: range
+) -> tuple[list[Found], bool]:
+    """What came of all conditions, or of those until an interruption."""
+    from tqdm import tqdm
+
+    from .evaluation.report import FAST, Found
+    from .running import Stopped
+
+    found: list[Found] = []
     total = len(modes) * len(conditions) * len(seeds)
     with tqdm(total=total, unit="scene", disable=not sys.stderr.isatty()) as bar:
         for condition, mode in itertools.product(conditions, modes):
@@ -91,18 +115,10 @@ def _run(args: argparse.Namespace) -> int:
                         attempts.append(bench.attempt(condition, seed, *scene.words(condition.task, seed)))
                         bar.update()
             except (KeyboardInterrupt, Stopped):
-                interrupted = True
+                return [*found, Found(condition, mode, attempts)], True
             found.append(Found(condition, mode, attempts))
             tqdm.write(_line(found[-1].summary))
-            if interrupted:
-                break
-    facts = {
-        "title": f"{scene.checkpoint(args).name} in {scene.table.scene.name}", "system": args.system,
-        "checkpoint": str(scene.checkpoint(args)), "scenes": args.scenes, "processor": machine("cpu")["processor"],
-    }
-    write_results(args.out, facts | ({"interrupted": "yes"} if interrupted else {}), found, scene.table)
-    print(f"\n{args.out / 'report.html'}")
-    return INTERRUPTED if interrupted else 0
+    return found, False
 
 
 def _line(found: dict[str, Any]) -> str:

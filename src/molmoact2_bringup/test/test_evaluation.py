@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from molmoact2_bringup.evaluation.attempts import Attempt, Condition, summary, wilson
+from molmoact2_bringup.evaluation.attempts import Attempt, Condition, difference, summary, wilson
 from molmoact2_bringup.evaluation.in_process import Bench, Clock
 from molmoact2_contract import load_contract
 from molmoact2_model import Trace
@@ -63,7 +63,7 @@ def bench() -> Bench:
 def tried(bench: Bench, seed: int = 3, **condition) -> Attempt:
     bench.backend.answers = True
     chosen = Condition(**({"task": "touch", "latency": 0.2} | condition))
-    return bench.attempt(chosen, seed, "green", f"{chosen.task} the green cube", keep_frames=True)
+    return bench.attempt(chosen, seed, "green", f"{chosen.task} the green cube")
 
 
 def test_a_policy_that_knows_the_way_succeeds_through_the_controllers_own_objects(bench):
@@ -71,7 +71,8 @@ def test_a_policy_that_knows_the_way_succeeds_through_the_controllers_own_object
         attempt = tried(bench, joining=joining)
         assert attempt.success and attempt.reason == "" and attempt.refused == 0
         assert 0.5 < attempt.seconds < 4.0
-        assert len(attempt.frames) >= 2 and attempt.refreshed == [0.25] * (len(attempt.frames) - 1)
+        assert len(attempt.refreshed) >= 1 and set(attempt.refreshed) == {0.25}
+        assert len(attempt.film) == pytest.approx(10 * attempt.seconds, abs=1)
 
 
 def test_a_chunk_arrives_so_long_after_its_image_as_the_condition_says(bench):
@@ -87,10 +88,10 @@ def test_the_same_attempt_ends_the_same_way_twice(bench):
 
 def test_a_policy_that_never_answers_fails_at_the_limit_with_a_reason(bench):
     bench.backend.answers = False
-    attempt = bench.attempt(Condition("touch", 0.2), 3, "green", "touch the green cube", keep_frames=False)
+    attempt = bench.attempt(Condition("touch", 0.2), 3, "green", "touch the green cube")
     assert not attempt.success and attempt.seconds == pytest.approx(4.0, abs=0.02)
     assert attempt.reason.startswith(("came no nearer than", "went to the wrong cube"))
-    assert attempt.frames == [] and attempt.latencies == []
+    assert attempt.latencies == []
 
 
 def test_wilsons_interval_is_that_of_the_literature():
@@ -98,6 +99,12 @@ def test_wilsons_interval_is_that_of_the_literature():
     assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)    # Newcombe 1998, table I
     assert wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
     assert wilson(29, 29) == pytest.approx((0.8830, 1.0), abs=1e-4)
+
+
+def test_the_interval_of_a_difference_is_that_of_the_literature():
+    change, interval = difference((48, 80), (56, 70))    # Newcombe 1998 (II), table II, example a, method 10
+    assert change == pytest.approx(0.2)
+    assert interval == pytest.approx((0.0524, 0.3339), abs=1e-4)
 
 
 def test_a_summary_counts_successes_and_names_failures():
@@ -118,6 +125,8 @@ def test_the_command_tries_a_checkpoint_and_writes_what_came_of_it(tmp_path, cap
     assert [(c["task"], c["n"]) for c in found] == [("touch", 1)] * 2
     assert [round(c["latency_p50"], 2) for c in found] == pytest.approx([0.35, 0.8], abs=0.02)
     assert "latency 0.8 s" in capsys.readouterr().out
+    page = (tmp_path / "out/report.html").read_text()
+    assert page.count("<video") == 2 and "http" not in page.replace("http://www.w3.org", "")
 
 
 @pytest.mark.parametrize(

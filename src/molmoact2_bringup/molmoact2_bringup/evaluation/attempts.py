@@ -63,7 +63,7 @@ def wilson(successes: int, count: int, z: float = 1.959964) -> tuple[float, floa
     share, square = successes / count, z * z
     middle = (share + square / (2 * count)) / (1 + square / count)
     half = z / (1 + square / count) * math.sqrt(share * (1 - share) / count + square / (4 * count * count))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    return max(0.0, middle - half) if successes else 0.0, min(1.0, middle + half) if successes < count else 1.0
 
 
 def difference(before: Sequence[int], after: Sequence[int]) -> tuple[float, tuple[float, float]]:
