@@ -100,11 +100,13 @@ def fill_network(
     return network
 
 
-def save_weights(network: Network, folder: Path) -> None:
-    """Writes `model.safetensors` with the released names."""
+def save_weights(network: Network, folder: Path, dtype: torch.dtype | None = None) -> None:
+    """Writes `model.safetensors` with the released names. dtype: of the weights, None: as they are."""
     tensors: dict[str, torch.Tensor] = {}
     for link in _links(network):
         tensors |= link.save()
+    if dtype is not None:
+        tensors = {name: tensor.to(dtype) for name, tensor in tensors.items()}
     tensors[_INV_FREQ] = network.vlm.model.language_model.rotary_emb.inv_freq
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
     save_file(contiguous, folder / _WEIGHTS, metadata={"format": "pt"})

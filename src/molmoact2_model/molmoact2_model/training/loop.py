@@ -78,7 +78,8 @@ class Trainer:
         """With the averaged weights, where there are."""
         beginning = self._beginning
         with self._trained.released():
-            save_checkpoint(beginning.network, beginning.files, self._out / CHECKPOINT, self._card())
+            dtype = torch.bfloat16 if self._recipe.run.saved == "bf16" else None
+            save_checkpoint(beginning.network, beginning.files, self._out / CHECKPOINT, self._card(), dtype)
 
     def load(self) -> None:
         """Goes on where the last save was. Errors: InputError for a state of another recipe."""
@@ -131,8 +132,9 @@ class Trainer:
                 while self.step < end:
                     parts = self._step(batches)
                     mean |= {name: _mix(mean.get(name), value) for name, value in parts.items()}
-                    for name, value in parts.items() if log else ():
-                        log.add_scalar(name, value, self.step)
+                    if log:
+                        for name, value in parts.items():
+                            log.add_scalar(name, value, self.step)
                     bar.update()
                     bar.set_postfix_str(_told(mean))
                     if self.step % run.save_every == 0 or self.step == end:

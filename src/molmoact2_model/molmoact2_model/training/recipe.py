@@ -91,7 +91,8 @@ class Optimizer:
 class Run:
     """steps: of the optimizer, each over `batch` frames, `accumulate` times. every: of an episode's frames one in so
     many, other ones each time unless `shift` is false (where only every so many frames are annotated). buffer: frames
-    that wait to be drawn. precision: fp32 or bf16 (autocast). save_every, sample_every: steps."""
+    that wait to be drawn. precision: fp32 or bf16 (autocast); saved: that of the checkpoint, fp32 or bf16.
+    save_every, sample_every: steps."""
 
     steps: int = 1000
     batch: int = 16
@@ -101,6 +102,7 @@ class Run:
     shift: bool = True
     buffer: int = 2000
     precision: str = "fp32"
+    saved: str = "fp32"
     save_every: int = 500
     sample_every: int = 500
 
@@ -213,6 +215,7 @@ def _check(recipe: Recipe, path: Path) -> None:
         (any(len(data.episodes) not in (0, 2) for data in recipe.data), "data.episodes is [first, end]"),
         (optimizer.trained not in TRAINED, f"optimizer.trained is one of {', '.join(TRAINED)}"),
         (run.precision not in ("fp32", "bf16"), "run.precision is fp32 or bf16"),
+        (run.saved not in ("fp32", "bf16"), "run.saved is fp32 or bf16"),
         (optimizer.rate <= 0, "optimizer.rate must be above 0"),
         (not 0 <= optimizer.ema < 1, "optimizer.ema must be at least 0 and below 1"),
         (min(run.steps, run.batch, run.accumulate, run.every, run.buffer, run.save_every, run.sample_every) < 1,

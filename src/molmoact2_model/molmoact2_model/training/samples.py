@@ -31,7 +31,8 @@ class Mix:
     with depth codes are much longer, and would make the others wait. instructions: sequences a frame, the demonstrated
     instruction and, where the data knows them, others; with depth codes it is one of these. questions: the
     share of frames whose questions are asked too. discrete: actions as tokens too. code_noise: the share of depth codes
-    that are shown wrong. places: positions of the prompt are asked where the thing named is (batch.PLACE)."""
+    that are shown wrong. places: positions of the prompt are asked where the thing named is (batch.PLACE); and the
+    beginning of a prompt, up to these, for each other thing whose place the data know."""
 
     action: float = 1.0
     depth: float = 0.0
@@ -105,6 +106,7 @@ class Sampler:
         if style != "action":
             wanted = [wanted[int(random.integers(len(wanted)))]]
         sequences = [self._action(frame, state, style, *what, random) for what in wanted]
+        sequences += self._others(frame, state, [words for words, *_ in wanted])
         if frame.questions and random.random() < self._mix.questions:
             question, answer = frame.questions[int(random.integers(len(frame.questions)))]
             sequences.append(self._question(question, answer))
@@ -161,10 +163,30 @@ class Sampler:
     # --- places -----------------------------------------------------------------------------------------------------
     def _place(self, instruction: str, frame: TrainingFrame) -> tuple[float, float] | None:
         """Where the first thing that the instruction names is in the main image."""
-        if not self._mix.places:
-            return None
-        words = re.findall(r"\w+", instruction.lower())
-        return next((place for phrase, place in frame.points.items() if phrase in words), None)
+        named = self._named(instruction, frame)
+        return frame.points[named] if named is not None else None
+
+    def _named(self, instruction: str, frame: TrainingFrame) -> str | None:
+        words = re.findall(r"\w+", instruction.lower()) if self._mix.places else []
+        return next((phrase for phrase in frame.points if phrase in words), None)
+
+    def _others(self, frame: TrainingFrame, state: np.ndarray, asked: Many[str]) -> list[Sequence]:
+        """The instruction with each thing's name in it that nobody asked for, cut off behind the marks."""
+        named, known = self._named(frame.instruction, frame), {self._named(words, frame) for words in asked}
+        if named is None:
+            return []
+        sequences = []
+        for phrase in (phrase for phrase in frame.points if phrase not in known):
+            words = re.sub(rf"\b{re.escape(named)}\b", phrase, frame.instruction)
+            prompt = self._prompts.build(words, state, len(self._cameras), False)
+            ids, targets, kinds = list(prompt.ids), [IGNORED] * len(prompt.ids), [TEXT] * len(prompt.ids)
+            marks = self._mark(ids, targets, kinds, frame.points[phrase])
+            end = marks[-1] + 1
+            sequences.append(Sequence(
+                prompt.ids[:end], prompt.is_image[:end], np.asarray(targets[:end]), np.asarray(kinds[:end]),
+                np.ones(end, bool), marks=marks, place=frame.points[phrase],
+            ))    # fmt: skip
+        return sequences
 
     def _mark(
         self, ids: list[int], targets: list[int], kinds: list[int], place: tuple[float, float]

@@ -43,13 +43,16 @@ def whole_folder(goal: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def save_checkpoint(network: Network, source: Path, goal: Path, card: str) -> None:
-    """Writes a checkpoint. source: folder with all files but the weights; card: README.md."""
+def save_checkpoint(
+    network: Network, source: Path, goal: Path, card: str, dtype: torch.dtype | None = None
+) -> None:
+    """Writes a checkpoint. source: folder with all files but the weights; card: README.md; dtype: of the weights, None:
+    as they are."""
     with whole_folder(goal) as folder:
         for name in COPIED:
             if (source / name).is_file():
                 shutil.copyfile(source / name, folder / name)
-        save_weights(network, folder)
+        save_weights(network, folder, dtype)
         (folder / "README.md").write_text(card, encoding="utf-8")
 
 
