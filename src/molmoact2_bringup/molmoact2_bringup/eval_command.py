@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .evaluation.report import Found
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+PREFIX = "gym:"
 
 
 def register(subparsers: Any) -> None:
@@ -27,7 +28,9 @@ def register(subparsers: Any) -> None:
         description="Tries tasks in the simulated scenes of a system and counts. OUT gets report.html, with videos of "
         "failures, and summary.json. Ctrl-C ends it with what stands.",
     )
-    parser.add_argument("system", help="system file, by path or name")
+    parser.add_argument(
+        "system", help="system file, by path or name; or gym:NAME, an environment with gymnasium's interface"
+    )
     parser.add_argument("--task", default="touch,pick", help="touch, pick, tray; several with commas (%(default)s)")
     parser.add_argument(
         "--scenes", default="90000:90020", help="seeds, end excluded; 90000-99999 were never trained on (%(default)s)"
@@ -42,12 +45,20 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--joining", default="splice", help="several with commas (default %(default)s)")
     parser.add_argument("--when-late", default="hold", choices=["hold", "slow"])
     parser.add_argument("--depth", default="adaptive", help="off, full, adaptive; several with commas (%(default)s)")
+    parser.add_argument(
+        "--cameras", default="none",
+        help="what is wrong with them: none, dark, noise, shift, blackout; several with commas (default %(default)s)",
+    )
+    gym = parser.add_argument_group("environments", "--task, --latency, --joining and --cameras have no meaning there")
+    gym.add_argument("--map", type=Path, help="YAML file: which observations are cameras, state and success")
+    gym.add_argument("--norm-tag", default="", help="of the checkpoint")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results; must not exist")
     parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
     from molmoact2_contract import ContractError
+    from molmoact2_model.errors import ModelError
     from molmoact2_policy.backend import BackendError
     from mujoco_driver.bus import BusError
     from mujoco_driver.scene import SceneError
@@ -57,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         return _run(args)
-    except (ContractError, BackendError, SceneError, ValueError) as error:
+    except (ContractError, ModelError, BackendError, SceneError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
     except (BringUpError, SystemEnded, BusError) as error:
@@ -75,6 +86,8 @@ def _run(args: argparse.Namespace) -> int:
 
     if args.out.exists():
         raise ValueError(f"--out {args.out} exists already; remove it or choose another folder")
+    if args.system.startswith(PREFIX):
+        return _run_gym(args)
     seeds, conditions = _seeds(args.scenes), list(_conditions(args))
     modes = {"both": (FAST, LIVE)}.get(args.mode, (args.mode,))
     scene = _Scene(args.system)
@@ -93,6 +106,32 @@ def _run(args: argparse.Namespace) -> int:
     write_results(args.out, facts | ({"interrupted": "yes"} if interrupted else {}), found, scene.table)
     print(f"\n{args.out / 'report.html'}")
     return INTERRUPTED if interrupted else 0
+
+
+def _run_gym(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from molmoact2_model import MolmoAct2Policy
+
+    from .evaluation.gym_env import GymBench, GymCondition, load_map, make_environment
+    from .evaluation.report import FAST, Found, write_results
+
+    if args.map is None or not args.checkpoint or not args.norm_tag:
+        raise ValueError(f"{args.system} needs --map, --checkpoint and --norm-tag")
+    name, map_ = args.system.removeprefix(PREFIX), load_map(args.map)
+    environment, policy = make_environment(name, map_.make), MolmoAct2Policy.from_pretrained(args.checkpoint)
+    found = []
+    for depth in args.depth.split(","):
+        bench = GymBench(environment, policy.session(norm_tag=args.norm_tag, depth=depth), map_)
+        seeds = tqdm(_seeds(args.scenes), unit="episode", disable=not sys.stderr.isatty())
+        found.append(Found(GymCondition(name, depth), FAST, [bench.attempt(seed) for seed in seeds]))
+        tqdm.write(_line(found[-1].summary))
+    environment.close()
+    args.out.mkdir(parents=True)
+    facts = {"title": f"{Path(args.checkpoint).name} in {name}", "checkpoint": args.checkpoint, "seeds": args.scenes}
+    write_results(args.out, facts, found, None)
+    print(f"\n{args.out / 'report.html'}")
+    return 0
 
 
 def _tried(
@@ -139,17 +178,20 @@ def _conditions(args: argparse.Namespace) -> Iterator[Condition]:
     from arm_controller.joining import RULES
     from mujoco_driver.success import TASKS
 
+    from .evaluation.disturbance import KINDS
+
     latencies = [float(text) for text in args.latency.split(",")] if args.latency else [AS_IT_IS]
     for name, text, known in (("--task", args.task, TASKS), ("--joining", args.joining, RULES),
-                              ("--depth", args.depth, ("off", "full", "adaptive"))):  # fmt: skip
+                              ("--depth", args.depth, ("off", "full", "adaptive")),
+                              ("--cameras", args.cameras, KINDS)):  # fmt: skip
         unknown = [part for part in text.split(",") if part not in known]
         if unknown:
             raise ValueError(f"{name}: there is no {unknown[0]!r}; there are: {', '.join(known)}")
     for task in args.task.split(","):
         for latency in latencies:
             for joining in args.joining.split(","):
-                for depth in args.depth.split(","):
-                    yield Condition(task, latency, joining, args.when_late, depth)
+                for depth, cameras in itertools.product(args.depth.split(","), args.cameras.split(",")):
+                    yield Condition(task, latency, joining, args.when_late, depth, disturbance=cameras)
 
 
 class _Scene:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from molmoact2_bringup.evaluation.attempts import Attempt, Condition, difference, summary, wilson
+from molmoact2_bringup.evaluation.disturbance import KINDS, Disturbance
 from molmoact2_bringup.evaluation.in_process import Bench, Clock
 from molmoact2_contract import load_contract
 from molmoact2_model import Trace
@@ -94,6 +95,19 @@ def test_a_policy_that_never_answers_fails_at_the_limit_with_a_reason(bench):
     assert attempt.latencies == []
 
 
+def test_disturbed_cameras_show_what_their_condition_says():
+    image = np.random.default_rng(0).integers(0, 255, (40, 80, 3), dtype=np.uint8)
+    shown = {kind: Disturbance(kind, "front", 3)("front", image, 1.5) for kind in KINDS}
+    assert np.array_equal(shown["none"], image) and not shown["blackout"].any()
+    assert abs(float(shown["dark"].mean()) / image.mean() - 0.5) < 0.01
+    assert 8 < float(np.abs(shown["noise"].astype(int) - image).mean()) < 11
+    moved = [np.roll(image, (down, right), (0, 1)) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+    assert sum(np.array_equal(shown["shift"][2:-2, 2:-2], one[2:-2, 2:-2]) for one in moved) == 1
+    wrist = {kind: Disturbance(kind, "front", 3)("wrist", image, 1.5) for kind in ("shift", "blackout")}
+    assert all(np.array_equal(one, image) for one in wrist.values())
+    assert np.array_equal(Disturbance("blackout", "front", 3)("front", image, 2.5), image)
+
+
 def test_wilsons_interval_is_that_of_the_literature():
     assert wilson(0, 0) == (0.0, 1.0)
     assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)    # Newcombe 1998, table I
@@ -135,6 +149,7 @@ def test_the_command_tries_a_checkpoint_and_writes_what_came_of_it(tmp_path, cap
         (["--task", "dance"], "there is no 'dance'; there are: touch, pick, tray"),
         (["--scenes", "5:5"], "expected FIRST:END"),
         (["--joining", "glue"], "--joining: there is no 'glue'"),
+        (["--cameras", "blind"], "--cameras: there is no 'blind'"),
         (["--latency", "soon"], "could not convert"),
         (["--checkpoint", "nothing"], "nothing"),
     ],

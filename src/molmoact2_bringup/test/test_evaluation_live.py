@@ -67,6 +67,7 @@ def test_attempts_through_the_graph_are_reset_judged_and_compared_with_the_fast_
     monkeypatch.setenv("ROS_DOMAIN_ID", str(DOMAIN))
     out = tmp_path / "out"
     command = ["eval", "so101_sim", "--mode", "both", "--task", "touch", "--scenes", "90001:90003", "--latency", "0.4"]
+    command += ["--cameras", "shift"]
     assert main([*command, "--depth", "off", "--out", str(out)]) == 0, (out / "log.txt").read_text()[-3000:]
     told = json.loads((out / "summary.json").read_text())
     fast, live = told["conditions"]

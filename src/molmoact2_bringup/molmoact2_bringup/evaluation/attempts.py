@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -76,7 +76,17 @@ def difference(before: Sequence[int], after: Sequence[int]) -> tuple[float, tupl
     )
 
 
-def summary(condition: Condition, attempts: Sequence[Attempt]) -> dict[str, Any]:
+class Named(Protocol):
+    """A condition, as far as a summary needs it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def task(self) -> str: ...
+
+
+def summary(condition: Named, attempts: Sequence[Attempt]) -> dict[str, Any]:
     """What summary.json says of one condition."""
     successes = sum(attempt.success for attempt in attempts)
     low, high = wilson(successes, len(attempts))

@@ -25,6 +25,7 @@ from mujoco_driver.render import Eyes
 from mujoco_driver.tabletop import RATE, Tabletop
 
 from .attempts import AS_IT_IS, Attempt, Condition
+from .disturbance import Disturbance
 from .truth import FILM_EVERY
 
 STATUS_PERIOD = 0.3    # [s] between two words of the policy
@@ -116,6 +117,7 @@ class _Flight:
         self._request: _Request | None = None
         self._number, self._began_ns, self._spoke_ns = 0, 0, 0
         self._seen: tuple[int, mujoco.MjData] | None = None    # when, and how things were
+        self._disturbed = Disturbance(condition.disturbance, bench.tag.cameras[0], attempt.seed)
 
     def run(self) -> Attempt:
         attempt, clock = self._attempt, self._clock
@@ -173,7 +175,8 @@ class _Flight:
         stamp_ns, data = self._seen
         mujoco.mj_kinematics(bench.table.model, data)
         mujoco.mj_camlight(bench.table.model, data)
-        images = bench.eyes.look(data)[0]
+        seconds = (stamp_ns - BEGIN_NS) / 1e9
+        images = {name: self._disturbed(name, image, seconds) for name, image in bench.eyes.look(data)[0].items()}
         state = self._frame.to_model(bench.table.to_ros(data.qpos[bench.table.positions]))
         self._number, self._began_ns = self._number + 1, self._clock.now_ns
         seed = self._attempt.seed * 10_000 + self._number

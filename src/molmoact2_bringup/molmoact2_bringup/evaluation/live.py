@@ -29,6 +29,7 @@ from ..running import RunningSystem, Stopped
 from ..up import with_settings
 from .attempts import AS_IT_IS, Attempt, Condition
 from .delay import Delay, delayed
+from .disturbance import NONE, DisturbedCameras, relayed
 from .truth import Truth
 
 PATIENCE = 10.0    # [s] for what is expected to happen
@@ -46,7 +47,8 @@ def configured(system: System, condition: Condition, checkpoint: str, seed: int)
     if checkpoint:
         settings["policy.checkpoint"] = checkpoint
     changed = with_settings(system, [f"{name}={value}" for name, value in settings.items()])
-    return changed if condition.latency == AS_IT_IS else delayed(changed)
+    changed = changed if condition.latency == AS_IT_IS else delayed(changed)
+    return changed if condition.disturbance == NONE else relayed(changed)
 
 
 class LiveBench:
@@ -80,6 +82,9 @@ class LiveBench:
         node, contract = self._running.node, self._system.contract
         if self._condition.latency != AS_IT_IS:
             Delay(node, self._condition.latency)
+        main = contract.norm_tag(str(self._system.process("policy").parameters["norm_tag"])).cameras[0]
+        disturbed = self._condition.disturbance != NONE
+        self._cameras = DisturbedCameras(node, contract, main) if disturbed else None
         node.create_subscription(ControllerStatus, f"{self._arm}/status", self._on_status, STATUS)
         node.create_subscription(ReasoningTrace, "policy/reasoning_trace", self._on_trace, TRACE)
         node.create_subscription(ActionChunk, "policy/action_chunk", self._on_chunk, CHUNK)
@@ -121,6 +126,8 @@ class LiveBench:
         truth = self._truth
         assert truth is not None
         self._place(seed, truth)
+        if self._cameras is not None:
+            self._cameras.begin(condition.disturbance, seed)
         attempt, self._traces = Attempt(seed, cube, instruction), 0
         refused = self._status.refused_chunks
         limit = LIMITS[condition.task] / RATE

@@ -26,7 +26,7 @@ from mujoco_driver.render import Eyes
 from mujoco_driver.tabletop import RATE, Tabletop
 from mujoco_driver.variation import apply_variation
 
-from .attempts import Attempt, Condition, difference, summary
+from .attempts import Attempt, Named, difference, summary
 from .truth import FILM_EVERY
 
 FAST, LIVE = "fast", "live"
@@ -39,7 +39,7 @@ CAPTION = 24              # pixels
 class Found:
     """What came of one condition. mode: FAST or LIVE."""
 
-    condition: Condition
+    condition: Named
     mode: str
     attempts: Sequence[Attempt]
 
@@ -48,16 +48,18 @@ class Found:
         return {"mode": self.mode} | summary(self.condition, self.attempts)
 
 
-def write_results(out: Path, facts: Mapping[str, Any], found: Sequence[Found], table_: Tabletop) -> None:
-    """facts: what was judged and how, in words. table_: of the scene, to draw videos with."""
+def write_results(out: Path, facts: Mapping[str, Any], found: Sequence[Found], table_: Tabletop | None) -> None:
+    """facts: what was judged and how, in words. table_: of the scene, to draw videos with; None: no videos."""
     summaries = [one.summary for one in found]
     content = {**facts, "conditions": summaries, "modes": _modes(found)}
     (out / "summary.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    eyes = Eyes(table_.scene, SIZE)
-    try:
-        films = [part for one in found for part in _films(one, table_, eyes)]
-    finally:
-        eyes.close()
+    films: list[str] = []
+    if table_ is not None:
+        eyes = Eyes(table_.scene, SIZE)
+        try:
+            films = [part for one in found for part in _films(one, table_, eyes)]
+        finally:
+            eyes.close()
     compared = [
         (row["condition"], *(_share(row[mode]) for mode in (FAST, LIVE)), _points(row["difference"], row["interval"]))
         for row in content["modes"]
@@ -76,8 +78,7 @@ def write_results(out: Path, facts: Mapping[str, Any], found: Sequence[Found], t
             (_named(s), reason, count) for s in summaries for reason, count in s["failures"].items()
         ]),
         *(["<h2>Fast and live</h2>", table(("condition", FAST, LIVE, "live - fast"), compared)] if compared else []),
-        "<h2>Videos</h2>",
-        *films,
+        *(["<h2>Videos</h2>", *films] if films else []),
     ])    # fmt: skip
 
 
