@@ -18,7 +18,7 @@ from sensor_msgs.msg import Image, JointState
 from std_srvs.srv import SetBool
 
 from molmoact2_contract.qos import CHUNK, SENSOR_PUBLISH, STATUS, TRACE
-from molmoact2_msgs.msg import ActionChunk, PolicyStatus, ReasoningTrace
+from molmoact2_msgs.msg import ActionChunk, ControllerStatus, PolicyStatus, ReasoningTrace
 from molmoact2_policy.bags.bag import Bag, stamp_ns
 from molmoact2_policy.play.pacing import Pacing
 
@@ -130,6 +130,14 @@ def test_nothing_is_played_into_a_system_that_runs(bag, audience):
     assert not audience.heard[CHUNKS]
     audience.play(str(bag), "--without", JOINTS, "--rate", "10")
     assert audience.ended()[0] == 0
+
+
+def test_nothing_is_played_where_an_arm_is_controlled_even_if_the_bag_says_nothing_of_it(bag, audience):
+    audience.node.create_publisher(ControllerStatus, "elbow/status", STATUS)
+    audience.play(str(bag))
+    code, printed = audience.ended()
+    assert code == 1 and "node 'audience' controls an arm here (/elbow/status)" in printed
+    assert not audience.heard[CHUNKS]
 
 
 def test_ctrl_c_ends_it_and_bad_input_is_named(bag, audience, tmp_path):

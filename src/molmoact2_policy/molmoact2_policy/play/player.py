@@ -25,6 +25,7 @@ from ..bags.topics import PROFILES
 from .pacing import Pacing, check_rate
 
 CLOCK_HZ = 100.0
+CONTROLLER = "molmoact2_msgs/msg/ControllerStatus"
 LOOK_AROUND = 1.0    # [s] between two looks at who else publishes
 
 
@@ -35,8 +36,8 @@ class Conflict(RuntimeError):
 class Player(Node):
     """Plays one open bag. Service ~/pause (std_srvs/SetBool), parameter rate; both at any time.
 
-    It plays only where nobody else publishes: recorded chunks, states and joints among those of a running robot could
-    move it. left_out: topics that are not played. Errors: BagError where nothing can be played, Conflict.
+    It plays only where nobody else publishes, and where no controller of an arm runs, whatever of the bag is played:
+    recorded chunks, states and joints among those of a running robot could move it. left_out: topics that are not played. Errors: BagError where nothing can be played, Conflict.
     """
 
     def __init__(self, bag: Bag, rate: float, paused: bool, left_out: Collection[str] = (), **options: Any):
@@ -113,6 +114,15 @@ class Player(Node):
                         "could move it; play in another ROS_DOMAIN_ID, stop that node, or leave the topic out with "
                         "--without"
                     )
+
+        for topic, kinds in self.get_topic_names_and_types():
+            if CONTROLLER in kinds:
+                for info in self.get_publishers_info_by_topic(topic):
+                    if (info.node_name, info.node_namespace) != own:
+                        raise Conflict(
+                            f"node {info.node_name!r} controls an arm here ({topic}), and what is played could move "
+                            "it; play in another ROS_DOMAIN_ID, or stop that node"
+                        )
 
     def progress(self) -> float:
         """Seconds of the bag that have been played."""
