@@ -261,6 +261,18 @@ def test_a_run_is_not_begun_over_another_nor_gone_on_with_where_there_is_none(re
     assert "is of another recipe" in capsys.readouterr().err
 
 
+def test_too_little_memory_is_named_with_what_would_help(recipe, tmp_path, capsys, monkeypatch):
+    from molmoact2_model.training.network import TrainingModel
+
+    def full(*_):
+        raise torch.OutOfMemoryError("tried to allocate 2 GiB")
+
+    monkeypatch.setattr(TrainingModel, "forward", full)
+    assert train(recipe, tmp_path / "out") == 2
+    said = capsys.readouterr().err
+    assert "not enough memory; lower run.batch" in said and "2 GiB" in said and "Traceback" not in said
+
+
 def test_a_damaged_state_is_refused(recipe, tmp_path, capsys):
     assert train(recipe, tmp_path / "out", "--set", "run.steps=1") == 0
     state = tmp_path / "out/state.safetensors"

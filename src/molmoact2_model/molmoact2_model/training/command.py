@@ -37,6 +37,12 @@ def register(subparsers: Any) -> None:
     parser.set_defaults(func=run)
 
 
+NO_MEMORY = (
+    "there is not enough memory; lower run.batch (and raise run.accumulate) or run.buffer, or train less: "
+    "optimizer.trained lora or expert. What was saved last stands; --resume goes on"
+)
+
+
 def run(args: argparse.Namespace) -> int:
     import shutil
 
@@ -74,6 +80,8 @@ def run(args: argparse.Namespace) -> int:
         trainer.run(sys.stderr.isatty(), args.until)
     except DatasetError as error:
         raise InputError(str(error)) from None
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise InputError(f"{NO_MEMORY} ({error})") from None
     except KeyboardInterrupt:
         print(f"interrupted at step {trainer.step}; go on with --resume", file=sys.stderr)
         return INTERRUPTED
