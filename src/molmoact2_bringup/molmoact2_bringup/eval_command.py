@@ -49,6 +49,10 @@ def register(subparsers: Any) -> None:
         "--cameras", default="none",
         help="what is wrong with them: none, dark, noise, shift, blackout; several with commas (default %(default)s)",
     )
+    parser.add_argument(
+        "--set", action="append", default=[], dest="settings", metavar="PROCESS.PARAMETER=VALUE",
+        help="changes the system, e.g. world.scene=so101_tabletop_varied; may be given again",
+    )
     gym = parser.add_argument_group("environments", "--task, --latency, --joining and --cameras have no meaning there")
     gym.add_argument("--map", type=Path, help="YAML file: which observations are cameras, state and success")
     gym.add_argument("--norm-tag", default="", help="of the checkpoint")
@@ -90,7 +94,7 @@ def _run(args: argparse.Namespace) -> int:
         return _run_gym(args)
     seeds, conditions = _seeds(args.scenes), list(_conditions(args))
     modes = {"both": (FAST, LIVE)}.get(args.mode, (args.mode,))
-    scene = _Scene(args.system)
+    scene = _Scene(args.system, args.settings)
     checkpoint = scene.checkpoint(args)
     args.out.mkdir(parents=True)
     try:
@@ -101,7 +105,8 @@ def _run(args: argparse.Namespace) -> int:
         raise
     facts = {
         "title": f"{checkpoint.name} in {scene.table.scene.name}", "system": args.system,
-        "checkpoint": str(checkpoint), "scenes": args.scenes, "processor": machine("cpu")["processor"],
+        "settings": ", ".join(args.settings) or "as in the file", "checkpoint": str(checkpoint),
+        "scenes": args.scenes, "processor": machine("cpu")["processor"],
     }
     write_results(args.out, facts | ({"interrupted": "yes"} if interrupted else {}), found, scene.table)
     print(f"\n{args.out / 'report.html'}")
@@ -197,7 +202,7 @@ def _conditions(args: argparse.Namespace) -> Iterator[Condition]:
 class _Scene:
     """A system's simulated scene, and what attempts in it are made with. Errors: ContractError, SceneError."""
 
-    def __init__(self, system: str):
+    def __init__(self, system: str, settings: list[str]):
         import numpy as np
 
         from molmoact2_contract import ContractError, load_system
@@ -205,7 +210,9 @@ class _Scene:
         from mujoco_driver.tabletop import Tabletop
         from mujoco_driver.world import home_of
 
-        self.system = load_system(system)
+        from .up import with_settings
+
+        self.system = with_settings(load_system(system), settings)
         if not self.system.simulation:
             raise ContractError(f"{self.system.path}: evaluation moves the arm unattended and runs simulations only")
         world, self._cameras, self._policy = (

@@ -134,11 +134,13 @@ def test_a_summary_counts_successes_and_names_failures():
 
 def test_the_command_tries_a_checkpoint_and_writes_what_came_of_it(tmp_path, capsys):
     command = ["eval", "so101_sim", "--task", "touch", "--scenes", "90000:90001", "--latency", "0.35,0.8"]
-    assert main([*command, "--depth", "off", "--out", str(tmp_path / "out")]) == 0
+    changed = ["--set", "world.scene=so101_tabletop_varied", "--depth", "off"]
+    assert main([*command, *changed, "--out", str(tmp_path / "out")]) == 0
     found = json.loads((tmp_path / "out/summary.json").read_text())["conditions"]
     assert [(c["task"], c["n"]) for c in found] == [("touch", 1)] * 2
     assert [round(c["latency_p50"], 2) for c in found] == pytest.approx([0.35, 0.8], abs=0.02)
     assert "latency 0.8 s" in capsys.readouterr().out
+    assert "in so101_tabletop_varied" in (tmp_path / "out/report.html").read_text()
     page = (tmp_path / "out/report.html").read_text()
     assert page.count("<video") == 2 and "http" not in page.replace("http://www.w3.org", "")
 
@@ -149,6 +151,7 @@ def test_the_command_tries_a_checkpoint_and_writes_what_came_of_it(tmp_path, cap
         (["--task", "dance"], "there is no 'dance'; there are: touch, pick, tray"),
         (["--scenes", "5:5"], "expected FIRST:END"),
         (["--joining", "glue"], "--joining: there is no 'glue'"),
+        (["--set", "world.colour=red"], "sets no such parameter for world"),
         (["--cameras", "blind"], "--cameras: there is no 'blind'"),
         (["--latency", "soon"], "could not convert"),
         (["--checkpoint", "nothing"], "nothing"),
