@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .success import PICK, TOUCH, TRAY, holds
+from .success import PICK, SIDEWAYS, TOUCH, TRAY, holds
 from .tabletop import Tabletop
 
 HELD = 10                                        # steps that a test must hold in a row
@@ -60,4 +60,6 @@ class Judge:
             return "pushed the cube away"
         if max(self._moved(name) for name in others) > MOVED:
             return "pushed another cube"
+        if self._nearest < SIDEWAYS:
+            return "was over the cube and did not finish"
         return f"came no nearer than {10 * round(self._nearest * 100)} mm"
