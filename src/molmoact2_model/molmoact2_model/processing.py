@@ -199,6 +199,17 @@ class PromptBuilder:
             raise InputError("places need a checkpoint whose prompts mark the setup (add_setup_tokens)")
         return int(found[0][0]), int(found[1][0])
 
+    def last_of(self, ids: np.ndarray, phrase: str) -> int:
+        """The position of the last token of a phrase. InputError where the prompt does not have it."""
+        for text in (f" {phrase}", phrase):
+            wanted = self.tokens(text)
+            if len(wanted) <= len(ids):
+                windows = np.lib.stride_tricks.sliding_window_view(ids, len(wanted))
+                found = np.flatnonzero((windows == wanted).all(axis=1))
+                if len(found):
+                    return int(found[-1]) + len(wanted) - 1
+        raise InputError(f"the prompt does not say {phrase!r}")
+
     def _tokenize_pieces(self, head: str, tail: str) -> tuple[np.ndarray, np.ndarray]:
         placeholder = self._tokenizer.token_to_id(IMAGE_PLACEHOLDER)
         ids: list[int] = []

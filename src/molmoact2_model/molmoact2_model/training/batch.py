@@ -22,7 +22,7 @@ KIND_NAMES = ("text", "codes", "discrete", "place")
 class Sequence:
     """One sequence of tokens about a frame. ids: int64 (S,); is_image: bool (S,); targets: int64 (S,), the token to
     predict at each position, or IGNORED; kinds: int64 (S,), of the targets; expert_sees: bool (S,). chunk: float32 (H,
-    D) in the model's range, with valid bool (H,), or None. marks: positions that are asked to look at a place; place:
+    D) in the model's range, with valid bool (H,), or None. looks: positions that are asked to look at a place; place:
     where that is in the main image, as shares of width and height."""
 
     ids: np.ndarray
@@ -32,7 +32,7 @@ class Sequence:
     expert_sees: np.ndarray
     chunk: np.ndarray | None = None
     valid: np.ndarray | None = None
-    marks: tuple[int, ...] = ()
+    looks: tuple[int, ...] = ()
     place: tuple[float, float] | None = None
 
     @property
@@ -51,7 +51,7 @@ class Batch:
     the right. targets: int64 (N, T), the token to predict at each position of the tail, or IGNORED; kinds: int64 (N,
     T). expert_sees: bool (N, P + T), the tokens that the action expert attends to. actions: float32 (N, H,
     max_action_dim) in the model's range; action_is_real: bool (N, H), False past the end of an episode, everywhere in a
-    sequence without actions; dim_is_real: bool (max_action_dim,). marks: int64 (N, M), positions in the tail that are
+    sequence without actions; dim_is_real: bool (max_action_dim,). looks: int64 (N, M), positions in the tail that are
     to look at a place, -1: none; look_at: float32 (N, P), how the place is shared among the prefix's tokens.
     """
 
@@ -66,7 +66,7 @@ class Batch:
     actions: torch.Tensor
     action_is_real: torch.Tensor
     dim_is_real: torch.Tensor
-    marks: torch.Tensor
+    looks: torch.Tensor
     look_at: torch.Tensor
 
     @property
@@ -96,8 +96,8 @@ def collate(
     sees = torch.zeros((count, past + longest), dtype=torch.bool)
     actions = torch.zeros((count, horizon, max_action_dim))
     real = torch.zeros((count, horizon), dtype=torch.bool)
-    most_marks = max(1, *(len(sequence.marks) for _, sequence in rows))
-    marks, look_at = torch.full((count, most_marks), -1), torch.zeros((count, past))
+    most = max(1, *(len(sequence.looks) for _, sequence in rows))
+    looks, look_at = torch.full((count, most), -1), torch.zeros((count, past))
     for row, (_, sequence) in enumerate(rows):
         length = len(sequence.ids) - past
         tail[row, :length] = torch.from_numpy(sequence.ids[past:])
@@ -108,12 +108,12 @@ def collate(
             actions[row, :, :action_dim] = torch.from_numpy(sequence.chunk)
             real[row] = torch.from_numpy(sequence.valid)
         if sequence.place is not None:
-            marks[row, : len(sequence.marks)] = torch.tensor(sequence.marks) - past
+            looks[row, : len(sequence.looks)] = torch.tensor(sequence.looks) - past
             look_at[row] = torch.from_numpy(_shares(first.ids[:past] == patch_token, token_grid, sequence.place))
     frame = torch.tensor([frame for frame, _ in rows])
     return Batch(
         pixels, torch.from_numpy(first.ids[:past]), torch.from_numpy(first.is_image[:past]), frame, tail, targets,
-        kinds, sees, actions, real, torch.arange(max_action_dim) < action_dim, marks, look_at,
+        kinds, sees, actions, real, torch.arange(max_action_dim) < action_dim, looks, look_at,
     )
 
 

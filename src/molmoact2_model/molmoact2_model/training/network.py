@@ -25,8 +25,9 @@ class Objective:
     """Weights of the losses, and what else they depend on. text, codes, discrete, place: of the kinds of tokens.
     z_loss: of the square of the log-normaliser. spread: of places, see objectives.cross_entropy. flow_draws: noise and
     time drawn for each chunk. detach: the expert's gradient ends at the language model's keys and values (knowledge
-    insulation). look: of one attention head of one layer of the language model that is shown where what an instruction
-    names is; training alone knows of it. look_layer, look_head: which one."""
+    insulation). look: of one attention head of one layer of the language model: the words that name a thing are shown
+    where it is; training alone knows of it. look_layer, look_head: which one; the action expert can use what the words
+    have seen from the layer after it on."""
 
     flow: float = 1.0
     text: float = 1.0
@@ -38,7 +39,7 @@ class Objective:
     flow_draws: int = 4
     detach: bool = False
     look: float = 0.0
-    look_layer: int = 1
+    look_layer: int = 0
     look_head: int = 0
 
 
@@ -77,7 +78,7 @@ class TrainingModel(nn.Module):
                 total = total + getattr(weights, name) * tokens.losses[index]
                 parts[name] = float(tokens.losses[index].detach())
                 parts[f"{name}_right"] = float(tokens.right[index])
-        if weights.look > 0 and bool((batch.marks >= 0).any()):
+        if weights.look > 0 and bool((batch.looks >= 0).any()):
             look = look_loss(*self._looks(batch, key_values))
             total, parts = total + weights.look * look, parts | {"look": float(look.detach())}
         if self.expert is not None and weights.flow > 0 and bool(batch.action_is_real.any()):
@@ -139,13 +140,13 @@ class TrainingModel(nn.Module):
         self._watched = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0], kwargs["position_embeddings"]
 
     def _looks(self, batch: Batch, key_values: KeyValues) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probabilities (R, P) with which each mark looks at the prefix's tokens, and what is wanted (R, P)."""
+        """Log-probabilities (R, P) with which each asked position looks at the prefix's tokens, and what is wanted."""
         assert self._watched is not None
         hidden, rotation = self._watched
         attention = self._language.layers[self.objective.look_layer].self_attn
         heads, head = attention.num_key_value_groups, self.objective.look_head
-        rows, columns = torch.nonzero(batch.marks >= 0, as_tuple=True)
-        places = batch.marks[rows, columns]
+        rows, columns = torch.nonzero(batch.looks >= 0, as_tuple=True)
+        places = batch.looks[rows, columns]
         query = attention.q_proj(hidden[rows, places]).unflatten(-1, (-1, attention.head_dim))[:, None]
         query = attention.q_norm(query).transpose(1, 2)
         cos, sin = (table.expand(len(hidden), -1, -1)[rows, places][:, None] for table in rotation)

@@ -128,14 +128,15 @@ class Sampler:
         if with_actions and self._mix.discrete:
             tokens = self._spelled(normalized)
             _append(ids, targets, kinds, tokens, tokens, DISCRETE)
-        place = self._place(instruction, frame)
-        marks = self._mark(ids, targets, kinds, place) if place is not None else ()
+        named = self._named(instruction, frame)
+        place = frame.points[named] if named is not None else None
+        looks = self._point(ids, targets, kinds, named, place) if place is not None else ()
         array = np.asarray(ids)
         is_image = np.zeros(len(ids), bool)
         is_image[: len(prompt.is_image)] = prompt.is_image
         return Sequence(
             array, is_image, np.asarray(targets), np.asarray(kinds), visible_to_expert(array, self._config),
-            normalized if with_actions else None, valid if with_actions else None, marks, place,
+            normalized if with_actions else None, valid if with_actions else None, looks, place,
         )
 
     def _codes(self, codes: np.ndarray, random: np.random.Generator) -> tuple[list[int], list[int]]:
@@ -161,12 +162,8 @@ class Sampler:
         return [tokens.start, *(tokens.first + bin for bin in bins), tokens.end, self._config.eos_token_id]
 
     # --- places -----------------------------------------------------------------------------------------------------
-    def _place(self, instruction: str, frame: TrainingFrame) -> tuple[float, float] | None:
-        """Where the first thing that the instruction names is in the main image."""
-        named = self._named(instruction, frame)
-        return frame.points[named] if named is not None else None
-
     def _named(self, instruction: str, frame: TrainingFrame) -> str | None:
+        """The first thing in an instruction whose place in the main image is known."""
         words = re.findall(r"\w+", instruction.lower()) if self._mix.places else []
         return next((phrase for phrase in frame.points if phrase in words), None)
 
@@ -180,24 +177,23 @@ class Sampler:
             words = re.sub(rf"\b{re.escape(named)}\b", phrase, frame.instruction)
             prompt = self._prompts.build(words, state, len(self._cameras), False)
             ids, targets, kinds = list(prompt.ids), [IGNORED] * len(prompt.ids), [TEXT] * len(prompt.ids)
-            marks = self._mark(ids, targets, kinds, frame.points[phrase])
-            end = marks[-1] + 1
+            looks = self._point(ids, targets, kinds, phrase, frame.points[phrase])
+            end = self._prompts.marks(prompt.ids)[-1] + 1
             sequences.append(Sequence(
                 prompt.ids[:end], prompt.is_image[:end], np.asarray(targets[:end]), np.asarray(kinds[:end]),
-                np.ones(end, bool), marks=marks, place=frame.points[phrase],
+                np.ones(end, bool), looks=looks, place=frame.points[phrase],
             ))    # fmt: skip
         return sequences
 
-    def _mark(
-        self, ids: list[int], targets: list[int], kinds: list[int], place: tuple[float, float]
+    def _point(
+        self, ids: list[int], targets: list[int], kinds: list[int], phrase: str, place: tuple[float, float]
     ) -> tuple[int, ...]:
         """Asks two positions of the prompt, whose next token nobody asks for, for the place: across and down, each as a
-        state token. They stand behind the instruction."""
-        marks = self._prompts.marks(np.asarray(ids))
-        state = self._config.state_tokens
-        for mark, share in zip(marks, place, strict=True):
+        state token. They stand behind the instruction. Returns what is to look there: the phrase itself."""
+        array, state = np.asarray(ids), self._config.state_tokens
+        for mark, share in zip(self._prompts.marks(array), place, strict=True):
             targets[mark], kinds[mark] = state.first + round(share * (state.count - 1)), PLACE
-        return marks
+        return (self._prompts.last_of(array, phrase),)
 
     # --- questions --------------------------------------------------------------------------------------------------
     def _question(self, question: str, answer: str) -> Sequence:
