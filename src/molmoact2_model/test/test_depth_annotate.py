@@ -349,7 +349,9 @@ Dataset.depth = depth
 sys.exit(cli.main(["depth", "annotate", sys.argv[1], "--codebook", sys.argv[2]]))
 """
     file = codebook_file(data.parent / "book.json", [0.3, 0.6])
-    done = subprocess.run([sys.executable, "-c", program, data, file], check=False, env=os.environ)
+    # As at a terminal: whoever runs tests in the background has them ignore Ctrl-C.
+    command = ["env", "--default-signal=INT", sys.executable, "-c", program, data, file]
+    done = subprocess.run(command, check=False, env=os.environ)
     assert done.returncode == 130
     assert content(data) == before
     assert sorted(path.name for path in data.iterdir()) == ["data", "meta", "videos"]

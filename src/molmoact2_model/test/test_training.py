@@ -134,7 +134,9 @@ def test_a_run_that_is_continued_equals_one_that_never_stopped(recipe, tmp_path)
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(recipe, tmp_path):
-    command = [sys.executable, "-m", "molmoact2_model.cli", "train", str(recipe), "--out", str(tmp_path / "out")]
+    # As at a terminal: whoever runs tests in the background has them ignore Ctrl-C.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "molmoact2_model.cli", "train", str(recipe)]
+    command += ["--out", str(tmp_path / "out")]
     process = subprocess.Popen(
         [*command, "--set", "run.steps=100000", "--set", "run.save_every=2"], stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
