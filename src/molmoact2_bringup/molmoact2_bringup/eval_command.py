@@ -46,6 +46,9 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--when-late", default="hold", choices=["hold", "slow"])
     parser.add_argument("--depth", default="adaptive", help="off, full, adaptive; several with commas (%(default)s)")
     parser.add_argument(
+        "--cache", default="bounded", help="of adaptive depth: bounded, reference; several with commas (%(default)s)"
+    )
+    parser.add_argument(
         "--cameras", default="none",
         help="what is wrong with them: none, dark, noise, shift, blackout; several with commas (default %(default)s)",
     )
@@ -181,6 +184,7 @@ def _seeds(text: str) -> range:
 
 def _conditions(args: argparse.Namespace) -> Iterator[Condition]:
     from arm_controller.joining import RULES
+    from molmoact2_model.policy import CACHE_POLICIES
     from mujoco_driver.success import TASKS
 
     from .evaluation.disturbance import KINDS
@@ -188,15 +192,15 @@ def _conditions(args: argparse.Namespace) -> Iterator[Condition]:
     latencies = [float(text) for text in args.latency.split(",")] if args.latency else [AS_IT_IS]
     for name, text, known in (("--task", args.task, TASKS), ("--joining", args.joining, RULES),
                               ("--depth", args.depth, ("off", "full", "adaptive")),
+                              ("--cache", args.cache, CACHE_POLICIES),
                               ("--cameras", args.cameras, KINDS)):  # fmt: skip
         unknown = [part for part in text.split(",") if part not in known]
         if unknown:
             raise ValueError(f"{name}: there is no {unknown[0]!r}; there are: {', '.join(known)}")
-    for task in args.task.split(","):
-        for latency in latencies:
-            for joining in args.joining.split(","):
-                for depth, cameras in itertools.product(args.depth.split(","), args.cameras.split(",")):
-                    yield Condition(task, latency, joining, args.when_late, depth, disturbance=cameras)
+    lists = (text.split(",") for text in (args.joining, args.depth, args.cache, args.cameras))
+    for task, latency, joining, depth, cache, cameras in itertools.product(args.task.split(","), latencies, *lists):
+        if depth == "adaptive" or cache == args.cache.split(",")[0]:    # else there is no cache
+            yield Condition(task, latency, joining, args.when_late, depth, cache, cameras)
 
 
 class _Scene:

@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """`molmoact2 eval`: attempts on a simulated clock, counted."""
 
+import argparse
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from molmoact2_bringup.eval_command import _conditions
 from molmoact2_bringup.evaluation.attempts import Attempt, Condition, difference, summary, wilson
 from molmoact2_bringup.evaluation.disturbance import KINDS, Disturbance
 from molmoact2_bringup.evaluation.in_process import Bench, Clock
@@ -145,6 +147,16 @@ def test_the_command_tries_a_checkpoint_and_writes_what_came_of_it(tmp_path, cap
     assert page.count("<video") == 2 and "http" not in page.replace("http://www.w3.org", "")
 
 
+def test_each_policy_of_the_cache_is_tried_where_depth_is_adaptive_and_once_elsewhere():
+    args = argparse.Namespace(task="pick", latency="", joining="splice", when_late="hold", depth="off,adaptive")
+    args.cache, args.cameras = "bounded,reference", "none,dark"
+    tried = [(c.depth, c.cache, c.disturbance) for c in _conditions(args)]
+    assert tried == [
+        ("off", "bounded", "none"), ("off", "bounded", "dark"), ("adaptive", "bounded", "none"),
+        ("adaptive", "bounded", "dark"), ("adaptive", "reference", "none"), ("adaptive", "reference", "dark"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -152,6 +164,7 @@ def test_the_command_tries_a_checkpoint_and_writes_what_came_of_it(tmp_path, cap
         (["--scenes", "5:5"], "expected FIRST:END"),
         (["--joining", "glue"], "--joining: there is no 'glue'"),
         (["--set", "world.colour=red"], "sets no such parameter for world"),
+        (["--cache", "endless"], "--cache: there is no 'endless'; there are: bounded, reference"),
         (["--cameras", "blind"], "--cameras: there is no 'blind'"),
         (["--latency", "soon"], "could not convert"),
         (["--checkpoint", "nothing"], "nothing"),

@@ -44,6 +44,8 @@ def configured(system: System, condition: Condition, checkpoint: str, seed: int)
         "arm_controller.joining": condition.joining, "arm_controller.when_late": condition.when_late,
         "policy.depth": condition.depth, "policy.instruction": "''", "world.seed": str(seed),
     }    # fmt: skip
+    if condition.cache != "bounded":
+        settings["policy.cache_policy"] = condition.cache
     if checkpoint:
         settings["policy.checkpoint"] = checkpoint
     changed = with_settings(system, [f"{name}={value}" for name, value in settings.items()])
