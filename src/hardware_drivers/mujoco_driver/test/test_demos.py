@@ -193,6 +193,26 @@ def test_alternatives_are_what_the_expert_would_do_then(demos, varied):
     assert {row["camera"] for row in known(demos, QUESTIONS)} == {"front"}
 
 
+def test_near_a_cube_alternatives_are_of_that_cube_in_the_hand_they_go_on_with_it_and_done_is_stayed_at(table):
+    class Blind:
+        size = (12, 16)
+
+        def look(self, _):
+            return {}, {}
+
+    wanted = Wanted(dict.fromkeys(("touch", "pick", "tray"), 1.0) | {"pick": 1e9}, ("red",), 0.0, False, False, 1, 0)
+    episode = Demonstrator(table, Blind(), wanted).perform(5)
+    assert not episode.failure and episode.task == "pick"
+    said = [set() for _ in episode.steps]
+    for row in episode.known[ALTERNATIVES]:
+        said[row["frame_index"]].add(row["instruction"])
+    assert len(said[0]) == 8
+    assert said[-1] == {"put the red cube in the tray"}
+    assert {"touch the red cube", "put the red cube in the tray"} in said
+    actions = np.array([step.action for step in episode.steps])
+    assert np.abs(np.diff(actions[-15:], axis=0)).max() < 0.05
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

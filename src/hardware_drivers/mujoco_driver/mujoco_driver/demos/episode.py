@@ -14,7 +14,7 @@ from molmoact2_data.companions import ALTERNATIVES, POINTS, QUESTIONS
 
 from ..judge import Judge
 from ..render import Eyes
-from ..success import TASKS
+from ..success import PICK, TASKS, TRAY
 from ..tabletop import Tabletop
 from .expert import Expert
 from .words import PLAIN, Questions, held, instruction
@@ -25,6 +25,8 @@ START = np.array([0.16, 0.08, 0.08, 0.08, 0.08, 0.08])    # the arm's start is o
 SHOVED_EVERY, SHOVE_FADES = 20, 0.75
 JOINT_SHOVES = np.array([1.0, 1.0, 1.0, 1.0, 1.5, 1.0])
 SALT = 104729
+STAY = 15                   # steps that an episode goes on when the task is done: to stay there is to be learnt too
+NEAR = 0.03                 # [m] from the grasp to the cube
 
 
 @dataclass(frozen=True)
@@ -85,13 +87,16 @@ class Demonstrator:
         cube = str(random.choice(wanted.cubes))
         table.reset(seed, random.uniform(-START, START))
         done = Episode(seed, task, cube, instruction(task, cube, random if wanted.paraphrase else None))
-        judge = Judge(table, task, cube)
+        judge, succeeded, stayed = Judge(table, task, cube), False, 0
         for command, shoved in self._commands(done, judge, random):
             self._keep(done, command, random)
             table.step(shoved)
-            if judge.update():
+            succeeded = succeeded or judge.update()
+            stayed += succeeded
+            if stayed > STAY:
                 return done
-        done.failure = judge.reason()
+        if not succeeded:
+            done.failure = judge.reason()
         return done
 
     def _commands(
@@ -128,14 +133,14 @@ class Demonstrator:
                 yield {"camera": self._wanted.main_camera, "phrase": cube, "across": seen[0], "down": seen[1]}
 
     def _alternatives(self, done: Episode, frame: int) -> list[dict[str, Any]]:
-        """What the expert would do for other instructions, while nothing is held: with a cube in the hand the others
-        make no sense."""
-        table = self._table
-        if held(table) or np.linalg.norm(table.site("grasp") - table.place(done.cube)) < 0.03:
-            return []
+        """What the expert would do for other instructions: for all of them far from the cube, for those of the same
+        cube near it, and with it in the hand for those that go on with it."""
+        table, hand = self._table, held(self._table)
+        near = np.linalg.norm(table.site("grasp") - table.place(done.cube)) < NEAR
+        cubes = (done.cube,) if near or hand else table.scene.cubes
         rows = []
-        for task in TASKS:
-            for cube in table.scene.cubes:
+        for task in (PICK, TRAY) if hand else TASKS:
+            for cube in cubes:
                 if (task, cube) != (done.task, done.cube) and task in self._wanted.tasks:
                     chunk = table.to_ros(np.clip(self._expert.chunk(task, cube, HORIZON), *table.limits.T))
                     words = PLAIN[task].format(cube)
