@@ -19,10 +19,7 @@ from molmoact2_model.training.loop import Trainer, open_processes
 from molmoact2_model.training.recipe import load_recipe
 
 RUN = {"steps": 6, "batch": 4, "every": 1, "buffer": 20, "save_every": 100}
-LAUNCH = (
-    "accelerate", "launch", "--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no",
-    "--dynamo_backend", "no", "--main_process_port", "0", "--no_python", "molmoact2",
-)  # fmt: skip
+LAUNCH = ("torchrun", "--nproc_per_node", "2", "--standalone", "--no-python", "molmoact2")
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +98,7 @@ def test_two_processes_train_one_checkpoint_and_go_on_where_they_were(tmp_path, 
     recipe = finetune(tmp_path, data, base, ema=0.5)
     whole = together(recipe, tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
+    assert "2 processes" in whole.stdout
     assert len([line for line in whole.stdout.splitlines() if line.startswith("step 6:")]) == 1
     first = together(recipe, tmp_path / "parts", "--until", "3")
     assert first.returncode == 0, first.stderr

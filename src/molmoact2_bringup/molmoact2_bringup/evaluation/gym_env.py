@@ -111,7 +111,8 @@ class GymBench:
         """One episode, begun with that seed."""
         observation, _ = self._environment.reset(seed=seed)
         self._session.reset()
-        attempt, left, steps, ended = Attempt(seed, "", self._instruction()), [], 0, False
+        attempt, steps, ended = Attempt(seed, "", self._instruction()), 0, False
+        left: list[np.ndarray] = []
         while steps < self._map.limit and not (ended or attempt.success):
             left = left or list(self._chunk(attempt, observation, steps))
             observation, reward, terminated, truncated, info = self._environment.step(left.pop(0))

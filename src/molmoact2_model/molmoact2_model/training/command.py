@@ -24,7 +24,8 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--resume", action="store_true", help="go on with what is in --out")
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto",
-        help="auto: a GPU where there is one; several: accelerate launch --no_python molmoact2 train ...",
+        help="auto: a GPU where there is one; several, or several processes "
+        "on processors: torchrun --standalone --nproc_per_node N --no-python molmoact2 train ...",
     )
     parser.add_argument(
         "--until", type=int, metavar="STEP", help="save and end there; --resume goes on (default: the recipe's last)"
@@ -77,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
         trainer = Trainer(recipe, begin(recipe, files), args.out, processes)
         if there:
             trainer.load()
+        if processes.is_main_process and processes.num_processes > 1:
+            print(f"{processes.num_processes} processes, {recipe.run.batch} frames of each in a batch", flush=True)
         trainer.run(sys.stderr.isatty(), args.until)
     except DatasetError as error:
         raise InputError(str(error)) from None

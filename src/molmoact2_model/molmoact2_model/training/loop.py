@@ -218,8 +218,8 @@ class Trainer:
 
 
 def open_processes(device: str) -> Accelerator:
-    """This process, and those that `accelerate launch` started beside it. device: cpu, cuda, or auto for a GPU where
-    there is one. Errors: InputError for a GPU that is not there."""
+    """This process, and those that `accelerate launch` or `torchrun` started beside it. device: cpu, cuda, or auto for
+    a GPU where there is one. Errors: InputError for a GPU that is not there."""
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("there is no GPU that torch can use; --device cpu trains on the processor")
     # Not every batch has every kind of target, so not every weight has a gradient in every step.

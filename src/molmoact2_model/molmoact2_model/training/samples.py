@@ -130,7 +130,7 @@ class Sampler:
             _append(ids, targets, kinds, tokens, tokens, DISCRETE)
         named = self._named(instruction, frame)
         place = frame.points[named] if named is not None else None
-        looks = self._point(ids, targets, kinds, named, place) if place is not None else ()
+        looks = self._point(ids, targets, kinds, named, place) if named is not None and place is not None else ()
         array = np.asarray(ids)
         is_image = np.zeros(len(ids), bool)
         is_image[: len(prompt.is_image)] = prompt.is_image

@@ -37,7 +37,8 @@ class Player(Node):
     """Plays one open bag. Service ~/pause (std_srvs/SetBool), parameter rate; both at any time.
 
     It plays only where nobody else publishes, and where no controller of an arm runs, whatever of the bag is played:
-    recorded chunks, states and joints among those of a running robot could move it. left_out: topics that are not played. Errors: BagError where nothing can be played, Conflict.
+    recorded chunks, states and joints among those of a running robot could move it. left_out: topics that are not
+    played. Errors: BagError where nothing can be played, Conflict.
     """
 
     def __init__(self, bag: Bag, rate: float, paused: bool, left_out: Collection[str] = (), **options: Any):
