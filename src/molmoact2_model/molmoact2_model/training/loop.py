@@ -25,9 +25,11 @@ from molmoact2_data.streaming import Share, Stream, TrainingFrame
 
 from ..errors import InputError, ModelError
 from ..policy import MolmoAct2Policy
+from .attention import faster_attention
 from .batch import Batch
 from .beginning import Beginning
 from .network import TrainingModel
+from .optimizers import Optimizers
 from .pictures import Pictures, frames_to_draw
 from .recipe import Data, Recipe
 from .saving import load_state, save_checkpoint, save_state
@@ -49,10 +51,7 @@ class Trainer:
         model = TrainingModel(beginning.network, beginning.images, recipe.objective)
         self.model = model.to(processes.device).train()
         self._trained = Trained(self.model, recipe.optimizer)
-        options = recipe.optimizer
-        self._optimizer = torch.optim.AdamW(
-            self._trained.groups, options.rate, (options.beta1, options.beta2), options.epsilon, options.decay
-        )
+        self._optimizers = Optimizers(self._trained.groups, self._trained.matrices, recipe.optimizer)
         self._together = processes.prepare_model(self.model)
         self.step = 0
 
@@ -67,9 +66,7 @@ class Trainer:
         trained = self._trained
         tensors: dict[str, torch.Tensor] = {f"model.{name}": tensor for name, tensor in trained.parameters.items()}
         tensors |= {f"ema.{name}": tensor for name, tensor in trained.average.items()}
-        for name, parameter in trained.parameters.items():
-            for key, value in self._optimizer.state.get(parameter, {}).items():
-                tensors[f"optimizer.{key}.{name}"] = value
+        tensors |= {f"optimizer.{name}": tensor for name, tensor in self._optimizers.state(trained.parameters)}
         self._out.mkdir(parents=True, exist_ok=True)
         save_state(self._out / STATE, tensors, {"step": self.step})
         self.save_checkpoint()
@@ -94,13 +91,8 @@ class Trainer:
             if tensors[f"model.{name}"].shape != parameter.shape:
                 raise InputError(f"{path}: {name} has another shape than the recipe's; begin again with another --out")
             parameter.data.copy_(tensors[f"model.{name}"])
-            state = {}
-            for key in ("step", "exp_avg", "exp_avg_sq"):
-                if f"optimizer.{key}.{name}" in tensors:
-                    value = tensors[f"optimizer.{key}.{name}"]
-                    state[key] = value if key == "step" else value.to(parameter.device)
-            if state:
-                self._optimizer.state[parameter] = state
+        states = {name.removeprefix("optimizer."): tensors[name] for name in tensors if name.startswith("optimizer.")}
+        self._optimizers.load(states, trained.parameters)
         for name, average in trained.average.items():
             average.copy_(tensors[f"ema.{name}"])
         self.step = numbers["step"]
@@ -161,10 +153,8 @@ class Trainer:
 
     def _step(self, batches: Iterator[Batch]) -> dict[str, float]:
         run, options = self._recipe.run, self._recipe.optimizer
-        rate = _rate(self.step, run.steps, options.warmup, options.final)
-        for group in self._optimizer.param_groups:
-            group["lr"] = options.rate * rate * group["factor"]
-        self._optimizer.zero_grad(set_to_none=True)
+        rate = options.rate * _rate(self.step, run.steps, options.warmup, options.final)
+        self._optimizers.clear()
         parts: dict[str, float] = {}
         # Of step and process alone, so that a run that is continued draws what an unbroken one would.
         generator = torch.Generator().manual_seed((run.seed * 1_000_003 + self.step) * 1_009 + self._process)
@@ -172,16 +162,16 @@ class Trainer:
             last = index == run.accumulate - 1
             with nullcontext() if last else self._processes.no_sync(self._together):
                 parts = self._backward(next(batches), generator)
-        trained, clip = self._trained, options.clip if options.clip > 0 else math.inf
-        norm = torch.nn.utils.clip_grad_norm_(trained.parameters.values(), clip)
-        self._optimizer.step()
+        trained = self._trained
+        norm = self._optimizers.step(rate, trained.parameters)
         self.step += 1
         trained.count(self.step)
-        return parts | {"gradient": float(norm), "rate": options.rate * rate}
+        return parts | {"gradient": norm, "rate": rate}
 
     def _backward(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
         run, device = self._recipe.run, self._processes.device
-        with torch.autocast(device.type, torch.bfloat16) if run.precision == "bf16" else nullcontext():
+        half = torch.autocast(device.type, torch.bfloat16) if run.precision == "bf16" else nullcontext()
+        with half, faster_attention(device, run.precision):
             losses = self._together(batch.to(device), generator)
         if not torch.isfinite(losses.total):
             raise ModelError(f"the loss of step {self.step} is not finite: {losses.parts}; lower optimizer.rate")

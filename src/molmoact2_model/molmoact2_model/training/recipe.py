@@ -65,11 +65,13 @@ class Data:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """AdamW. rate: peak learning rate; vision, language, expert: factors of it for the parts, 0 keeps a part as it is;
-    final: the share of it at the end of the cosine; warmup: steps; clip: of the gradient's norm; ema: of the weights
-    that are saved, 0: the weights themselves. trained: full, expert, or lora (of the language model, with rank and
-    alpha; the expert is trained whole)."""
+    """kind: adamw, or muon (of the matrices; AdamW of the rest; beta2 is its momentum). rate: peak learning rate;
+    vision, language, expert: factors of it for the parts, 0 keeps a part as it is; final: the share of it at the end of
+    the cosine; warmup: steps; clip: of the gradient's norm; ema: of the weights that are saved, 0: the weights
+    themselves. trained: full, expert, or lora (of the language model, with rank and alpha; the expert is trained
+    whole)."""
 
+    kind: str = "adamw"
     rate: float = 1e-3
     vision: float = 1.0
     language: float = 1.0
@@ -216,6 +218,7 @@ def _check(recipe: Recipe, path: Path) -> None:
         (optimizer.trained not in TRAINED, f"optimizer.trained is one of {', '.join(TRAINED)}"),
         (run.precision not in ("fp32", "bf16"), "run.precision is fp32 or bf16"),
         (run.saved not in ("fp32", "bf16"), "run.saved is fp32 or bf16"),
+        (optimizer.kind not in ("adamw", "muon"), "optimizer.kind is adamw or muon"),
         (optimizer.rate <= 0, "optimizer.rate must be above 0"),
         (not 0 <= optimizer.ema < 1, "optimizer.ema must be at least 0 and below 1"),
         (min(run.steps, run.batch, run.accumulate, run.every, run.buffer, run.save_every, run.sample_every) < 1,

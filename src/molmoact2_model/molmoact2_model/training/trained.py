@@ -21,13 +21,15 @@ _ADAPTER = "default"    # peft's name of the only one
 
 class Trained:
     """The weights of a model that change. groups: for an optimizer, with a `factor` of its rate; matrices decay,
-    vectors do not. average: by name, of those weights over the steps; empty where the recipe wants none."""
+    vectors do not. matrices: those that map one vector to another
+    within the network. average: by name, of those weights over the steps; empty where the recipe wants none."""
 
     def __init__(self, model: TrainingModel, options: Optimizer):
         self._model, self._options = model, options
         if options.trained == LORA:
             _add_adapters(model, options.rank, options.alpha)
         self.groups = self._grouped()
+        self.matrices = {m.weight for m in model.modules() if isinstance(m, nn.Linear)} - {model.vlm.lm_head.weight}
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.average = {name: p.detach().clone() for name, p in self.parameters.items()} if options.ema else {}
 
