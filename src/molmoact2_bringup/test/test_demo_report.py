@@ -15,7 +15,15 @@ from sensor_msgs.msg import Image, JointState
 
 from molmoact2_bringup.demo.report import make_report
 from molmoact2_contract import load_contract
-from molmoact2_msgs.msg import ActionChunk, ControllerStatus, InputStamp, PolicyStatus, ReasoningTrace, StageTiming
+from molmoact2_msgs.msg import (
+    ActionChunk,
+    ControllerStatus,
+    InputStamp,
+    PolicyStatus,
+    ReasoningTrace,
+    StageTiming,
+    SuccessTest,
+)
 from molmoact2_policy.bags.bag import Bag, BagError, read_bag
 from molmoact2_policy.bags.definitions import typename_of, typestore_of
 from molmoact2_policy.bags.offline import open_writer
@@ -27,6 +35,7 @@ CONTRACT = load_contract(Path(__file__).parents[3] / "config/embodiments/so101.y
 START = 1_700_000_000_000_000_000
 NAMES = list(CONTRACT.joints)
 DT = 1 / 30
+LIFTED = "the red cube is lifted"
 
 
 @dataclass
@@ -164,6 +173,11 @@ def events(plan: Plan):
         come = [n for n, t in times.items() if t < seconds]
         accepted = [n for n in come if n not in plan.refused]
         yield seconds, "arm/status", status(plan, seconds, accepted, [n for n in come if n in plan.refused])
+    for k in range(int(plan.seconds * 5)):
+        for name, holds in ((LIFTED, 5 <= k < 10), ("the green cube is lifted", False)):
+            message = SuccessTest(name=name, holds=holds)
+            message.header.stamp = stamp(k / 5)
+            yield k / 5, "success_tests", message
     policy = PolicyStatus(state=PolicyStatus.ACTIVE, checkpoint="/some/where/tiny", norm_tag="tag")
     yield plan.seconds - 0.1, "policy/status", policy
 
@@ -233,6 +247,15 @@ def test_the_summary_gives_the_figures_of_the_run(report, plan):
     assert figures["cameras"]["front"]["rate"] == pytest.approx(15.0, rel=1e-3)
     assert figures["messages"]["/joint_states"] == 300
     assert figures["policy"]["checkpoint"] == "tiny"
+
+
+def test_what_was_done_is_told_as_the_one_who_knows_it_said(report):
+    _, summary = report
+    tests = summary.figures["tests"]
+    assert tests[LIFTED] == {"held": pytest.approx(1.0), "since": pytest.approx(1.0)}
+    assert tests["the green cube is lifted"] == {"held": 0.0}
+    assert "the red cube is lifted: from 1.0 s on, 1.0 s in all" in summary.headline()
+    assert not [line for line in summary.headline() if "green" in line]
 
 
 def test_what_the_bag_does_not_say_is_null_with_the_reason(report):

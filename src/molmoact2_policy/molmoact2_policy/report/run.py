@@ -17,6 +17,7 @@ from ..bags.bag import Bag, BagError, Names, stamp_ns
 
 CONTROLLER, TRACE = "molmoact2_msgs/msg/ControllerStatus", "molmoact2_msgs/msg/ReasoningTrace"
 CHUNKS, TRACES, POLICY, JOINTS = "/policy/action_chunk", "/policy/reasoning_trace", "/policy/status", "/joint_states"
+TESTS = "/success_tests"
 
 
 class Timed(NamedTuple):
@@ -52,6 +53,7 @@ class Run:
     controllers: dict[str, list[Timed]] = field(default_factory=dict)            # by arm
     measured: dict[str, list[tuple[int, float]]] = field(default_factory=dict)   # by joint: (stamp, position)
     image_stamps: dict[str, list[int]] = field(default_factory=dict)             # by camera
+    tests: dict[str, list[tuple[int, bool]]] = field(default_factory=dict)       # by name: (stamp, whether it holds)
 
     def seconds(self, time_ns: int | float) -> float:
         """Robot time [s] of a ROS time [ns]."""
@@ -97,13 +99,15 @@ def read_run(bag: Bag, contract: Contract, until_ns: int | None = None) -> Run:
     lists = {CHUNKS: run.chunks, TRACES: run.traces, POLICY: run.policy}
     lists.update({f"/{arm}/status": run.controllers[arm] for arm in contract.arms})
     cameras = {resolved(c.topic): c.name for c in contract.cameras.values()}
-    for topic, _, message, receive_ns in bag.messages({*lists, *cameras, JOINTS}):
+    for topic, _, message, receive_ns in bag.messages({*lists, *cameras, JOINTS, TESTS}):
         if receive_ns > end_ns:
             break
         if topic in lists:
             lists[topic].append(Timed(receive_ns, message))
         elif topic in cameras:
             run.image_stamps[cameras[topic]].append(stamp_ns(message.header.stamp))
+        elif topic == TESTS:
+            run.tests.setdefault(message.name, []).append((stamp_ns(message.header.stamp), bool(message.holds)))
         else:
             stamp = stamp_ns(message.header.stamp)
             for joint, position in zip(message.name, message.position, strict=False):

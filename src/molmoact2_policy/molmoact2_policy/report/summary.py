@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..bags.bag import stamp_ns
-from .run import CHUNKS, POLICY, TRACES, Run, Timed, resolved
+from .run import CHUNKS, POLICY, TESTS, TRACES, Run, Timed, resolved
 
 
 @dataclass
@@ -41,6 +41,9 @@ class Summary:
         ratio = figures["depth"]["refresh_ratio_of_adaptive_calls"]
         if ratio is not None:
             lines.append(f"adaptive depth generated {ratio:.1%} of the cells anew")
+        for name, test in (figures["tests"] or {}).items():
+            if test["held"]:
+                lines.append(f"{name}: from {test['since']:.1f} s on, {test['held']:.1f} s in all")
         for arm, parts in figures["controllers"].items():
             lines += [f"{arm}: {text}" for text in _arm_headline(parts)]
         return lines
@@ -80,6 +83,7 @@ def summarise(run: Run) -> Summary:
         "depth.decoder_steps": lambda: _decoder_steps(run, None),
         "depth.decoder_steps_of_adaptive_calls": lambda: _decoder_steps(run, "adaptive"),
     }
+    parts["tests"] = lambda: _tests(run)
     for arm, statuses in run.controllers.items():
         for name, part in _CONTROLLER_PARTS.items():
             parts[f"controllers.{arm}.{name}"] = partial(part, run, arm, statuses)
@@ -190,6 +194,20 @@ def _refresh_ratio(run: Run, mode: str | None) -> float:
 
 def _decoder_steps(run: Run, mode: str | None) -> dict[str, float | int]:
     return _spread(m.decoder_steps for m in _with_depth(run, mode))
+
+
+def _tests(run: Run) -> dict[str, dict[str, float]]:
+    """Each success test: for how long it held [s], and since when it first did. A test holds until the next says no."""
+    if not run.tests:
+        raise _Absent(f"no message on {TESTS}")
+    found = {}
+    for name, stamps in run.tests.items():
+        ends = [stamp for stamp, _ in stamps[1:]] + [stamps[-1][0]]
+        held = sum(end - stamp for (stamp, holds), end in zip(stamps, ends, strict=True) if holds)
+        found[name] = {"held": _short(held / 1e9)}
+        if held:
+            found[name]["since"] = _short(run.seconds(next(stamp for stamp, holds in stamps if holds)))
+    return found
 
 
 def _growth(values: Iterable[int]) -> int:

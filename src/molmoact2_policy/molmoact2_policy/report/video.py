@@ -203,6 +203,11 @@ class _Screen:
             draw.text((SIDE + 128, y), clipped(value, font(17), SIDE_WIDTH - 128), colour, font(17), anchor="ls")
             y += 31
 
+    def _holding(self, now: int) -> list[str]:
+        """The success tests that hold."""
+        before = {name: bisect.bisect_right(stamps, (now, True)) for name, stamps in self._run.tests.items()}
+        return [name for name, count in before.items() if count and self._run.tests[name][count - 1][1]]
+
     def _instruction(self, now: int) -> str:
         said = self._trace or newest(self._run.policy, [s.receive_ns for s in self._run.policy], now)
         return f"“{said.instruction}”" if said is not None and said.instruction else "no instruction yet"
@@ -235,6 +240,8 @@ class _Screen:
                 yield label, line, STATE_COLOURS.get(state, TEXT)
                 label = ""
             yield "path rate", f"{status.path_rate:.2f}   {status.waypoints_left} waypoints left", TEXT
+        for name in self._holding(now)[:1]:
+            yield "in truth", name, STATE_COLOURS["following"]
 
 
 def newest(messages: list[Timed], times: list[int], now: int) -> Any | None:
