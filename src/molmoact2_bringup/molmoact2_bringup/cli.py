@@ -61,13 +61,17 @@ def register_demo(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--set", action="append", default=[], metavar="PROCESS.PARAMETER=VALUE", dest="settings",
                         help="change one parameter of the system file; may be repeated")
+    parser.add_argument(
+        "--task", action="append", default=[], metavar="INSTRUCTION", dest="instructions",
+        help="instead of the demo's own tasks, with equal shares of the time; may be repeated",
+    )
 
     def run(args: argparse.Namespace) -> int:
         from pathlib import Path
 
         from .demo_command import demo
 
-        return demo(args.system, args.settings, args.seconds, Path(args.out))
+        return demo(args.system, args.settings, args.seconds, Path(args.out), args.instructions)
 
     parser.set_defaults(func=run)
 

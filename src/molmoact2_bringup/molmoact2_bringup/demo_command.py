@@ -7,6 +7,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -18,6 +19,7 @@ from molmoact2_policy.bags.topics import topics_of
 
 from .demo.live import LiveLine
 from .demo.report import make_report
+from .demo.tasks import Task, Tasks, Unanswered, tasks_for
 from .lifecycle import BringUpError
 from .running import RunningSystem, Stopped, SystemEnded
 from .up import BAD_INPUT, FAILED, OK, with_settings
@@ -26,10 +28,15 @@ LOG_TAIL = 25
 HEARD_WITHIN = 10.0    # [s]
 
 
-def demo(system_name: str, settings: list[str], seconds: float, out: Path) -> int:
-    """Returns 0 when run and report are complete and the arm moved, 1 when something failed, 2 for bad input."""
+def demo(system_name: str, settings: list[str], seconds: float, out: Path, instructions: list[str]) -> int:
+    """Returns 0 when run and report are complete and the arm moved, 1 when something failed, 2 for bad input. The
+    policy may fail at a task: that is told, and no failure of the demo."""
+    said: list[str] = []
     try:
-        system = with_settings(load_system(system_name), settings)
+        system = load_system(system_name)
+        tasks = tasks_for(system, instructions, seconds)
+        # Nothing is done before the first task is given.
+        system = with_settings(system, [*(["policy.instruction=''"] if tasks else []), *settings])
         if not system.simulation:
             raise ContractError(f"{system.path}: the demo moves the arm unattended and runs simulations only")
         _prepare(out)
@@ -42,7 +49,7 @@ def demo(system_name: str, settings: list[str], seconds: float, out: Path) -> in
         with log.open("w") as file:
             running = RunningSystem(system, lambda line: _write(file, line))
             try:
-                _record(running, seconds, out)
+                said = _record(running, seconds, out, tasks)
             except SystemEnded as error:    # what was recorded until then tells most about it
                 ended = error
         summary = make_report(out / "bag", system.contract, out, progress=True)
@@ -52,10 +59,11 @@ def demo(system_name: str, settings: list[str], seconds: float, out: Path) -> in
     except Stopped:
         print("stopped while starting", flush=True)
         return FAILED
-    except (BringUpError, BagError) as error:
+    except (BringUpError, BagError, Unanswered) as error:
         _explain([str(ended or error)], log)
         return FAILED
-    print(f"\n{summary}\n\n{out / 'demo.mp4'}\n{out / 'index.html'}", flush=True)
+    print("\n".join(["", str(summary), "", *said]))
+    print(f"\n{out / 'demo.mp4'}\n{out / 'index.html'}", flush=True)
     failures = [str(ended)] if ended else shortcomings(summary.figures, running, seconds)
     if failures:
         _explain(failures, log)
@@ -105,9 +113,9 @@ def _wait_until_heard(running: RunningSystem, recorder: BagRecorder) -> None:
         running.wait(0.05)
 
 
-def _record(running: RunningSystem, seconds: float, out: Path) -> None:
-    """Runs the system, and records it from just before its lifecycles are active: the first full depth pass is what a
-    replay begins with."""
+def _record(running: RunningSystem, seconds: float, out: Path, tasks: Sequence[Task]) -> list[str]:
+    """Runs the system, gives it tasks until the time is over, and records it from just before its lifecycles are
+    active: the first full depth pass is what a replay begins with. Returns how the tasks ended."""
     with running:
         print(f"starting {running.system.name}; its log is {out / 'log.txt'}", flush=True)
         running.configure()
@@ -115,8 +123,14 @@ def _record(running: RunningSystem, seconds: float, out: Path) -> None:
         with BagRecorder(running.node, out / "bag", topics_of(running.system.contract), facts=facts) as recorder:
             _wait_until_heard(running, recorder)
             running.activate()
-            live = LiveLine(running.node, running.system.contract, seconds)
+            live, given = LiveLine(running.node, running.system.contract, seconds), Tasks(running, tasks)
+
+            def update() -> None:
+                live.update()
+                given.update()
+
             try:
-                running.wait(seconds, live.update)
+                running.wait(seconds, update)
             finally:
                 live.end()
+            return given.told()

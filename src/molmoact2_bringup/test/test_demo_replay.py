@@ -11,6 +11,7 @@ def test_a_demos_codes_and_actions_are_made_again_bit_by_bit_from_its_bag(tmp_pa
     demo = Molmoact2(97, "demo", "--for", "6", "--out", str(tmp_path / "demo"))
     demo.wait_for(r"index\.html", 240)
     assert demo.end() == 0, "\n".join(demo.lines)
+    assert any(line.startswith("“pick up the red cube”:") for line in demo.lines), "\n".join(demo.lines)
 
     replay = Molmoact2(97, "replay", str(tmp_path / "demo/bag"), "--out", str(tmp_path / "out"), "--video-seconds", "2")
     replay.wait_for("inputs, codes and actions are equal, bit by bit", 240)
