@@ -50,6 +50,7 @@ setup(
             "record = molmoact2_bringup.cli:register_record",
             "view = molmoact2_bringup.cli:register_view",
             "eval = molmoact2_bringup.eval_command:register",
+            "corrections = molmoact2_bringup.corrections_command:register",
         ],
     },
 )

@@ -11,6 +11,8 @@ import pyarrow
 
 VERSION = "v3.0"
 NOTES = "meta/molmoact2.json"    # what this suite adds
+# A note: somebody else drove, and every so many frames the alternatives say what the demonstrator would have done.
+CORRECTED = "corrected_every"
 INFO, STATS, TASKS = "meta/info.json", "meta/stats.json", "meta/tasks.parquet"
 EPISODES = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"

@@ -23,7 +23,7 @@ from .checking import check
 from .companions import ALTERNATIVES, DEPTH_CODES, POINTS, QUESTIONS, Companion
 from .frame import Frame
 from .keep import Part, open_kept
-from .layout import DatasetError
+from .layout import CORRECTED, DatasetError
 from .reader import Episode, Vectors
 
 KNOWN = (ALTERNATIVES, POINTS, QUESTIONS, DEPTH_CODES)
@@ -64,7 +64,9 @@ class Share:
 
 
 class Source:
-    """One data set as training frames. horizon: of the chunks. Errors: DatasetError."""
+    """One data set as training frames. horizon: of the chunks. In a data set that was corrected (layout.CORRECTED) what
+    was done is not what is to be learnt: a frame's chunk is the one that the alternatives name for the episode's own
+    instruction, and where there is none it has no valid one. Errors: DatasetError."""
 
     def __init__(self, share: Share, horizon: int):
         (self.dataset, parts), self._horizon = open_kept(share.root), horizon
@@ -74,6 +76,7 @@ class Source:
         if not self.parts:
             raise DatasetError(f"{share.root} has no episode in {chosen}")
         self._companions = {name: Companion(self.dataset.root, name) for name in KNOWN}
+        self._corrected = bool(self.dataset.notes.get(CORRECTED))
 
     def frames(self, episode: Episode, wanted: Sequence[int], end: int | None = None) -> Iterator[TrainingFrame]:
         """The frames of an episode with these numbers, in their order. end: of the part that they are of; no chunk
@@ -84,9 +87,13 @@ class Source:
             assert vectors.action is not None
             rows = np.arange(number, number + self._horizon)
             chunk = self._to_model(vectors.action[np.minimum(rows, last)])
+            valid, fields = rows <= last, self._fields(known[number])
+            if self._corrected:
+                better = fields["alternatives"].pop(episode.task, None)
+                chunk, valid = (chunk, valid & False) if better is None else (better, valid | True)
             yield TrainingFrame(
                 str(self.dataset.root), episode.index, number, sample.images, self._to_model(sample.state), chunk,
-                rows <= last, episode.task, **self._fields(known[number]),
+                valid, episode.task, **fields,
             )
 
     def _checked(self, episode: Episode) -> Vectors:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import gc
 import itertools
+import json
 import tracemalloc
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hand_made import edit_column, moving, write_older
 
 from molmoact2_data.companions import ALTERNATIVES, POINTS
 from molmoact2_data.frame import Frame
-from molmoact2_data.layout import DatasetError
+from molmoact2_data.layout import CORRECTED, NOTES, DatasetError
 from molmoact2_data.reader import Dataset
 from molmoact2_data.streaming import Share, Stream, TrainingFrame
 from molmoact2_data.writer import DatasetWriter, Row
@@ -161,6 +162,17 @@ def test_a_passage_over_one_in_so_many(data):
     assert sorted((episode, frame) for _, episode, frame in drawn) == [
         (episode, frame) for episode, length in enumerate([7, 12, 9]) for frame in range(0, length, 4)
     ]
+
+
+def test_of_corrected_attempts_only_the_corrections_are_learnt(tmp_path):
+    root = write(tmp_path / "toy", [7])
+    edit_column(root / "annotations" / ALTERNATIVES / "chunk-000/file-000.parquet", "instruction", lambda _: ["task 0"])
+    (root / NOTES).write_text(json.dumps({CORRECTED: 3}))
+    for frame in Stream([Share(root)], HORIZON, 0, every=1).once():
+        assert frame.valid.tolist() == [frame.frame == 1] * HORIZON
+        assert frame.alternatives == {}
+        if frame.frame == 1:
+            assert frame.chunk.ravel().tolist() == list(range(2 * HORIZON))
 
 
 # --- units and memory -------------------------------------------------------------------------------------------------

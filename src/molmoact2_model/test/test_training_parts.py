@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training of parts of a checkpoint, and by several processes."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -90,8 +91,9 @@ def test_the_expert_alone_is_trained_where_the_recipe_says_so(tmp_path, data, ba
 
 
 def together(recipe: Path, out: Path, *more: str) -> subprocess.CompletedProcess:
-    command = [*LAUNCH, "train", str(recipe), "--out", str(out), "--device", "cpu", "--threads", "1", *more]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    command = [*LAUNCH, "train", str(recipe), "--out", str(out), "--threads", "1", *more]
+    without_gpu = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=without_gpu)
 
 
 def test_two_processes_train_one_checkpoint_and_go_on_where_they_were(tmp_path, data, base):

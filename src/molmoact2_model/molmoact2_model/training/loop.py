@@ -214,7 +214,8 @@ def open_processes(device: str) -> Accelerator:
         raise InputError("there is no GPU that torch can use; --device cpu trains on the processor")
     # Not every batch has every kind of target, so not every weight has a gradient in every step.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    return Accelerator(cpu=device == "cpu", kwargs_handlers=[unused])
+    # Told so, because without a GPU accelerate would take processes that torchrun started for one each.
+    return Accelerator(cpu=device == "cpu" or not torch.cuda.is_available(), kwargs_handlers=[unused])
 
 
 class _Ahead:

@@ -5,10 +5,17 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from molmoact2_data.layout import CORRECTED
+
+if TYPE_CHECKING:
+    from .episode import Pilot
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -23,6 +30,12 @@ def register(subparsers: Any) -> None:
         "LeRobot v3 data set, with depth. The same seeds give the same data, however many workers there are. Attempts "
         "that fail are left out. Ctrl-C ends it with the episodes that stand.",
     )
+    add_arguments(parser)
+    parser.set_defaults(func=run)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What demonstrations depend on."""
     parser.add_argument("--out", type=Path, required=True, help="folder of the data set; must not exist")
     parser.add_argument("--episodes", type=int, default=100, help="attempts (default %(default)s)")
     parser.add_argument(
@@ -50,10 +63,10 @@ def register(subparsers: Any) -> None:
         help="every K frames also a question about the image, with its answer; 0: not (default)",
     )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
-    parser.set_defaults(func=run)
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace, pilot: Callable[[], Pilot] | None = None) -> int:
+    """pilot: makes who drives instead of the expert."""
     from molmoact2_contract import ContractError
     from molmoact2_data.layout import DatasetError
 
@@ -62,6 +75,9 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         settings, seeds = _settings(args), _seeds(args)
+        if pilot is not None:
+            corrected = {CORRECTED: args.alternatives}
+            settings = dataclasses.replace(settings, pilot=pilot, notes=settings.notes | corrected)
         made = make(args.out, seeds, settings, args.workers, sys.stderr.isatty())
     except (ContractError, DatasetError, SceneError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from molmoact2_data.depth_images import to_millimetres
 from molmoact2_data.writer import DatasetWriter, Row
 
 from ..tabletop import RATE
-from .episode import Episode, Wanted
+from .episode import Episode, Pilot, Wanted
 
 HELD_OUT = range(90_000, 100_000)    # seeds that policies are judged by; never trained on
 
@@ -28,7 +28,7 @@ HELD_OUT = range(90_000, 100_000)    # seeds that policies are judged by; never 
 @dataclass(frozen=True)
 class Settings:
     """How to make a data set. home: of the arm [rad], in the scene's joint order; joints: names of the values; size:
-    (height, width) of images; depth_size: of depth images, None: without."""
+    (height, width) of images; depth_size: of depth images, None: without. pilot: makes, in each worker, who drives."""
 
     scene: str
     home: tuple[float, ...]
@@ -37,6 +37,7 @@ class Settings:
     size: tuple[int, int]
     depth_size: tuple[int, int] | None
     notes: dict[str, Any]
+    pilot: Callable[[], Pilot] | None = None
 
 
 @dataclass
@@ -124,7 +125,8 @@ def _begin(settings: Settings) -> None:
     scene = build(settings.scene)
     every = 0 if settings.depth_size is None else settings.size[0] // settings.depth_size[0]
     table = Tabletop(scene, np.array(settings.home))
-    _demonstrator = Demonstrator(table, Eyes(scene, settings.size, every), settings.wanted)
+    pilot = None if settings.pilot is None else settings.pilot()
+    _demonstrator = Demonstrator(table, Eyes(scene, settings.size, every), settings.wanted, pilot)
 
 
 def _perform(seed: int) -> Episode:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -26,6 +26,8 @@ SHOVED_EVERY, SHOVE_FADES = 20, 0.75
 JOINT_SHOVES = np.array([1.0, 1.0, 1.0, 1.0, 1.5, 1.0])
 SALT = 104729
 STAY = 15                   # steps that an episode goes on when the task is done: to stay there is to be learnt too
+PILOT_PERIOD, PILOT_LATENCY = 12, 6    # steps from one chunk to the next, and from what it was made of to its arrival
+PILOTED = (15, 70)          # [%] of an attempt's steps that a pilot drives, from and to
 NEAR = 0.03                 # [m] from the grasp to the cube
 
 
@@ -43,6 +45,16 @@ class Wanted:
     alternatives_every: int
     questions_every: int
     main_camera: str = "front"
+
+
+class Pilot(Protocol):
+    """Who drives instead of the expert, who corrects (DAgger, Ross et al. 2011)."""
+
+    def begin(self, seed: int) -> None:
+        """A new attempt."""
+
+    def chunk(self, images: dict[str, np.ndarray], state: np.ndarray, instruction: str) -> np.ndarray:
+        """What it would command from now on, (H, D), one a step. State and commands in ROS units (Tabletop.to_ros)."""
 
 
 @dataclass
@@ -71,10 +83,11 @@ class Episode:
 
 
 class Demonstrator:
-    """Makes episodes in one scene. eyes: what draws it."""
+    """Makes episodes in one scene. eyes: what draws it. pilot: drives until a step that the seed draws, and then the
+    expert does; what the expert would have done in its place is kept."""
 
-    def __init__(self, table: Tabletop, eyes: Eyes, wanted: Wanted):
-        self._table, self._eyes, self._wanted = table, eyes, wanted
+    def __init__(self, table: Tabletop, eyes: Eyes, wanted: Wanted, pilot: Pilot | None = None):
+        self._table, self._eyes, self._wanted, self._pilot = table, eyes, wanted, pilot
         self._expert = Expert(table)
         self._questions = Questions(table, wanted.main_camera, eyes.size)
 
@@ -88,9 +101,13 @@ class Demonstrator:
         table.reset(seed, random.uniform(-START, START))
         done = Episode(seed, task, cube, instruction(task, cube, random if wanted.paraphrase else None))
         judge, succeeded, stayed = Judge(table, task, cube), False, 0
-        for command, shoved in self._commands(done, judge, random):
+        commands = self._commands(done, judge, random)
+        if self._pilot is not None:
+            self._pilot.begin(seed)
+            commands = self._piloted(done, judge, random, commands)
+        for command, given in commands:
             self._keep(done, command, random)
-            table.step(shoved)
+            table.step(given)
             succeeded = succeeded or judge.update()
             stayed += succeeded
             if stayed > STAY:
@@ -111,6 +128,25 @@ class Demonstrator:
                 shove = random.normal(0, self._wanted.shove, 6) * JOINT_SHOVES
             yield path[index], path[index] + shove
             shove, index = shove * SHOVE_FADES, index + 1
+
+    def _piloted(
+        self, done: Episode, judge: Judge, random: np.random.Generator, expert: Iterator[tuple[np.ndarray, np.ndarray]]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The pilot's commands and beside each the expert's; from some step on the expert's alone. A chunk is followed
+        from the waypoint on that is due when it would arrive."""
+        assert self._pilot is not None
+        table, until = self._table, int(random.integers(*PILOTED) * judge.limit / 100)
+        running, upcoming, seen_at, begun_at = np.empty((0, 6)), np.empty((0, 6)), 0, 0
+        for step in range(until):
+            if step % PILOT_PERIOD == 0:
+                images, _ = self._eyes.look(table.data)
+                chunk = self._pilot.chunk(images, table.to_ros(table.joints()), done.instruction)
+                upcoming, seen_at = table.to_servo(chunk), step
+            if step == seen_at + PILOT_LATENCY or not len(running):
+                running, begun_at = upcoming, seen_at
+            meant = self._expert.chunk(done.task, done.cube, 1)[0]
+            yield meant, running[min(step - begun_at, len(running) - 1)]
+        yield from expert
 
     def _keep(self, done: Episode, command: np.ndarray, random: np.random.Generator) -> None:
         table, frame = self._table, len(done.steps)
@@ -138,11 +174,16 @@ class Demonstrator:
         table, hand = self._table, held(self._table)
         near = np.linalg.norm(table.site("grasp") - table.place(done.cube)) < NEAR
         cubes = (done.cube,) if near or hand else table.scene.cubes
+        asked = {
+            PLAIN[task].format(cube): (task, cube)
+            for task in ((PICK, TRAY) if hand else TASKS)
+            for cube in cubes
+            if (task, cube) != (done.task, done.cube) and task in self._wanted.tasks
+        }
+        if self._pilot is not None:    # what comes of this frame is not what the expert would have done
+            asked[done.instruction] = done.task, done.cube
         rows = []
-        for task in (PICK, TRAY) if hand else TASKS:
-            for cube in cubes:
-                if (task, cube) != (done.task, done.cube) and task in self._wanted.tasks:
-                    chunk = table.to_ros(np.clip(self._expert.chunk(task, cube, HORIZON), *table.limits.T))
-                    words = PLAIN[task].format(cube)
-                    rows.append({"frame_index": frame, "instruction": words, "chunk": chunk.astype(np.float32).ravel()})
+        for words, (task, cube) in asked.items():
+            chunk = table.to_ros(np.clip(self._expert.chunk(task, cube, HORIZON), *table.limits.T))
+            rows.append({"frame_index": frame, "instruction": words, "chunk": chunk.astype(np.float32).ravel()})
         return rows

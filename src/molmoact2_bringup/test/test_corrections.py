@@ -1,0 +1,75 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""`molmoact2 corrections`: a policy drives, an expert says what it should have done."""
+
+import json
+
+import numpy as np
+import pytest
+
+from molmoact2_data.companions import ALTERNATIVES, Companion
+from molmoact2_data.layout import CORRECTED, NOTES
+from molmoact2_data.reader import Dataset
+from molmoact2_data.streaming import Share, Stream
+from molmoact2_model.cli import main
+from mujoco_driver.demos.episode import Demonstrator, Wanted
+from mujoco_driver.scene import build
+from mujoco_driver.tabletop import Tabletop
+
+
+class Blind:
+    size = (12, 16)
+
+    def look(self, _):
+        return {}, {}
+
+
+class Wandering:
+    """Drives to where nothing is."""
+
+    def __init__(self):
+        self.asked, self.seeds = [], []
+
+    def begin(self, seed):
+        self.seeds.append(seed)
+
+    def chunk(self, images, state, instruction):
+        self.asked.append(instruction)
+        return state + np.linspace(0, 1, 30)[:, None] * np.array([0.3, -0.2, 0.0, 0.0, 0.0, 0.0])
+
+
+def test_the_pilot_drives_and_the_expert_says_what_it_should_have_done_and_ends_it():
+    table = Tabletop(build("so101_tabletop"), np.array([0.0, -0.9, 0.75, 1.3, 0.0, 0.4]))
+    wanted, pilot = Wanted({"touch": 1.0}, ("red",), 0.0, False, False, 3, 0), Wandering()
+    done = Demonstrator(table, Blind(), wanted, pilot).perform(4)
+    assert pilot.seeds == [4] and set(pilot.asked) == {"touch the red cube"}
+    assert not done.failure    # the expert ended it
+    own = {row["frame_index"]: row["chunk"] for row in done.known[ALTERNATIVES] if row["instruction"] in pilot.asked}
+    assert sorted(own) == list(range(0, len(done.steps), 3))
+    # Early the arm went where the pilot wanted, which is not what is kept as the right thing to do.
+    went = done.steps[6].state - done.steps[0].state
+    meant = own[0].reshape(30, 6)[6] - done.steps[0].state
+    assert np.linalg.norm(went - meant) > 0.05
+
+
+def test_what_a_checkpoint_did_wrong_becomes_data_of_what_was_right(tmp_path, capsys):
+    command = ["corrections", "molmoact2-tiny-think-so101", "--episodes", "2", "--seed", "7", "--workers", "1"]
+    assert main([*command, "--tasks", "touch", "--no-depth", "--out", str(tmp_path / "out")]) == 0, capsys.readouterr()
+    dataset = Dataset(tmp_path / "out")
+    assert json.loads((tmp_path / "out" / NOTES).read_text())[CORRECTED] == 3
+    assert any(True for _ in Companion(dataset.root, ALTERNATIVES).rows(0))
+    frames = list(Stream([Share(dataset.root)], 30, 0, every=3, shift=False).once())
+    assert frames and all(frame.valid.all() for frame in frames)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere"], "nowhere"),
+        (["molmoact2-tiny-think-so101", "--alternatives", "0"], "--alternatives must be at least 1"),
+        (["molmoact2-tiny-think-so101", "--norm-tag", "libero"], "libero"),
+    ],
+)
+def test_what_cannot_be_corrected_is_refused_and_nothing_is_written(tmp_path, capsys, arguments, said):
+    assert main(["corrections", *arguments, "--out", str(tmp_path / "out")]) == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "out").exists()
