@@ -25,7 +25,8 @@ def register(subparsers: Any) -> None:
     parser.add_argument("checkpoint", help="folder, or name of one in checkpoints/")
     parser.add_argument("--contract", default="so101", help="(default %(default)s)")
     parser.add_argument("--norm-tag", default="so101_sim_molmoact2_tiny", help="(default %(default)s)")
-    parser.add_argument("--depth", default="off", choices=["off", "full", "adaptive"], help="(default %(default)s)")
+    depths = ["off", "full", "adaptive", "verified"]
+    parser.add_argument("--depth", default="off", choices=depths, help="(default %(default)s)")
     add_arguments(parser)
     parser.set_defaults(func=run, alternatives=3)
 

@@ -44,7 +44,9 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--latency", default="", help="from capture to arrival [s]; several with commas (as it is)")
     parser.add_argument("--joining", default="splice", help="several with commas (default %(default)s)")
     parser.add_argument("--when-late", default="hold", choices=["hold", "slow"])
-    parser.add_argument("--depth", default="adaptive", help="off, full, adaptive; several with commas (%(default)s)")
+    parser.add_argument(
+        "--depth", default="adaptive", help="off, full, adaptive, verified; several with commas (default %(default)s)"
+    )
     parser.add_argument(
         "--cache", default="bounded", help="of adaptive depth: bounded, reference; several with commas (%(default)s)"
     )
@@ -191,7 +193,7 @@ def _conditions(args: argparse.Namespace) -> Iterator[Condition]:
 
     latencies = [float(text) for text in args.latency.split(",")] if args.latency else [AS_IT_IS]
     for name, text, known in (("--task", args.task, TASKS), ("--joining", args.joining, RULES),
-                              ("--depth", args.depth, ("off", "full", "adaptive")),
+                              ("--depth", args.depth, ("off", "full", "adaptive", "verified")),
                               ("--cache", args.cache, CACHE_POLICIES),
                               ("--cameras", args.cameras, KINDS)):  # fmt: skip
         unknown = [part for part in text.split(",") if part not in known]

@@ -24,6 +24,7 @@ import torch
 from torch.nn import functional
 
 from .checkpoint import Network
+from .drafting import Drafting
 from .errors import DecodeError, ModelError
 from .expert import Context, DepthGate, KeyValues, Modulations, depth_tokens, gated, sample_flow
 from .guidance import Guidance
@@ -116,7 +117,7 @@ class Engine:
         is_image = torch.from_numpy(prompt.is_image).to(device)
         position = torch.arange(length, device=device)
         visible = (position[None, :] <= position[:, None]) | (is_image[None, :] & is_image[:, None])
-        self._hidden = self._forward(embeddings[None, known:], visible[None, None, known:])
+        self._hidden = self._forward(embeddings[None, known:], visible[None, None, known:])[:, -1]
         self._prefilled = (prompt.ids, self._hidden)
 
     def _known_prefix(self, prompt: Prompt, capacity: int) -> int:
@@ -134,13 +135,18 @@ class Engine:
 
     def step(self, ids: torch.Tensor) -> torch.Tensor:
         """Feeds generated ids int64 (k,), each seeing all before it; returns the last hidden state (1, hidden)."""
+        return self._feed(ids)[:, -1]
+
+    def _feed(self, ids: torch.Tensor) -> torch.Tensor:
+        """The same, with the hidden states of all of them (1, k, hidden)."""
         self.steps += 1
         count, past = ids.numel(), self._cache.length
         rows = torch.arange(past, past + count, device=ids.device)
         visible = torch.arange(past + count, device=ids.device)[None, :] <= rows[:, None]
         embeddings = self.network.vlm.model.language_model.embed_tokens(ids)
-        self._hidden = self._forward(embeddings[None], visible[None, None])
-        return self._hidden
+        hidden = self._forward(embeddings[None], visible[None, None])
+        self._hidden = hidden[:, -1]
+        return hidden
 
     def _forward(self, embeddings: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
         past = self._cache.length
@@ -152,7 +158,7 @@ class Engine:
             past_key_values=self._cache,
             use_cache=True,
         )
-        return output.last_hidden_state[:, -1]
+        return output.last_hidden_state
 
     @torch.no_grad()
     def generate(self, end: int, max_steps: int) -> list[int]:
@@ -201,6 +207,38 @@ class Engine:
         token_ids = [depth.start, *(all_codes + depth.first).tolist(), *tail]
         self._ids += token_ids
         return DepthOutcome(all_codes, torch.cat(probs).float().cpu().numpy(), token_ids, reused_runs)
+
+    @torch.no_grad()
+    def verify_depth(self, draft: np.ndarray, free: np.ndarray) -> DepthOutcome:
+        """What `depth(free, draft)` generates, by draft and verify: one pass over all codes says what the model would
+        have chosen at each; what is right up to the first that differs stays, that one is replaced, and the rest is
+        drafted and verified again (drafting.py). In float32 the codes are the same; in other types kernels of other
+        widths may round a close decision the other way.
+
+        draft: int (cells,), e.g. the last call's codes; free: bool (cells,), which codes may change.
+        """
+        depth = self.network.config.depth
+        assert depth is not None
+        device, count, begin = self.network.device, draft.size, self._cache.length
+        rows = self.network.vlm.lm_head.weight[depth.first : depth.first + depth.codebook_size]
+        drafting, probs = Drafting(draft, free), np.full(count, np.nan, np.float32)
+        while True:
+            sure = drafting.sure
+            tokens = np.concatenate([[depth.start], drafting.codes + depth.first])[sure:]
+            scores = functional.linear(self._feed(torch.from_numpy(tokens).to(device))[0, : count - sure], rows)
+            chosen = scores.argmax(dim=-1)
+            found = scores.float().softmax(dim=-1).gather(-1, chosen[:, None])[:, 0]
+            kept = drafting.verify(chosen.cpu().numpy())
+            # Up to and with the first that differed, the model chose from what it will be conditioned on.
+            probs[sure : drafting.sure] = found.cpu().numpy()[: drafting.sure - sure]
+            if kept:
+                break
+            self._cache.truncate(begin + drafting.sure)
+        probs[~free] = np.nan
+        tail = self._close_depth(depth.end)
+        token_ids = [depth.start, *(drafting.codes + depth.first).tolist(), *tail]
+        self._ids += token_ids
+        return DepthOutcome(drafting.codes, probs, token_ids, 0)
 
     def _close_depth(self, end: int) -> list[int]:
         """Every token up to <depth_end>, which is fed as well: the actions are conditioned on it."""

@@ -61,7 +61,10 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--instruction", required=True, help="what the robot should do")
     add("--tag", required=True, help="norm tag: the embodiment; a wrong one lists those the checkpoint has")
     add("--out", required=True, type=Path, metavar="DIR", help="folder for the results; made where missing")
-    add("--depth", choices=["off", "full", "adaptive"], default="off", help="depth reasoning (default: off)")
+    add(
+        "--depth", choices=["off", "full", "adaptive", "verified"], default="off",
+        help="depth reasoning (default: off)",
+    )
     add("--cache-policy", choices=["bounded", "reference"], default="bounded", help="of adaptive depth")
     add(
         "--previous-image",
@@ -81,8 +84,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand; InputError and CheckpointError say what is wrong with the input."""
-    if args.previous_image and args.depth != "adaptive":
-        raise InputError("--previous-image is for --depth adaptive")
+    if args.previous_image and args.depth not in ("adaptive", "verified"):
+        raise InputError("--previous-image is for --depth adaptive and verified")
     images, state = [read_image(path) for path in args.image], read_state(args.state)
     previous = [read_image(path) for path in args.previous_image or []]
 

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from .checkpoint import DTYPES, Network, fill_network
 from .config import ModelConfig
 from .engine import Engine
-from .errors import InputError, UnsupportedError
+from .errors import InputError
 from .fast import FastTokenizer
 from .guidance import MODES, check_beta
 from .images import ImageConfig, load_image_config
@@ -32,7 +32,7 @@ from .think import SIMILARITY_THRESHOLD, Bounds, check_threshold, make_policy
 
 __all__ = ["InferenceResult", "MolmoAct2Policy", "Session", "Trace"]
 
-DEPTH_MODES = ("off", "full", "adaptive")
+DEPTH_MODES = ("off", "full", "adaptive", "verified")
 ACTION_MODES = ("continuous", "discrete")
 CACHE_POLICIES = ("bounded", "reference")
 
@@ -97,13 +97,15 @@ class MolmoAct2Policy:
         clock: Callable[[], float] = time.monotonic,
         rtc: str = "gradient",
         rtc_beta: float = 5.0,
+        draft: bool = False,
         beside: Session | None = None,
     ) -> Session:
         """Opens a session; InputError (or CheckpointError) for what this checkpoint cannot do.
 
-        norm_tag: the embodiment, one of `norm_tags`. depth: "off", "full" (every code anew at each call) or
-        "adaptive". cache_policy: of adaptive depth, "bounded" (think.BoundedPolicy) or "reference" (the
-        reference rule alone). similarity_threshold: a cell that is less alike than that to the last call's is
+        norm_tag: the embodiment, one of `norm_tags`. depth: "off", "full" (every code anew at each call), "verified"
+        (the same codes, with the last call's as a draft: Engine.verify_depth) or "adaptive" (only cells that changed).
+        draft: "adaptive" too generates by draft and verify. cache_policy: of adaptive depth, "bounded"
+        (think.BoundedPolicy) or "reference" (the reference rule alone). similarity_threshold: a cell that is less alike than that to the last call's is
         generated anew. full_refresh_every: with "bounded", a full pass at least every that many calls.
         fast_tokenizer: folder, for "discrete". max_gap [s]: with "bounded", a longer pause between calls
         forces a full pass. clock: monotonic seconds. rtc: how a call with a `prefix` continues it, "gradient" or
@@ -130,15 +132,11 @@ class MolmoAct2Policy:
         cache = None
         if depth == "adaptive" and self.config.depth is not None:
             cache = make_policy(cache_policy, self.config.depth.grid[0], bounds, similarity_threshold)
-        return Session(engine, prompts, tag, depth, fast, cache, clock, rtc, beta)
+        return Session(engine, prompts, tag, depth, draft, fast, cache, clock, rtc, beta)
 
     def _check_modes(
         self, depth: str, action_mode: str, cache_policy: str, full_refresh_every: int | None, max_gap: float
     ) -> None:
-        if depth == "verified":
-            raise UnsupportedError(
-                "depth='verified' (draft and verify) is not built yet; use 'full' or 'adaptive'"
-            )
         for name, value, allowed in (
             ("depth", depth, DEPTH_MODES),
             ("action_mode", action_mode, ACTION_MODES),

@@ -19,12 +19,12 @@ class Trace:
     )  # int64 (S,): what the actions are conditioned on; the prompt, and the depth tokens if any
     generated_token_ids: np.ndarray  # int64: depth tokens with start and end, then discrete action tokens
     depth_codes: np.ndarray  # int64 (cells,), row-major, top left first
-    refreshed: np.ndarray  # bool (cells,): generated in this call
+    refreshed: np.ndarray  # bool (cells,): generated in this call; "verified": other than in the last call
     cell_ages: np.ndarray  # int64 (cells,): how many calls ago the code was generated; 0 where refreshed
     code_probs: (
         np.ndarray
     )  # float32 (cells,): probability over the codebook in the call that generated the code
-    depth_mode: str  # "off", "full", "adaptive", or "forced": an adaptive session made a full pass
+    depth_mode: str  # "off", "full", "verified", "adaptive", or "forced": an adaptive session made a full pass
     cause: str  # of a forced pass, e.g. "first_call"; else empty
     decoder_steps: int  # language-model forwards after prefill, start and end included
     reused_runs: int  # runs of reused codes, each replayed in one forward

@@ -26,6 +26,7 @@ from .results import InferenceResult, Reasoning, Trace
 from .think import Codes, Decision, ReferencePolicy, Request
 
 MAX_NUM_STEPS = 1000
+VERIFIED = "verified"
 
 
 class Session:
@@ -37,6 +38,7 @@ class Session:
         prompts: PromptBuilder,
         tag: TagStats,
         depth: str,
+        draft: bool,
         fast: FastTokenizer | None,
         cache: ReferencePolicy | None,
         clock: Callable[[], float],
@@ -44,11 +46,12 @@ class Session:
         rtc_beta: float,
     ) -> None:
         self._engine, self._prompts, self._tag, self._fast, self._clock = engine, prompts, tag, fast, clock
-        self._depth, self._rtc, self._rtc_beta = depth, rtc, rtc_beta
+        self._depth, self._draft, self._rtc, self._rtc_beta = depth, draft or depth == VERIFIED, rtc, rtc_beta
         self._config = engine.network.config
         # The chunk's rows before the observation's own belong to earlier observation steps.
         self._first = self._config.n_obs_steps - 1
         self._cache = cache
+        self._drafted: Codes | None = None    # where there is no cache: the last call's codes
         self._lock = threading.Lock()
 
     @property
@@ -70,8 +73,12 @@ class Session:
         because: the cause that this pass will name.
         """
         with self._lock:
-            if self._cache is not None:
-                self._cache.forget(because)
+            self._forget(because)
+
+    def _forget(self, because: str) -> None:
+        self._drafted = None
+        if self._cache is not None:
+            self._cache.forget(because)
 
     def check_instruction(self, instruction: str, num_images: int = 1) -> None:
         """InputError for an instruction that `infer` would refuse with so many images."""
@@ -136,8 +143,7 @@ class Session:
             except InputError:
                 raise
             except Exception:
-                if self._cache is not None:
-                    self._cache.forget("call_failed")
+                self._forget("call_failed")
                 raise
 
     def _read(self, request: _Checked, instruction: str, watch: _Stopwatch) -> Prompt:
@@ -197,13 +203,21 @@ class Session:
             norm_tag=self._tag.tag,
             now=self._clock(),
         )
-        known = None
         if self._cache is None:
-            decision = Decision(np.ones(depth.num_codes, bool), "", np.empty(0))
+            decision, known = Decision(np.ones(depth.num_codes, bool), "", np.empty(0)), self._drafted
         else:
             decision, known = self._cache.decide(request), self._cache.codes
-        outcome = self._engine.depth(decision.refreshed, None if known is None else known.codes)
-        return _Seen(request, decision, outcome, _merged(outcome, decision.refreshed, known))
+        before = None if known is None else known.codes
+        if self._draft and before is not None:
+            outcome = self._engine.verify_depth(before, decision.refreshed)
+        else:
+            outcome = self._engine.depth(decision.refreshed, before)
+        codes = _merged(outcome, decision.refreshed, known)
+        if self._depth == VERIFIED:
+            self._drafted = codes
+            if before is not None:    # all of them were looked at; those that came out otherwise are news
+                decision = replace(decision, refreshed=codes.codes != before)
+        return _Seen(request, decision, outcome, codes)
 
     def _discrete(self, seen: _Seen | None) -> tuple[list[int], np.ndarray]:
         tokens = self._config.action_tokens

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from molmoact2_model import CheckpointError, InputError, ModelError, MolmoAct2Policy, UnsupportedError
+from molmoact2_model import CheckpointError, InputError, ModelError, MolmoAct2Policy
 
 STATE = np.zeros(7, np.float32)
 
@@ -225,11 +225,6 @@ def test_an_unknown_tag_lists_those_that_are_there(policy):
 def test_session_options_that_make_no_sense_are_refused(policy, options, message):
     with pytest.raises(InputError, match=message):
         policy.session(norm_tag="tiny_arm", **options)
-
-
-def test_verified_depth_is_refused_until_it_is_built(policy):
-    with pytest.raises(UnsupportedError, match="verified"):
-        policy.session(norm_tag="tiny_arm", depth="verified")
 
 
 def test_depth_is_refused_where_the_checkpoint_has_none(folder):

@@ -14,7 +14,7 @@ from molmoact2_contract import Contract, ContractError, NormTag, find_resource, 
 from .backend import Settings
 
 CHOICES = {
-    "depth": ("off", "full", "adaptive"),
+    "depth": ("off", "full", "adaptive", "verified"),
     "action_mode": ("continuous", "discrete"),
     "cache_policy": ("bounded", "reference"),
     "dtype": ("float32", "bfloat16", "float16"),

@@ -18,7 +18,8 @@ AS_IT_IS = 0.0    # latency: as long as the inference takes
 @dataclass(frozen=True)
 class Condition:
     """Under what attempts are made. latency: from capture to arrival [s], AS_IT_IS: as it comes; joining, when_late: of
-    the controller; depth: off, full or adaptive; cache: the policy of the depth cache; disturbance: of the cameras."""
+    the controller; depth: off, full, adaptive or verified; cache: the policy of the depth cache; disturbance: of the
+    cameras."""
 
     task: str
     latency: float = AS_IT_IS

@@ -19,7 +19,7 @@ def add_what(group: Group, only_depth: bool = False) -> None:
     add("--checkpoint", help="a folder, a name in checkpoints/, or a Hub id owner/name")
     add("--norm-tag", help="norm tag: in the checkpoint and in the contract")
     if not only_depth:
-        add("--depth", choices=["off", "full", "adaptive"])
+        add("--depth", choices=["off", "full", "adaptive", "verified"])
         add("--cache-policy", choices=["bounded", "reference"])
         add("--full-refresh-every", type=int, metavar="N")
         add("--similarity-threshold", type=float, metavar="COSINE")

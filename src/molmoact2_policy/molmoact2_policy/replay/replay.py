@@ -108,7 +108,8 @@ class _Studio:
         )
         if needs is not None:
             rerun = Rerun(
-                self._robot, self._wanted.tag, backend, clock, self._wanted.settings.depth == "adaptive", instruction
+                self._robot, self._wanted.tag, backend, clock,
+                self._wanted.settings.depth in ("adaptive", "verified"), instruction,
             )
             inferences = read_recorded(self._bag, needs, self._robot.topics, self._robot.joint_topic, self._hear)
             total = needs.traces

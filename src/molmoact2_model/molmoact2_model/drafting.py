@@ -1,0 +1,50 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""What to draft where a model generates depth codes by draft and verify."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+class Drafting:
+    """Codes int (cells,) that are verified pass by pass, from the first one on.
+
+    Two drafts are at hand for what is not sure yet: the one that was given, and what the model itself said in the last
+    pass. The second has seen the new image, but was conditioned on codes that turned out otherwise. After each pass it
+    is known how far each of them would have reached; the one that reached further more often is used, at first the one
+    that was given. So a model whose codes depend on each other much needs a pass for each change and one more, and one
+    whose codes follow from the image fewer.
+    """
+
+    def __init__(self, draft: np.ndarray, free: np.ndarray):
+        """free: bool (cells,): the others stay as they are."""
+        self.codes = draft.astype(np.int64)
+        self.sure = 0    # codes from the first one on that will not change
+        self._given, self._free = self.codes.copy(), free
+        self._said: np.ndarray | None = None
+        self._lead = 0    # how much more often the model's own draft reached further
+
+    def verify(self, chosen: np.ndarray) -> bool:
+        """Takes what the model chose for all codes that are not sure, int (cells - sure,), each conditioned on
+        `codes` before it. Returns whether all codes stand and the model has read them."""
+        begin, said = self.sure, self._given.copy()
+        said[begin:] = np.where(self._free[begin:], chosen, self._given[begin:])
+        wrong = np.flatnonzero(said[begin:] != self.codes[begin:])
+        if not wrong.size:
+            self.sure = self.codes.size
+            return True
+        first = begin + int(wrong[0])
+        self.codes[first] = said[first]
+        self.sure = first + 1
+        if self._said is not None:
+            self._lead += int(np.sign(self._reach(self._said, begin) - self._reach(self._given, begin)))
+        self._said = said
+        draft = said if self._lead > 0 else self._given
+        self.codes[self.sure :] = draft[self.sure :]
+        return False
+
+    def _reach(self, draft: np.ndarray, begin: int) -> int:
+        """How many codes of a draft from `begin` on are as they turned out to be, as far as is sure."""
+        wrong = np.flatnonzero(draft[begin : self.sure] != self.codes[begin : self.sure])
+        return int(wrong[0]) if wrong.size else self.sure - begin
