@@ -105,8 +105,9 @@ class MolmoAct2Policy:
         norm_tag: the embodiment, one of `norm_tags`. depth: "off", "full" (every code anew at each call), "verified"
         (the same codes, with the last call's as a draft: Engine.verify_depth) or "adaptive" (only cells that changed).
         draft: "adaptive" too generates by draft and verify. cache_policy: of adaptive depth, "bounded"
-        (think.BoundedPolicy) or "reference" (the reference rule alone). similarity_threshold: a cell that is less alike than that to the last call's is
-        generated anew. full_refresh_every: with "bounded", a full pass at least every that many calls.
+        (think.BoundedPolicy) or "reference" (the reference rule alone). similarity_threshold: a cell that is
+        less alike than that to the last call's is generated anew. full_refresh_every: with "bounded", a full
+        pass at least every that many calls.
         fast_tokenizer: folder, for "discrete". max_gap [s]: with "bounded", a longer pause between calls
         forces a full pass. clock: monotonic seconds. rtc: how a call with a `prefix` continues it, "gradient" or
         "replace" (guidance.py); rtc_beta: the largest guidance factor of "gradient". beside: a session of this policy
