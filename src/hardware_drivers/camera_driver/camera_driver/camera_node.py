@@ -74,7 +74,7 @@ class CameraNode(DriverNode):
             return {"floating_point_range": [FloatingPointRange(from_value=least, to_value=most)]}
 
         self._contract_path = declare("contract", "", "path or name of the embodiment contract; may be empty")
-        self._stall_after = declare("stall_after", STALL_AFTER, "no frame this long is a stall [s]", **numbers(0.05, 60))
+        self._stall_after = declare("stall_after", STALL_AFTER, "such a pause is a stall [s]", **numbers(0.05, 60))
         self._quality = declare("jpeg_quality", 90, "where the contract's transport is compressed", **percent)
         return Settings(
             simulation=declare("simulation", False, "whether the system is a simulation: nothing counts as frozen"),

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +15,11 @@ from .watch import FIRST_FRAME, StreamWatch
 
 BACKOFF = (0.2, 0.5, 1.0, 2.0)    # between attempts to open it again [s]
 JUMP_NS = 1_000_000_000           # a stamp that is older by more is not a late frame: ROS time was set back
+
+
+def _wording(text: str) -> str:
+    """A text without its numbers: how long it lasts by now makes no new trouble of one that was said."""
+    return re.sub(r"[0-9.]+", "", text)
 
 
 @dataclass
@@ -51,7 +57,8 @@ class Grabber:
         self._lock = threading.Condition()
         self._newest: Frame | None = None
         self._trouble = ""
-        self._first_frame: Frame | None = None
+        self._worked = False
+        self._first_frame: Frame | None = None    # until start() returns it
         self._first = threading.Event()    # the first frame, or the reason why there is none
         self._ended = threading.Event()
         self._threads = [
@@ -65,7 +72,8 @@ class Grabber:
             thread.start()
         in_time = self._first.wait(timeout)
         if self._first_frame is not None:
-            return self._first_frame
+            frame, self._first_frame = self._first_frame, None
+            return frame
         text = self.trouble or f"{self._source.name} does not answer"
         self.close()
         if self.failure is not None:
@@ -77,7 +85,7 @@ class Grabber:
     def trouble(self) -> str:
         """What is wrong with the camera now, naming it; empty while it is well. Also where reading it hangs."""
         with self._lock:
-            if self._trouble or self._first_frame is None:
+            if self._trouble or not self._worked:
                 return self._trouble
             text = self._watch.trouble(self._clock())
             return f"{self._source.name} {text}" if text else ""
@@ -130,7 +138,9 @@ class Grabber:
                 if frame is not None:
                     self._watch.frame(now, frame.colour)
                 trouble = self._watch.trouble(now)
-                if not trouble and frame is not None:
+                if self._watch.frozen:
+                    frame = None
+                if frame is not None and not trouble:
                     self._take(frame)
             if trouble:
                 raise CameraError(f"{self._source.name} {trouble}")
@@ -144,14 +154,14 @@ class Grabber:
         self._lock.notify_all()
 
     def _troubled(self, text: str) -> None:
-        if self._first_frame is None:
+        if not self._worked:
             # Set up wrongly: said by start(), not tried again.
             self._trouble = text
             self._ended.set()
             self._first.set()
             return
         with self._lock:
-            new = self._trouble != text
+            new = _wording(self._trouble) != _wording(text)
             self._trouble = text
         if new:
             self._say(f"{text}; opening it again")
@@ -162,8 +172,8 @@ class Grabber:
         if back:
             self.counts.reopened += 1
             self._say(f"{self._source.name} is back")
-        if self._first_frame is None:
-            self._first_frame = frame
+        if not self._worked:
+            self._worked, self._first_frame = True, frame
             self._first.set()
 
     def _hand_on(self) -> None:

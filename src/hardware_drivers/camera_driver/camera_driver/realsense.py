@@ -15,7 +15,8 @@ import numpy as np
 from .clock import DeviceClock, HostClocks
 from .source import READ_TIMEOUT, CameraError, Frame, Intrinsics, Source, Wanted
 
-MM = 0.001            # [m]
+MM = 0.001                 # [m]
+PATIENCE = 2               # pairs that are not of one moment are passed over before colour goes without depth
 NEAR_NS = 1_000_000_000    # a stamp of the host's clock that is off by more is none
 TO_EXPOSURE_US = 100_000   # longest plausible time from the middle of the exposure to the readout
 # librealsense's names, as sensor_msgs/CameraInfo has them. D400 cameras call their colour model the inverse one, with
@@ -30,8 +31,9 @@ class RealSenseSource(Source):
     """A RealSense by its serial number: colour, and on request depth, aligned to the colour image.
 
     Its stamps are the device's: of the middle of the exposure where the device tells it (metadata), else of the
-    readout. Stamps that librealsense has mapped to the host's clock are used as they are; those of the device's own clock are
-    mapped here (DeviceClock). Depth carries the stamp of its colour image.
+    readout. Stamps that librealsense has mapped to the host's clock are used as they are; those of the device's own
+    clock are mapped here (DeviceClock). Depth carries the stamp of its colour image; colour goes without depth where
+    there is none of its moment.
 
     serial: empty takes the only camera there is; playback_file: a recording that stands for the camera, looped.
     """
@@ -59,6 +61,8 @@ class RealSenseSource(Source):
         self._last_number = -1
         self._clock = DeviceClock()
         self._what = ""
+        self._half_period = 0.0    # [ms]
+        self._apart = 0            # pairs in a row that were not of one moment
 
     # --- opening ------------------------------------------------------------------------------------------------------
     def open(self) -> None:
@@ -79,6 +83,7 @@ class RealSenseSource(Source):
         self._pipeline, self._clock, self._last_number = pipeline, DeviceClock(), -1
         stream = profile.get_stream(rs.stream.color).as_video_stream_profile()
         self.intrinsics = _intrinsics(stream.get_intrinsics())
+        self._half_period, self._apart = 500.0 / stream.fps(), 0
         self._align = rs.align(rs.stream.color) if self._depth else None
         if self._depth:
             self._to_mm = profile.get_device().first_depth_sensor().get_depth_scale() / MM
@@ -145,17 +150,30 @@ class RealSenseSource(Source):
             if not there:
                 return None
             colour = frames.get_color_frame()
-            # The SDK pairs a colour image with more than one depth image; the first pair is the one of equal times.
+            # The SDK gives a colour image again with each depth image that comes between two.
             if not colour or colour.get_frame_number() == self._last_number:
                 return None
+            depth = None
+            if self._align is not None:
+                if self._of_one_moment(colour, frames.get_depth_frame()):
+                    depth = self._align.process(frames).get_depth_frame()
+                elif self._apart <= PATIENCE:
+                    return None
             self._last_number = colour.get_frame_number()
-            depth = self._align.process(frames).get_depth_frame() if self._align is not None else None
         except RuntimeError as error:
             raise CameraError(explained(self.name, str(error))) from None
         image = np.asanyarray(colour.get_data())
         self._wanted.check_size(self.name, image)
         millimetres = self._millimetres(np.asanyarray(depth.get_data())) if depth else None
         return Frame(image, "rgb8", self._stamp(colour, arrival_ns), millimetres, owner=(colour, depth))
+
+    def _of_one_moment(self, colour: Any, depth: Any) -> bool:
+        """Whether depth is of the colour image's moment and not of the one before or after it."""
+        if depth and abs(depth.get_timestamp() - colour.get_timestamp()) <= self._half_period:
+            self._apart = 0
+            return True
+        self._apart += 1
+        return False
 
     def _millimetres(self, depth: np.ndarray) -> np.ndarray:
         """uint16 in units of the device to uint16 in mm; what is too far for it becomes the largest number."""

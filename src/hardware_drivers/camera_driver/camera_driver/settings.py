@@ -113,6 +113,7 @@ class Names:
             )
         known = contract.cameras[camera]
         if frame_id not in ("", known.frame_id):
-            raise CameraError(f"camera {camera}: frame_id is {frame_id!r}, in the contract {known.frame_id!r}; leave it out")
+            text = f"frame_id is {frame_id!r}, but {known.frame_id!r} in the contract; leave it out"
+            raise CameraError(f"camera {camera}: {text}")
         compressed = known.transport == "compressed"
         return cls(known.topic, known.info_topic, depth, depth_info, known.frame_id, compressed)

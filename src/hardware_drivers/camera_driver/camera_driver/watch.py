@@ -31,7 +31,7 @@ class StreamWatch:
 
     def opened(self, now: float) -> None:
         """The camera was opened, for the first time or again. What it showed last is kept: a camera that shows the same
-        after it was opened again is still frozen."""
+        after it was opened again is still frozen, though it is left open as long as before to show something else."""
         self._opened, self._newest = now, None
         self._times.clear()
 
@@ -40,17 +40,29 @@ class StreamWatch:
         self._times.append(now)
         while self._times[0] < now - RATE_WINDOW:
             self._times.popleft()
-        if self._frozen_after and (self._image is None or not np.array_equal(image, self._image)):
-            self._image, self._changed = image, now
+        if self._frozen_after and not self._same(image):
+            self._changed = now
+
+    def _same(self, image: np.ndarray) -> bool:
+        """Whether an image equals the one before; keeps a copy of it, because its owner uses the memory again."""
+        before = self._image
+        if before is None or before.shape != image.shape:
+            self._image = image.copy()
+            return False
+        # Images of a sensor differ in their first row already.
+        if np.array_equal(image[0], before[0]) and np.array_equal(image, before):
+            return True
+        np.copyto(before, image)
+        return False
 
     def trouble(self, now: float) -> str:
-        """Why the stream is not to be used, empty while it may be."""
+        """Why the camera should be opened again, empty where it should not."""
         if self._newest is None:
             waited = now - self._opened
             return f"gives no frame, {waited:.1f} s after it was opened" if waited > FIRST_FRAME else ""
         if now - self._newest > self._stall_after:
             return f"stalls: no frame for {now - self._newest:.1f} s"
-        if self.frozen:
+        if self.frozen and self._newest - self._opened > self._frozen_after:
             dark = self._image is not None and not self._image.any()
             what = "only black, is its lens covered?" if dark else "the same bytes"
             return f"is frozen: {what} for {self._newest - self._changed:.1f} s"
@@ -58,7 +70,7 @@ class StreamWatch:
 
     @property
     def frozen(self) -> bool:
-        """Whether the newest frame is one of a row of equal ones that is too long."""
+        """Whether the newest frame is one of a row of equal ones that is too long, and not to be used."""
         if not self._frozen_after or self._newest is None or self._image is None:
             return False
         return self._newest - self._changed > self._frozen_after

@@ -32,10 +32,11 @@ def depth_mm(k: int) -> int:
 def record(
     path: Path, frames: int = 30, usb: str = "3.2", depth_units: float = 0.001, frozen: bool = False,
     device_ms: float = 5000.0, domain: rs.timestamp_domain = rs.timestamp_domain.hardware_clock,
-    metadata_us: tuple[int, int] | None = None,
+    metadata_us: tuple[int, int] | None = None, depth_late_ms: float = 0.0,
 ) -> Path:
     """Writes a recording of `frames` frames. device_ms: the device's clock at the first; frozen: all show the first;
-    metadata_us: the device's time of readout and of the middle of exposure, of every frame."""
+    metadata_us: the device's time of readout and of the middle of exposure, of every frame; depth_late_ms: of depth
+    images after the colour images."""
     device = rs.software_device()
     facts = {
         rs.camera_info.name: "Intel RealSense D405", rs.camera_info.serial_number: SERIAL,
@@ -76,7 +77,7 @@ def record(
                 sensor.set_metadata(rs.frame_metadata_value.sensor_timestamp, metadata_us[1])
             frame = rs.software_video_frame()
             frame.stride, frame.bpp, frame.pixels = WIDTH * bpp, bpp, pixels
-            frame.timestamp, frame.domain = device_ms + k * 1000 / RATE, domain
+            frame.timestamp, frame.domain = device_ms + k * 1000 / RATE + depth_late_ms * (bpp == 2), domain
             frame.frame_number, frame.profile = k, profile.as_video_stream_profile()
             if bpp == 2:
                 frame.depth_units = depth_units
