@@ -217,7 +217,7 @@ def explained(name: str, text: str) -> str:
         return f"{name} is in use by another process; end it (`fuser -v /dev/video*` names it). librealsense: {text}"
     if any(sign in text for sign in ("errno=13", "Permission denied", "RS2_USB_STATUS_ACCESS", "Access denied")):
         return (
-            f"{name} may not be opened by this user; install docker/udev/99-molmoact2-realsense.rules and plug it "
+            f"{name} may not be opened by this user; install docker/udev/70-molmoact2-realsense.rules and plug it "
             f"in anew. librealsense: {text}"
         )
     if "enable_device_from_file" in text:

@@ -62,7 +62,7 @@ class Listener:
         return node
 
     def until(self, condition, what: str) -> None:
-        deadline = self.node.get_clock().now().nanoseconds + 60 * 10**9
+        deadline = self.node.get_clock().now().nanoseconds + 120 * 10**9
         while not condition():
             assert self.node.get_clock().now().nanoseconds < deadline, what
             self.executor.spin_once(timeout_sec=0.1)
