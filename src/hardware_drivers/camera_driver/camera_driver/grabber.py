@@ -14,6 +14,7 @@ from .source import CameraError, Frame, Source
 from .watch import FIRST_FRAME, StreamWatch
 
 BACKOFF = (0.2, 0.5, 1.0, 2.0)    # between attempts to open it again [s]
+PUBLISH_WITHIN = 1.0              # deliver() that takes longer is said [s]
 JUMP_NS = 1_000_000_000           # a stamp that is older by more is not a late frame: ROS time was set back
 
 
@@ -57,6 +58,7 @@ class Grabber:
         self._lock = threading.Condition()
         self._newest: Frame | None = None
         self._trouble = ""
+        self._handing_since: float | None = None    # deliver() was called and has not returned
         self._worked = False
         self._first_frame: Frame | None = None    # until start() returns it
         self._first = threading.Event()    # the first frame, or the reason why there is none
@@ -87,7 +89,10 @@ class Grabber:
         with self._lock:
             if self._trouble or not self._worked:
                 return self._trouble
-            text = self._watch.trouble(self._clock())
+            now, since = self._clock(), self._handing_since
+            text = self._watch.trouble(now)
+            if not text and since is not None and now - since > PUBLISH_WITHIN:
+                text = f"is well, but its image was not taken for {now - since:.1f} s: see the network"
             return f"{self._source.name} {text}" if text else ""
 
     def rate(self) -> tuple[float, bool]:
@@ -189,5 +194,7 @@ class Grabber:
                 self.counts.stale += 1
                 continue
             last_ns = frame.stamp_ns
+            self._handing_since = self._clock()
             self._deliver(frame)
+            self._handing_since = None
             self.counts.delivered += 1

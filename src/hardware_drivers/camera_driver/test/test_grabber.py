@@ -163,6 +163,21 @@ def test_a_read_that_hangs_is_named_while_it_hangs(rig):
     hang.set()
 
 
+def test_a_receiver_that_hangs_is_named_and_the_camera_is_not_blamed(rig):
+    rig = rig()
+    rig.gate.clear()
+    rig.start()
+    rig.now += 1.5
+    rig.source.give()
+    while not rig.source.frames.empty() or rig.grabber._newest is None:
+        threading.Event().wait(0.005)
+    assert "is well, but its image was not taken for 1.5 s" in rig.grabber.trouble
+    rig.gate.set()
+    rig.next(rig.got)
+    while rig.grabber.trouble:
+        threading.Event().wait(0.005)
+
+
 def test_a_frame_that_is_not_newer_is_left_out_unless_ros_time_was_set_back(rig):
     rig = rig()
     rig.start()
