@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import rclpy
 from ament_index_python.packages import get_package_prefix
+from calibration_file import TEXT
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from realsense_recording import FOCAL, SERIAL, colour, depth_mm, record
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from test_calibration import TEXT
 from videos import HEIGHT, RATE, WIDTH, UvcDouble, write_video
 
 import camera_driver.settings as settings_module

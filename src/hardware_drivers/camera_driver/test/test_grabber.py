@@ -6,7 +6,7 @@ import queue
 import threading
 
 import pytest
-from scripted import ScriptedSource
+from scripted_source import ScriptedSource
 
 from camera_driver.grabber import Grabber
 from camera_driver.source import CameraError
