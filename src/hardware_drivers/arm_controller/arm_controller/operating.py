@@ -124,7 +124,7 @@ class Operator:
         controller.follow_own(path, f"moving to {pose}")
 
     def clear_fault(self) -> None:
-        """Clears a fault whose cause is gone, once the arm is at rest; a device that has stopped itself recovers now."""
+        """Clears a fault whose cause is gone, once the arm is at rest; a device that stopped itself recovers now."""
         if self._state.state == State.FAULT and self._controller.at_rest:
             self._recover()
         self._look()

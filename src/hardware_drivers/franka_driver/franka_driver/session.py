@@ -93,7 +93,7 @@ class ArmSession:
         self._tracker, self._leaving, self._guided, self._goal = None, False, False, None
         try:
             if self._robot.is_in_control:
-                self._robot.move(self._library.TorqueStopMotion(), asynchronous=True)
+                self._robot.move(self._braking(), asynchronous=True)
             self._robot.join_motion(END_WITHIN)
         except Exception:    # what ended it was told, or the robot is gone; in either case it holds by itself
             pass
@@ -129,7 +129,7 @@ class ArmSession:
         robot = self._robot
         moving = robot.is_in_control
         try:
-            robot.poll_motion()    # tells once the error that ended a motion; it returns the contrary of what its text says
+            robot.poll_motion()    # tells once what ended a motion; returns the contrary of what its text says
         except Exception as error:
             self._tracker, self._leaving = None, False
             raise DriverError(words.motion(error, self._options.host)) from error
@@ -148,8 +148,8 @@ class ArmSession:
             self._poor_since = now
         elif now - self._poor_since > POOR_FOR:
             raise DriverError(
-                f"only {100 * rate:.0f} % of the commands reach the robot in time, for {POOR_FOR:g} s; {100 * least:.0f} % "
-                f"are wanted (min_success_rate): {words.REFLEXES['communication_constraints_violation']}"
+                f"only {100 * rate:.0f} % of the commands reach the robot in time, for {POOR_FOR:g} s; at least "
+                f"{100 * least:.0f} % must (min_success_rate): {words.REFLEXES['communication_constraints_violation']}"
             )
 
     # --- motion -------------------------------------------------------------------------------------------------------
@@ -170,10 +170,14 @@ class ArmSession:
         self._goal, self._goal_at = goal.copy(), now
 
     def hold(self) -> None:
-        """Ends the motion where the arm is; the robot's own controller holds it there."""
-        if self._tracker is not None:
-            self._tracker.set_target(self._positions, np.zeros(7))
-        self._leave()
+        """Brings the arm to rest where it is, as stiff as it tracks; then the robot's own controller holds it."""
+        if self._tracker is None:
+            return
+        if self._guided:
+            self._tracker.set_gains(stiffness=self._options.stiffness, damping=self._options.damping)
+            self._guided = False
+        self._tracker.set_target(np.clip(self._positions, LOWER, UPPER), np.zeros(7))
+        self._goal, self._goal_at = None, time.monotonic()
 
     def guide(self) -> None:
         """The arm yields, and carries its own weight and the load that is set in Desk."""
@@ -213,10 +217,14 @@ class ArmSession:
         if tracker is None:
             return
         try:
-            self._robot.move(self._library.TorqueStopMotion(), asynchronous=True)
+            self._robot.move(self._braking(), asynchronous=True)
             self._leaving = True
         except Exception as error:
             raise DriverError(words.motion(error, self._options.host)) from error
+
+    def _braking(self) -> Any:
+        """A motion that brings the arm to rest by damping, and then ends."""
+        return self._library.TorqueStopMotion(damping=self._options.damping)
 
     # --- recovery -----------------------------------------------------------------------------------------------------
     def recover(self) -> None:

@@ -14,25 +14,31 @@ class Overdue(Exception):
 
 
 class Call:
-    """A call in a thread of its own."""
+    """A call in a thread of its own. It keeps nothing alive once its result was taken, without the help of the garbage
+    collector, which the setpoint process switches off: a connection ends when its object goes."""
 
     def __init__(self, call: Callable[[], Any]):
-        self._call, self._done = call, threading.Event()
+        self._done = threading.Event()
         self._value: Any = None
         self._error: BaseException | None = None
-        threading.Thread(target=self._run, name="franka call", daemon=True).start()
+        threading.Thread(target=self._run, args=(call,), name="franka call", daemon=True).start()
 
-    def _run(self) -> None:
+    def _run(self, call: Callable[[], Any]) -> None:
         try:
-            self._value = self._call()
-        except BaseException as error:    # given to whoever waits
-            self._error = error
+            self._value = call()
+        except BaseException as error:    # given to whoever waits; its traceback would keep what was called
+            self._error = error.with_traceback(None)
+        del call
         self._done.set()
 
     def result(self, within: float) -> Any:
-        """What the call returned, or its error. within: [s]. Errors: Overdue, or what the call raised."""
+        """What the call returned, or its error, once. within: [s]. Errors: Overdue, or what the call raised."""
         if not self._done.wait(within):
             raise Overdue
-        if self._error is not None:
-            raise self._error
-        return self._value
+        value, self._value, error, self._error = self._value, None, self._error, None
+        if error is None:
+            return value
+        try:
+            raise error
+        finally:
+            del error

@@ -10,8 +10,8 @@ import re
 REFLEXES = {
     "joint_reflex": "something pushed a joint harder than torque_thresholds allow; free the arm",
     "cartesian_reflex": "something pushed the hand harder than force_thresholds allow; free the arm",
-    "communication_constraints_violation": "too many commands in a row were late or lost; connect computer and robot by "
-    "a cable of their own, use a real-time kernel, and switch power saving of the processor off",
+    "communication_constraints_violation": "too many commands in a row were late or lost; connect computer and robot "
+    "by a cable of their own, use a real-time kernel, and switch power saving of the processor off",
     "joint_position_limits_violation": "a joint is at its limit; guide the arm away from it (Desk, programming mode)",
     "self_collision_avoidance_violation": "the arm came too near to itself; guide it away (Desk, programming mode)",
     "joint_velocity_violation": "a joint was too fast; lower the contract's velocity limits",

@@ -16,14 +16,14 @@ PERIOD = 0.01    # [s]
 
 
 def follow(driver, goal, seconds, until=lambda: False):
-    """Sends one goal a hundred times a second; returns the last state."""
+    """Sends one goal a hundred times a second, once at least; returns the last state."""
     deadline = time.monotonic() + seconds
-    state = driver.read()
-    while time.monotonic() < deadline and not until():
+    while True:
         driver.write(goal)
         state = driver.read()
         time.sleep(PERIOD)
-    return state
+        if time.monotonic() > deadline or until():
+            return state
 
 
 def moving(driver):
