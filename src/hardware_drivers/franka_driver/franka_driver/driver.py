@@ -9,12 +9,12 @@ import re
 import numpy as np
 
 from arm_controller.driver import ArmDriver, ArmState, DriverError
+from arm_controller.waiting import Call, Overdue
 from molmoact2_contract import Arm, Contract
 
 from .hand import Hand
 from .options import Options, parse
 from .session import LOWER, UPPER, ArmSession
-from .waiting import Call, Overdue
 
 RECOVER_WITHIN = 1.0    # [s] of a request; a recovery that takes longer goes on, and is asked for again
 SILENT_SHARE = 0.75     # of the contract's joint_state_timeout: the driver names a silent robot before the controller

@@ -13,10 +13,10 @@ from functools import partial
 from typing import Any
 
 from arm_controller.driver import DriverError
+from arm_controller.waiting import Call, Overdue
 
 from . import words
 from .options import Options
-from .waiting import Call, Overdue
 
 CONNECT_WITHIN = 5.0    # [s]
 LEAST_RANGE = 0.01      # [m]; a hand that knows less has not been homed

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from arm_controller.driver import DriverError
+from arm_controller.waiting import Call, Overdue
 
 from . import words
 from .options import Options
-from .waiting import Call, Overdue
 
 # Limits of the Franka Research 3 [rad], which franky does not check.
 LOWER = np.array([-2.7437, -1.7837, -2.9007, -3.0421, -2.8065, 0.5445, -3.0159])

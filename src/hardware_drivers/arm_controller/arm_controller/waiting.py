@@ -1,6 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""Calls of the vendor's library that may block for long, waited for no longer than one may."""
+"""For drivers: calls that may block for long, waited for no longer than a driver may."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Call:
         self._done = threading.Event()
         self._value: Any = None
         self._error: BaseException | None = None
-        threading.Thread(target=self._run, args=(call,), name="franka call", daemon=True).start()
+        threading.Thread(target=self._run, args=(call,), name="device call", daemon=True).start()
 
     def _run(self, call: Callable[[], Any]) -> None:
         try:
