@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bridge: a process with a ROS node between a driver and a joint_trajectory_controller.
 
-A process of its own, because rclpy holds Python's lock while the middleware works, and setpoints must not wait for that.
-Where the driver's process ends, this one ends, and the controller of the other system holds its last point.
+A process of its own, because rclpy holds Python's lock while the middleware works, and setpoints must not wait for
+that. Where the driver's process ends, this one ends, and the controller of the other system holds its last point.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ class Bridge(Node):
             names = ", ".join(self._plan.joints[place] for place in places)
             if not self.count_subscribers(topic):
                 return (
-                    f"no controller listens on {topic} (for {names}); start and activate it, or name yours with the option "
-                    "controller"
+                    f"no controller listens on {topic} (for {names}); start and activate it, or name yours with the "
+                    "option controller"
                 )
             others = [i.node_name for i in self.get_publishers_info_by_topic(topic) if i.node_name != self.get_name()]
             if others or self.count_publishers(topic) > 1:
@@ -85,8 +85,8 @@ class Bridge(Node):
                 return f"{other} also publishes on {topic}; end it: one program moves an arm"
         if any(i.node_name == OURS for i in self.get_publishers_info_by_topic(self._plan.states)):
             return (
-                f"{self._plan.states} is also what the suite's own {OURS} publishes; give that another name in the system "
-                "file (remap: {joint_states: molmoact2/joint_states}, for the policy too)"
+                f"{self._plan.states} is also what the suite's own {OURS} publishes; give that another name in the "
+                "system file (remap: {joint_states: molmoact2/joint_states}, for the policy too)"
             )
         return "" if self._ready else self._states_error()
 
@@ -96,8 +96,8 @@ class Bridge(Node):
         if missing:
             came = ", ".join(sorted(self._values)) or "none of the arm's joints"
             return (
-                f"{plan.states} says nothing of {', '.join(missing)} (it says of {came}); start the joint_state_broadcaster, "
-                "or name the other system's joints with the option joints"
+                f"{plan.states} says nothing of {', '.join(missing)} (it says of {came}); start the "
+                "joint_state_broadcaster, or name the other system's joints with the option joints"
             )
         measured = self._measured()
         bad = [n for n, p in zip(plan.joints, measured.positions, strict=True) if not math.isfinite(p)]
@@ -106,15 +106,15 @@ class Bridge(Node):
         age = (time.time_ns() - measured.stamp_ns) / 1e9
         if age < -CLOCKS_APART or age > FRESH:
             return (
-                f"the joint states are {age:+.3f} s old by this machine's clock; they stand still, or the clocks of the "
-                "two machines differ (chrony): goals would be taken for past ones"
+                f"the joint states are {age:+.3f} s old by this machine's clock; they stand still, or the clocks of "
+                "the two machines differ (chrony): goals would be taken for past ones"
             )
         return ""
 
     # --- goals --------------------------------------------------------------------------------------------------------
     def go(self, goal: Goal) -> None:
-        """One point, which each controller is to reach `lead` after the goal's stamp; where it comes later than that the
-        controller refuses it, and holds."""
+        """One point, which each controller is to reach `lead` after the goal's stamp; where it comes later than that
+        the controller refuses it, and holds."""
         for publisher, (_, places) in zip(self._publishers_of, self._plan.groups, strict=True):
             message = JointTrajectory(joint_names=[self._plan.joints[place] for place in places])
             message.header.stamp.sec, message.header.stamp.nanosec = divmod(goal.stamp_ns, 1_000_000_000)

@@ -105,12 +105,15 @@ class Ros2ControlDriver(ArmDriver):
 
     def write(self, positions: np.ndarray) -> None:
         """Errors: DriverError."""
+        self._send(positions, time.time_ns())
+
+    def _send(self, positions: np.ndarray, stamp_ns: int) -> None:
         self._must_be_sound()
         if np.shape(positions) != self._units.scale.shape or not np.isfinite(positions).all():
             raise DriverError(f"setpoint {positions!r} is not {len(self._units.scale)} finite numbers; nothing sent")
         assert self._socket is not None
-        goal = Goal(tuple(self._units.to_device(np.asarray(positions, dtype=np.float64)).tolist()), time.time_ns())
-        if send(self._socket, goal):
+        device = self._units.to_device(np.asarray(positions, dtype=np.float64))
+        if send(self._socket, Goal(tuple(device.tolist()), stamp_ns)):
             self._deaf_since = 0.0
         elif not self._deaf_since:
             self._deaf_since = time.monotonic()
@@ -118,8 +121,8 @@ class Ros2ControlDriver(ArmDriver):
             raise self._break("the bridge to ros2_control takes no more goals; free the processor, then clear_fault")
 
     def stop(self) -> None:
-        """Gives the controller the measured position as its goal. Errors: DriverError."""
-        self.write(self.read().positions)
+        """Gives the controller the measured position as its goal, from whenever it arrives on. Errors: DriverError."""
+        self._send(self.read().positions, 0)
 
     def recover(self) -> None:
         """Starts the bridge anew. Errors: DriverError."""
@@ -167,9 +170,9 @@ class Ros2ControlDriver(ArmDriver):
 
 def create(contract: Contract, arm: Arm, options: dict[str, str], patience: float = PATIENCE) -> Ros2ControlDriver:
     """Makes the driver. options, all optional but those of a gripper: controller (name of the
-    joint_trajectory_controller), joint_states (topic), joints (the other system's names, in the contract's order, grippers
-    apart), lead [s], gripper_joint, gripper_closed, gripper_open (its joint and its positions there), gripper_controller
-    (where it has one of its own). Errors: DriverError."""
+    joint_trajectory_controller), joint_states (topic), joints (the other system's names, in the contract's order,
+    grippers apart), lead [s], gripper_joint, gripper_closed, gripper_open (its joint and its positions there),
+    gripper_controller (where it has one of its own). Errors: DriverError."""
     unknown = sorted(set(options) - set(KNOWN))
     if unknown:
         raise DriverError(f"driver ros2_control has no option {', '.join(unknown)}; it has: {', '.join(KNOWN)}")

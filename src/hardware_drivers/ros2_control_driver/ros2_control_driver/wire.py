@@ -14,9 +14,9 @@ PACKET = 1 << 16    # [bytes]
 
 @dataclass(frozen=True)
 class Plan:
-    """What the bridge is made of. joints: the other system's names, in the arm's order; groups: topic of each controller
-    and the places of its joints in that order; lead: how far ahead of its stamp a goal lies [s]; patience: how long to
-    wait for the other system [s]."""
+    """What the bridge is made of. joints: the other system's names, in the arm's order; states: their topic; groups:
+    topic of each controller, and the places of its joints in that order; lead: how far ahead of its stamp a goal lies
+    [s]; patience: how long to wait for the other system [s]."""
 
     joints: tuple[str, ...]
     states: str
@@ -39,7 +39,8 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Goal:
-    """Positions in the other system's units (J,), and when they were commanded, ROS time [ns]."""
+    """Positions in the other system's units (J,), and when they were commanded, ROS time [ns]; 0: as soon
+    as they arrive."""
 
     positions: tuple[float, ...]
     stamp_ns: int
