@@ -221,7 +221,7 @@ def _put(scene: Scene, data: mujoco.MjData, name: str, place: np.ndarray, height
 
 
 def _fr3_table() -> Scene:
-    from .fr3_scene import fr3_table    # which needs this module
+    from .fr3_scene import fr3_table  # which needs this module
 
     return fr3_table()
 
