@@ -3,6 +3,7 @@
 """The scene `fr3_table`: a Franka Research 3 with its hand on a table, an external camera and one at the wrist.
 
 Kinematics, masses and the servos' gains are those of the model that franky-sim brings, Franka's own description.
+"""
 
 from __future__ import annotations
 
