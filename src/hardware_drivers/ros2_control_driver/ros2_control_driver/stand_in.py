@@ -7,7 +7,7 @@
 What it checks is what joint_trajectory_controller checks (names, order of times, a trajectory that ends in the past,
 sizes, a last velocity that is not zero, state tolerance). It says "ready", then "took N" (1, 10, 100) or "refused WHY",
 and obeys lines: "silence" (no joint states), "block" (the joints stand still), "stamp S" (clock differs by S seconds),
-"ask" (where the joints are), "count" (trajectories it took), "end".
+"ask" (where the joints are), "end".
 """
 
 from __future__ import annotations
@@ -131,9 +131,6 @@ def main() -> int:
                 return 0
             if verb == "stamp":
                 node.clock_off = float(words[0])
-            elif verb == "count":
-                print(f"count {node.taken}", flush=True)
-                continue
             elif verb == "ask":
                 print(f"at {' '.join(str(float(v)) for v in node._at)}", flush=True)
                 continue

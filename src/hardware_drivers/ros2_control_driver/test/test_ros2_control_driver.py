@@ -116,11 +116,10 @@ def test_stop_holds_where_the_arm_is(start, make):
     driver.connect()
     goal = np.array([0.5, 0.0, 0.0, 0.0, 0.0, 0.5])
     follow(driver, goal, lambda: driver.read().positions[0] > 0.05)
-    taken = system.count()
     driver.stop()
-    until(lambda: system.count() > taken)
-    until(lambda: rests(system))
-    assert 0.05 < system.positions()[0] < 0.5 - 1e-3
+    there = driver._measured.positions[0]    # what it read then
+    until(lambda: system.positions()[0] == pytest.approx(there, abs=1e-6) and rests(system))
+    assert system.positions()[0] == pytest.approx(there, abs=1e-6)
 
 
 def test_joint_states_that_cease_keep_their_stamp_so_that_the_controller_sees_them_age(start, make):
