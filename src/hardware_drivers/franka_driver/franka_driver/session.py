@@ -214,7 +214,8 @@ class ArmSession:
 
     def _leave(self) -> None:
         tracker, self._tracker, self._guided, self._goal = self._tracker, None, False, None
-        if tracker is None:
+        # Where the robot has ended the motion meanwhile, this would begin one.
+        if tracker is None or not self._robot.is_in_control:
             return
         try:
             self._robot.move(self._braking(), asynchronous=True)
