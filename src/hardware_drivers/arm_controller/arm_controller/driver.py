@@ -55,6 +55,12 @@ class ArmDriver(ABC):
         it can. Errors: DriverError, also from devices that cannot yield."""
         raise DriverError("this driver offers no hand guiding; disarm, or park and switch the arm off")
 
+    def recover(self) -> None:    # noqa: B027  (most devices have nothing to recover from)
+        """An operator clears a fault: makes a device that has stopped itself, or was lost, ready again; moves nothing.
+
+        Errors: DriverError says what still stands in the way.
+        """
+
     @abstractmethod
     def close(self) -> None:
         """Releases the device. What the arm does then is the device's nature, and stands in the driver's own docs."""

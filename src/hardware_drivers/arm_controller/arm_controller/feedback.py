@@ -62,6 +62,10 @@ class Feedback:
         """Has the device hold where it is."""
         self._ask(self._driver.stop)
 
+    def recover(self) -> None:
+        """Makes a device that has stopped itself ready again."""
+        self._ask(self._driver.recover)
+
     def _ask(self, call: Callable[[], Value]) -> Value:
         began = time.monotonic()
         try:

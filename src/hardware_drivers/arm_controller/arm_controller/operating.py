@@ -124,7 +124,9 @@ class Operator:
         controller.follow_own(path, f"moving to {pose}")
 
     def clear_fault(self) -> None:
-        """Clears a fault whose cause is gone, once the arm is at rest."""
+        """Clears a fault whose cause is gone, once the arm is at rest; a device that stopped itself recovers now."""
+        if self._state.state == State.FAULT and self._controller.at_rest:
+            self._recover()
         self._look()
         if self._state.state == State.FAULT:
             cause = self._feedback.driver_failed or self._controller.feedback_error()
@@ -135,3 +137,9 @@ class Operator:
         self._state.clear_fault()
         self._controller.let_go()
         self._controller.forget_observations()
+
+    def _recover(self) -> None:
+        try:
+            self._feedback.recover()
+        except DriverError as error:
+            raise Refused(f"the cause is still there: {error}") from error

@@ -29,13 +29,15 @@ class ServoArm(ArmDriver):
         self.push: np.ndarray | None = None    # by a hand, in each reading; None where no hand guides the arm
         self.stale_ns = 0
         self.connected = False
+        self.stopped_itself = ""    # until it recovers
+        self.recoveries = 0
 
     def connect(self) -> None:
         self.connected = True
 
     def read(self) -> ArmState:
-        if self.failure:
-            raise DriverError(self.failure)
+        if self.failure or self.stopped_itself:
+            raise DriverError(self.failure or self.stopped_itself)
         if self.stuck:    # against something: its encoders tremble
             self.positions = self.positions + 1e-6 * (-1) ** len(self.sent)
         elif self.push is not None:
@@ -57,6 +59,12 @@ class ServoArm(ArmDriver):
         if self.failure:
             raise DriverError(self.failure)
         self.push = np.zeros_like(self.positions)
+
+    def recover(self) -> None:
+        if self.failure:
+            raise DriverError(self.failure)
+        self.recoveries += bool(self.stopped_itself)
+        self.stopped_itself = ""
 
     def close(self) -> None:
         self.connected = False

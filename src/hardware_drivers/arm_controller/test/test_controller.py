@@ -571,3 +571,20 @@ def test_the_status_carries_the_episode_of_the_running_chunk(rig):
     rig.controller.hear_policy("process", "next", rig.steady)
     snapshot = snapshot_of(rig.controller, 0.0)
     assert (snapshot.chunk_id, snapshot.episode_id) == (1, "episode")
+
+
+def test_a_device_that_stopped_itself_recovers_only_when_an_operator_clears_the_fault(rig):
+    rig.driver.stopped_itself = "reflex"
+    rig.tick(20)
+    assert rig.state == "FAULT" and rig.controller.state.fault_text == "reflex"
+    assert rig.driver.recoveries == 0
+    rig.operator.clear_fault()
+    assert rig.state == "DISARMED" and rig.driver.recoveries == 1
+
+
+def test_a_device_that_does_not_recover_says_why_and_stays_in_fault(rig):
+    rig.driver.stopped_itself = rig.driver.failure = "the user stop is pressed"
+    rig.tick(20)
+    with pytest.raises(Refused, match="the cause is still there: the user stop is pressed"):
+        rig.operator.clear_fault()
+    assert rig.state == "FAULT"

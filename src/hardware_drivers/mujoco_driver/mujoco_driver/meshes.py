@@ -43,10 +43,11 @@ def thin(vertices: np.ndarray, faces: np.ndarray, cells: int) -> tuple[np.ndarra
     return merged, triangles[np.sort(first)]
 
 
-def thinned_meshes(model_file: Path, cells: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def thinned_meshes(model_file: Path, cells: int, meshdir: str = "") -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Thinned meshes of an MJCF file by name, in the frame of the mesh file (as `uservert`, `userface` want them).
 
-    Read from the cache where it holds them; a damaged cache is made anew.
+    meshdir: where the meshes are, beside the file, if the file names another place. Read from the cache where it holds
+    them; a damaged cache is made anew.
     """
     key = hashlib.sha256(f"1 {mujoco.__version__} {cells} ".encode() + _fingerprint(model_file)).hexdigest()[:16]
     file = cache_folder() / f"{model_file.stem}-{key}.npz"
@@ -57,7 +58,7 @@ def thinned_meshes(model_file: Path, cells: int) -> dict[str, tuple[np.ndarray, 
                 return {name: (stored[f"{name}/v"], stored[f"{name}/f"]) for name in names}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         pass
-    meshes = _thin_all(model_file, cells)
+    meshes = _thin_all(model_file, cells, meshdir)
     _store(file, meshes)
     return meshes
 
@@ -69,8 +70,10 @@ def _fingerprint(model_file: Path) -> bytes:
     return digest.digest()
 
 
-def _thin_all(model_file: Path, cells: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _thin_all(model_file: Path, cells: int, meshdir: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     spec = mujoco.MjSpec.from_file(str(model_file))
+    if meshdir:
+        spec.meshdir = meshdir
     names = [mesh.name for mesh in spec.meshes]
     model = spec.compile()
     meshes = {}

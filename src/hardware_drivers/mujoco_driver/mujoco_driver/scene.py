@@ -76,7 +76,7 @@ def _so101_model() -> Path:
     return Path(found.submodule_search_locations[0]) / "assets" / "so101_new_calib.xml"
 
 
-def _axes_towards(position: Sequence[float], target: Sequence[float], up: Sequence[float] = (0, 0, 1)) -> list[float]:
+def axes_towards(position: Sequence[float], target: Sequence[float], up: Sequence[float] = (0, 0, 1)) -> list[float]:
     """x (right) and y (up) axes of a camera at a position that looks at a target."""
     back = np.subtract(position, target) / np.linalg.norm(np.subtract(position, target))
     right = np.cross(up, back)
@@ -97,9 +97,9 @@ def _so101_tabletop(name: str, varied: bool) -> Scene:
     if varied:
         _add_distractors(spec)
     eye = (0.50, 0.0, 0.38)
-    spec.worldbody.add_camera(name="front", pos=eye, fovy=45.0, xyaxes=_axes_towards(eye, (0.17, 0.0, 0.02)))
+    spec.worldbody.add_camera(name="front", pos=eye, fovy=45.0, xyaxes=axes_towards(eye, (0.17, 0.0, 0.02)))
     eye = (0.010, -0.065, -0.005)
-    spec.body("gripper").add_camera(name="wrist", pos=eye, fovy=70.0, xyaxes=_axes_towards(eye, (0.010, 0.0, -0.105)))
+    spec.body("gripper").add_camera(name="wrist", pos=eye, fovy=70.0, xyaxes=axes_towards(eye, (0.010, 0.0, -0.105)))
     spec.body("gripper").add_site(name="grasp", pos=GRASP, group=3)
     distractors = tuple(DISTRACTORS) if varied else ()
     return Scene(name, spec.compile(), joints, ("front", "wrist"), tuple(COLOURS), distractors)
@@ -220,7 +220,13 @@ def _put(scene: Scene, data: mujoco.MjData, name: str, place: np.ndarray, height
     data.qvel[joint.dofadr[0] :][:6] = 0
 
 
-SCENES: dict[str, Callable[[], Scene]] = {
+def _fr3_table() -> Scene:
+    from .fr3_scene import fr3_table  # which needs this module
+
+    return fr3_table()
+
+
+SCENES: dict[str, Callable[[], Scene]] = {"fr3_table": _fr3_table} | {
     name: partial(_so101_tabletop, name, varied)
     for name, varied in (("so101_tabletop", False), ("so101_tabletop_varied", True))
 }

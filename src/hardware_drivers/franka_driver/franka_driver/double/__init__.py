@@ -1,0 +1,3 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""A double of a Franka Research 3 with its hand: it speaks libfranka's network protocol, and fails on command."""

@@ -1,0 +1,161 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""The arm driver of a Franka Research 3 with or without its hand."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from arm_controller.driver import ArmDriver, ArmState, DriverError
+from arm_controller.waiting import Call, Overdue
+from molmoact2_contract import Arm, Contract
+
+from .hand import Hand
+from .options import Options, parse
+from .session import LOWER, UPPER, ArmSession
+
+RECOVER_WITHIN = 1.0    # [s] of a request; a recovery that takes longer goes on, and is asked for again
+SILENT_SHARE = 0.75     # of the contract's joint_state_timeout: the driver names a silent robot before the controller
+
+
+class FrankaDriver(ArmDriver):
+    """One arm. What fails stays failed until an operator clears it (`recover`); the robot is asked nothing meanwhile.
+
+    Where setpoints cease, or this process dies, the robot's own controller holds the arm, with its motors on.
+    """
+
+    def __init__(self, contract: Contract, arm: Arm, options: Options):
+        """Errors: DriverError where the contract is not of such a robot."""
+        self._joints, self._gripper = _layout(contract, arm)
+        self._count = len(arm.joints)
+        self._session = ArmSession(options, SILENT_SHARE * contract.joint_state_timeout)
+        self._hand = Hand(options) if self._gripper is not None else None
+        self._broken = ""
+        self._recovery: Call | None = None
+
+    def connect(self) -> None:
+        """Connects to robot and hand; moves nothing. Errors: DriverError."""
+        self._session.open()
+        try:
+            if self._hand is not None:
+                self._hand.open()
+        except DriverError:
+            self._session.close()
+            raise
+
+    def read(self) -> ArmState:
+        """Errors: DriverError."""
+        self._must_be_sound()
+        try:
+            arm, stamp = self._session.look()
+            self._look_at_hand()
+        except DriverError as error:
+            raise self._break(error) from error
+        positions = np.empty(self._count)
+        positions[self._joints] = arm
+        if self._hand is not None:
+            positions[self._gripper] = self._hand.share
+        return ArmState(positions, stamp)
+
+    def write(self, positions: np.ndarray) -> None:
+        """Errors: DriverError."""
+        self._must_be_sound()
+        if np.shape(positions) != (self._count,) or not np.isfinite(positions).all():
+            raise DriverError(f"setpoint {positions!r} is not {self._count} finite numbers; nothing was sent")
+        try:
+            self._session.follow(np.asarray(positions, dtype=np.float64)[self._joints])
+        except DriverError as error:
+            raise self._break(error) from error
+        if self._hand is not None:
+            self._hand.aim(float(positions[self._gripper]))
+
+    def stop(self) -> None:
+        """Ends the motion where the arm is; the robot holds. Errors: DriverError."""
+        self._must_be_sound()
+        try:
+            self._session.hold()
+        except DriverError as error:
+            raise self._break(error) from error
+
+    def guide(self) -> None:
+        """The arm yields and carries its own weight; the hand stays as it is. Errors: DriverError."""
+        self._must_be_sound()
+        try:
+            self._session.guide()
+        except DriverError as error:
+            raise self._break(error) from error
+
+    def recover(self) -> None:
+        """Has the robot recover from a reflex, and connects anew what was lost; moves nothing. Errors: DriverError."""
+        if not self._broken:
+            return
+        if self._recovery is None:
+            self._recovery = Call(self._recover)
+        try:
+            self._recovery.result(RECOVER_WITHIN)
+        except Overdue:
+            raise DriverError("the robot is still recovering; ask again") from None
+        except DriverError:
+            self._recovery = None
+            raise
+        self._recovery, self._broken = None, ""
+
+    def _recover(self) -> None:
+        self._session.recover()
+        if self._hand is not None:
+            if self._hand.trouble:
+                self._hand.close()
+                self._hand.open()
+            self._hand.forget()
+
+    def close(self) -> None:
+        """Ends the motion and the connections; the robot's own controller holds the arm, the hand what it holds."""
+        self._session.close()
+        if self._hand is not None:
+            self._hand.close()
+
+    # ------------------------------------------------------------------------------------------------------------------
+    def _look_at_hand(self) -> None:
+        if self._hand is not None and self._hand.trouble:
+            raise DriverError(self._hand.trouble)
+
+    def _must_be_sound(self) -> None:
+        if self._broken:
+            raise DriverError(self._broken)
+
+    def _break(self, error: DriverError) -> DriverError:
+        self._broken = str(error)
+        self._session.abandon()
+        return error
+
+
+def _layout(contract: Contract, arm: Arm) -> tuple[np.ndarray, int | None]:
+    """Places of the robot's seven joints and of its gripper, which may be absent, in the arm's order.
+
+    Errors: DriverError where joints are too many, too few, in another order, or have wider limits than the robot.
+    """
+    joints = [i for i, name in enumerate(arm.joints) if not contract.joints[name].is_gripper]
+    grippers = [i for i, name in enumerate(arm.joints) if contract.joints[name].is_gripper]
+    if len(joints) != 7 or len(grippers) > 1:
+        raise DriverError(
+            f"arm {arm.name!r} of the contract has {len(joints)} joints and {len(grippers)} grippers; "
+            "a Franka has 7 and at most one"
+        )
+    numbers = [re.search(r"(\d+)$", arm.joints[i]) for i in joints]
+    if all(numbers) and [int(n[1]) for n in numbers if n] != list(range(1, 8)):
+        raise DriverError(f"the contract's joints are in the order {', '.join(arm.joints)}; the robot's is 1 to 7")
+    for place, lower, upper in zip(joints, LOWER, UPPER, strict=True):
+        joint = contract.joints[arm.joints[place]]
+        if joint.lower < lower - 1e-9 or joint.upper > upper + 1e-9:
+            raise DriverError(
+                f"the contract lets {arm.joints[place]!r} go from {joint.lower:g} to {joint.upper:g} rad; "
+                f"a Franka Research 3 goes from {lower:g} to {upper:g}"
+            )
+    return np.array(joints), grippers[0] if grippers else None
+
+
+def create(contract: Contract, arm: Arm, options: dict[str, str]) -> FrankaDriver:
+    """Makes the driver; options: those of `Options`. Errors: DriverError."""
+    return FrankaDriver(contract, arm, parse(options))

@@ -1,0 +1,103 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the robot and libfranka say, in words that name the thing and the mend."""
+
+from __future__ import annotations
+
+import re
+
+# Names of libfranka's errors, and what a person does about them.
+REFLEXES = {
+    "joint_reflex": "something pushed a joint harder than torque_thresholds allow; free the arm",
+    "cartesian_reflex": "something pushed the hand harder than force_thresholds allow; free the arm",
+    "communication_constraints_violation": "too many commands in a row were late or lost; connect computer and robot "
+    "by a cable of their own, use a real-time kernel, and switch power saving of the processor off",
+    "joint_position_limits_violation": "a joint is at its limit; guide the arm away from it (Desk, programming mode)",
+    "self_collision_avoidance_violation": "the arm came too near to itself; guide it away (Desk, programming mode)",
+    "joint_velocity_violation": "a joint was too fast; lower the contract's velocity limits",
+    "power_limit_violation": "the joints needed too much power; lower the contract's acceleration limits",
+    "controller_torque_discontinuity": "the torques leapt; lower the option stiffness",
+    "tau_j_range_violation": "a joint needed more torque than it has; check the load that is set in Desk",
+}
+OTHER_REFLEX = "see the error's name in Franka's documentation"
+RECOVER = "then clear_fault, which has the robot recover, and arm"
+
+# What the robot says of itself when it cannot be moved.
+MODES = {
+    "UserStopped": "the user stop is pressed (its lights are white); see that nobody is at the arm, release it",
+    "Other": "the robot is not ready to move: its joints are locked, or it is starting; open the brakes in Desk and "
+    "wait for the blue light",
+    "Guiding": "the arm is being guided by hand; let go of the buttons at its wrist",
+    "AutomaticErrorRecovery": "the robot is recovering from an error; wait until it has done so",
+}
+NAMES = re.compile(r'"(\w+)"')
+
+
+def reflex(names: str) -> str:
+    """Why the robot stopped itself. names: errors as libfranka prints them, ["a", "b"]."""
+    found = NAMES.findall(names)
+    if not found:
+        return "the robot is in reflex and names no error; look into Desk"
+    mends = "; ".join(REFLEXES.get(name, REFLEXES.get(name.lower(), OTHER_REFLEX)) for name in found)
+    return f"the robot stopped itself: {', '.join(found)} ({mends}); {RECOVER}"
+
+
+def mode(name: str, errors: str = "") -> str:
+    """Why a robot in a mode cannot be moved; empty where it can. name: of libfranka's RobotMode; errors: what it
+    names."""
+    if name in ("Idle", "Move"):
+        return ""
+    return reflex(errors) if name == "Reflex" else MODES.get(name, f"the robot is in mode {name}")
+
+
+def connection(error: BaseException, host: str) -> str:
+    """Why no connection came about."""
+    text, name = one_line(error), type(error).__name__
+    if name == "IncompatibleVersionException":
+        versions = re.search(r"server version: (\d+), library version: (\d+)", text)
+        speaks = f"speaks version {versions[1]} of the protocol, this driver {versions[2]}" if versions else text
+        return (
+            f"the robot at {host} has a system that does not fit: it {speaks}; update a Franka Research 3 to "
+            "system 5.9 or newer (Desk, Settings); the older Panda cannot be updated so far and is not supported"
+        )
+    if name == "RealtimeException":
+        return (
+            "this computer has no real-time kernel, or this user may not use it; install one (PREEMPT_RT) and allow "
+            "rtprio 99, or set the option realtime=ignore where a double or no motion is meant"
+        )
+    if "Host not found" in text:
+        return f"nobody knows the host {host!r}; write the robot's address as Desk is opened with"
+    if "refused" in text:
+        return (
+            f"the robot at {host} refuses connections: FCI is off, or this is no robot's address; activate FCI in Desk "
+            "(the menu at the top right), with the joints unlocked"
+        )
+    return f"the robot at {host} cannot be reached ({text}); check its power, its cable and the address"
+
+
+def lost(error: BaseException, host: str) -> str:
+    """Why the connection that was there is gone."""
+    return (
+        f"the connection to the robot at {host} is lost ({one_line(error)}); check its power, its cable and that FCI "
+        "is on, then clear_fault, which connects anew, and arm"
+    )
+
+
+def motion(error: BaseException, host: str) -> str:
+    """Why a motion ended that was not to end."""
+    text = one_line(error)
+    if "NetworkException" in type(error).__name__ or "Net Exception" in text:
+        return lost(error, host)
+    if NAMES.search(text) and "reflex" in text:
+        return reflex(text[text.index("[") :] if "[" in text else text)
+    if "safety function" in text:
+        return f"{MODES['UserStopped']}; {RECOVER}"
+    if '"Other"' in text or "brakes" in text:
+        return f"{MODES['Other']}; {RECOVER}"
+    if "realtime scheduling" in text or "thread priority" in text:
+        return "libfranka may not use real-time priority; allow this user rtprio 99 in /etc/security/limits.d"
+    return f"the robot ended the motion ({text}); {RECOVER}"
+
+
+def one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

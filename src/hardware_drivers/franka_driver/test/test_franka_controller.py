@@ -1,0 +1,165 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""The controller's own process moves the double: what a fault of the robot comes to, and what an operator can do."""
+
+import dataclasses
+import os
+import re
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+from robot_double import wait_until
+
+from arm_controller.controller_state import Fault, State
+from arm_controller.core_client import CoreClient
+from arm_controller.driver import DriverError
+from arm_controller.setpoint_process import Settings
+from franka_driver.driver import create
+
+AWAY = 0.6    # [rad] that joint 1 goes from where the double stands to the home of these tests
+
+
+class Arm:
+    """A controller's setpoint process, with a node that says that it is there."""
+
+    def __init__(self, contract, double, **options):
+        joints = dict(contract.joints)
+        joints["fr3_joint1"] = dataclasses.replace(joints["fr3_joint1"], home=AWAY)
+        contract = dataclasses.replace(contract, joints=joints)
+        arm = contract.arm("arm")
+        driver = create(contract, arm, {"host": double.host, "realtime": "ignore", **options})
+        settings = Settings(contract, arm, driver, False, False, (), "splice", "hold")
+        self.double = double
+        self.core = CoreClient(settings, lambda: None, lambda _: None)
+        self._ended = threading.Event()
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def _beat(self):
+        while not self._ended.wait(0.1):
+            self.core.tell("alive")
+
+    @property
+    def now(self):
+        return self.core.snapshot
+
+    def ask(self, verb):
+        done, text = self.core.operate(verb)
+        assert done, text
+
+    def refused(self, verb):
+        done, text = self.core.operate(verb)
+        assert not done
+        return text
+
+    def until(self, state):
+        wait_until(lambda: self.now.state == state)
+
+    def begin_moving(self):
+        self.ask("arm")
+        self.ask("home")
+        wait_until(lambda: self.now.measured is not None and self.now.measured[0] > 0.05)
+
+    def close(self):
+        self._ended.set()
+        self.core.close()
+
+
+@pytest.fixture
+def arm(contract, double):
+    arm = Arm(contract, double)
+    yield arm
+    arm.close()
+
+
+def rests(double):
+    """Where the robot is, once it rests."""
+    wait_until(lambda: np.abs(double.ask()["velocities"]).max() < 5e-3)
+    return np.array(double.ask()["positions"])
+
+
+def test_an_armed_arm_moves_home_and_disarmed_the_robot_holds_by_itself(arm):
+    assert not arm.double.ask()["moving"]
+    arm.begin_moving()
+    wait_until(lambda: abs(arm.now.measured[0] - AWAY) < 0.02)
+    arm.ask("disarm")
+    arm.until(State.DISARMED)
+    wait_until(lambda: not arm.double.ask()["moving"])
+    assert abs(rests(arm.double)[0] - AWAY) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("fault", "cured", "words"),
+    [
+        ("reflex joint_reflex", None, "joint_reflex"),
+        ("reflex cartesian_reflex", None, "cartesian_reflex"),
+        ("drop on", "drop off", "communication_constraints_violation"),
+        ("user_stop", "release", "user stop is pressed"),
+        ("brakes", "release", "joints are locked"),
+        ("hang_up", None, "connection to the robot|sent no state"),
+        ("silent on", "silent off", "connection to the robot|sent no state|has stood for"),
+        ("rate 0.5", "rate 1.0", "only 50 % of the commands"),
+        ("hand silent", "hand ok", "the hand at"),
+    ],
+)
+def test_a_fault_in_motion_is_named_and_latched_and_an_operator_goes_on_from_where_the_arm_is(arm, fault, cured, words):
+    arm.begin_moving()
+    arm.double.say(fault)
+    arm.until(State.FAULT)
+    assert arm.now.fault in (Fault.DRIVER, Fault.STATE_STALE)
+    assert re.search(words, arm.now.fault_text)
+    there = rests(arm.double)
+    assert "clear_fault" in arm.refused("arm")
+    if cured:
+        arm.double.say(cured)
+    wait_until(lambda: arm.core.operate("clear_fault")[0])
+    assert arm.now.state == State.DISARMED or not wait_until(lambda: arm.now.state == State.DISARMED)
+    assert np.abs(np.array(arm.double.ask()["positions"]) - there).max() < 0.02
+    assert not arm.double.ask()["moving"]
+    wait_until(lambda: arm.core.operate("arm")[0])
+    arm.ask("home")
+    wait_until(lambda: arm.now.measured is not None and abs(arm.now.measured[0] - AWAY) < 0.05)
+
+
+def test_states_that_repeat_themselves_are_a_fault(arm):
+    arm.begin_moving()
+    arm.double.say("freeze on")
+    arm.until(State.FAULT)
+    assert arm.now.fault in (Fault.STATE_FROZEN, Fault.TRACKING)
+
+
+def test_while_its_cause_is_there_a_fault_cannot_be_cleared(arm):
+    arm.begin_moving()
+    arm.double.say("user_stop")
+    arm.until(State.FAULT)
+    wait_until(lambda: arm.now.at_rest)
+    assert "user stop is pressed" in arm.refused("clear_fault")
+    assert arm.now.state == State.FAULT
+
+
+def test_a_robot_that_is_switched_off_in_motion_is_named_and_latched(arm):
+    arm.begin_moving()
+    arm.double.kill()
+    arm.until(State.FAULT)
+    assert "robot at" in arm.now.fault_text or "has stood for" in arm.now.fault_text
+    wait_until(lambda: "cannot be reached" in arm.refused("clear_fault") or "refuses" in arm.refused("clear_fault"))
+
+
+def test_a_controller_that_is_killed_leaves_the_arm_at_rest(arm, double):
+    arm.begin_moving()
+    os.kill(arm.core._process.pid, signal.SIGKILL)
+    wait_until(lambda: not double.ask()["moving"])
+    there = rests(double)
+    assert there[0] < AWAY - 0.05
+    began = time.monotonic()
+    while time.monotonic() - began < 0.5:
+        assert np.abs(np.array(double.ask()["positions"]) - there).max() < 0.02
+
+
+def test_a_robot_that_cannot_be_connected_is_an_error_of_the_start(contract, double):
+    double.say("user_stop")
+    with pytest.raises(DriverError, match="user stop is pressed"):
+        Arm(contract, double)
+    assert not double.ask()["moving"]

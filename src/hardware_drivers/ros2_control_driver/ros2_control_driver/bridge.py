@@ -1,0 +1,166 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""The bridge: a process with a ROS node between a driver and a joint_trajectory_controller.
+
+A process of its own, because rclpy holds Python's lock while the middleware works, and setpoints must not wait for
+that. Where the driver's process ends, this one ends, and the controller of the other system holds its last point.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+import socket
+import sys
+import threading
+import time
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from sensor_msgs.msg import JointState
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from molmoact2_contract.qos import CHUNK, SENSOR_SUBSCRIBE
+
+from .wire import Goal, Measured, Plan, Ready, Trouble, receive, send
+
+WATCH = 0.2          # [s] between two looks at who is there
+CLOCKS_APART = 0.05  # [s] that the stamps of joint states may differ from this machine's clock, at the start
+FRESH = 0.5          # [s]; older joint states are none, at the start
+OURS = "arm_controller"
+
+
+class Bridge(Node):
+    """trouble: why it cannot go on; empty while it can."""
+
+    def __init__(self, plan: Plan, driver: socket.socket):
+        super().__init__("ros2_control_bridge")
+        self._plan, self._driver = plan, driver
+        self._values: dict[str, tuple[float, int]] = {}    # position and stamp [ns] by joint
+        self._publishers_of = [self.create_publisher(JointTrajectory, topic, CHUNK) for topic, _ in plan.groups]
+        self.create_subscription(JointState, plan.states, self._on_states, SENSOR_SUBSCRIBE)
+        self.create_timer(WATCH, self._watch)
+        self._deadline = time.monotonic() + plan.patience
+        self._ready = False
+        self.trouble = ""
+
+    # --- states -------------------------------------------------------------------------------------------------------
+    def _on_states(self, message: JointState) -> None:
+        stamp = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
+        if len(message.position) != len(message.name):
+            return    # it carries no positions, e.g. only efforts
+        for name, position in zip(message.name, message.position, strict=True):
+            if name in self._plan.joints:
+                self._values[name] = (position, stamp)
+        if len(self._values) == len(self._plan.joints) and self._ready:
+            send(self._driver, self._measured())
+
+    def _measured(self) -> Measured:
+        values = [self._values[name] for name in self._plan.joints]
+        return Measured(tuple(v for v, _ in values), min(stamp for _, stamp in values))
+
+    # --- who is there -------------------------------------------------------------------------------------------------
+    def _watch(self) -> None:
+        error = self._other_system_error()
+        if not error and not self._ready:
+            self._ready = True
+            send(self._driver, self._measured())
+            send(self._driver, Ready())
+        elif error and (self._ready or time.monotonic() > self._deadline):
+            self._end(error)
+
+    def _other_system_error(self) -> str:
+        """What is wrong with the other system; empty where nothing is."""
+        for topic, places in self._plan.groups:
+            names = ", ".join(self._plan.joints[place] for place in places)
+            if not self.count_subscribers(topic):
+                return (
+                    f"no controller listens on {topic} (for {names}); start and activate it, or name yours with the "
+                    "option controller"
+                )
+            others = [i.node_name for i in self.get_publishers_info_by_topic(topic) if i.node_name != self.get_name()]
+            if others or self.count_publishers(topic) > 1:
+                other = ", ".join(others) or "another bridge"
+                return f"{other} also publishes on {topic}; end it: one program moves an arm"
+        if any(i.node_name == OURS for i in self.get_publishers_info_by_topic(self._plan.states)):
+            return (
+                f"{self._plan.states} is also what the suite's own {OURS} publishes; give that another name in the "
+                "system file (remap: {joint_states: molmoact2/joint_states}, for the policy too)"
+            )
+        return "" if self._ready else self._states_error()
+
+    def _states_error(self) -> str:
+        plan = self._plan
+        missing = [name for name in plan.joints if name not in self._values]
+        if missing:
+            came = ", ".join(sorted(self._values)) or "none of the arm's joints"
+            return (
+                f"{plan.states} says nothing of {', '.join(missing)} (it says of {came}); start the "
+                "joint_state_broadcaster, or name the other system's joints with the option joints"
+            )
+        measured = self._measured()
+        bad = [n for n, p in zip(plan.joints, measured.positions, strict=True) if not math.isfinite(p)]
+        if bad:
+            return f"the position of {bad[0]} on {plan.states} is not a number; is its hardware connected?"
+        age = (time.time_ns() - measured.stamp_ns) / 1e9
+        if age < -CLOCKS_APART or age > FRESH:
+            return (
+                f"the joint states are {age:+.3f} s old by this machine's clock; they stand still, or the clocks of "
+                "the two machines differ (chrony): goals would be taken for past ones"
+            )
+        return ""
+
+    # --- goals --------------------------------------------------------------------------------------------------------
+    def go(self, goal: Goal) -> None:
+        """One point, which each controller is to reach `lead` after the goal's stamp; where it comes later than that
+        the controller refuses it, and holds."""
+        for publisher, (_, places) in zip(self._publishers_of, self._plan.groups, strict=True):
+            message = JointTrajectory(joint_names=[self._plan.joints[place] for place in places])
+            message.header.stamp.sec, message.header.stamp.nanosec = divmod(goal.stamp_ns, 1_000_000_000)
+            point = JointTrajectoryPoint(positions=[goal.positions[place] for place in places])
+            point.time_from_start.nanosec = int(self._plan.lead * 1e9)
+            message.points = [point]
+            publisher.publish(message)
+
+    def _end(self, text: str) -> None:
+        if not self.trouble:
+            self.trouble = text
+            send(self._driver, Trouble(text))
+
+
+def _take_goals(bridge: Bridge, driver: socket.socket, ended: threading.Event) -> None:
+    """In a thread: waits for the driver; only the newest goal counts."""
+    while True:
+        try:
+            packet = driver.recv(1 << 16)
+            message = pickle.loads(packet) if packet else None
+            while packet and (newer := receive(driver)) is not None:
+                message = newer
+        except (OSError, EOFError):
+            message = None
+        if message is None:
+            ended.set()
+            return
+        if not bridge.trouble:
+            bridge.go(message)
+
+
+def main() -> int:
+    driver = socket.socket(fileno=int(sys.argv[1]))
+    plan: Plan = pickle.loads(bytes.fromhex(sys.argv[2]))
+    rclpy.init(args=[])
+    bridge = Bridge(plan, driver)
+    ended = threading.Event()
+    threading.Thread(target=_take_goals, args=(bridge, driver, ended), daemon=True).start()
+    executor = SingleThreadedExecutor()
+    executor.add_node(bridge)
+    while not ended.is_set() and not bridge.trouble:
+        executor.spin_once(timeout_sec=0.1)
+    bridge.destroy_node()
+    rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
