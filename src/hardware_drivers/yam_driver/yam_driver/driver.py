@@ -169,6 +169,7 @@ def create(contract: Contract, arm: Arm, options: dict[str, str]) -> YamDriver:
         raise DriverError(f"driver yam has no option {', '.join(unknown)}; it has: {', '.join(OPTIONS)}")
     if not options.get("channel"):
         raise DriverError(f"driver yam needs option channel: {OPTIONS['channel']}")
+    parse_channel(options["channel"])
     hardware = find_hardware(options.get("arm_type", "yam"), options.get("gripper", "linear_4310"))
     return YamDriver(contract, arm, options["channel"], hardware, _gripper_limits(options, hardware))
 

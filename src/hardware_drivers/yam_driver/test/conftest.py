@@ -1,0 +1,73 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from molmoact2_contract import load_contract
+from yam_driver.double import DoubleArm
+from yam_driver.double.arm import GRIPPER_LIMITS
+from yam_driver.driver import create
+
+CONTRACT = Path(__file__).parents[4] / "config" / "embodiments" / "yam_bimanual.yaml"
+
+
+@pytest.fixture(scope="session")
+def contract():
+    return load_contract(CONTRACT)
+
+
+@pytest.fixture
+def double(tmp_path):
+    """An arm of motors without weight, at the rest pose with its gripper half open."""
+    arm = DoubleArm(tmp_path / "can", start=(0, 0, 0, 0, 0, 0, 3.25))
+    yield arm
+    arm.close()
+
+
+@pytest.fixture
+def make(contract):
+    """Makes drivers of the left arm; those that a test leaves open are closed."""
+    drivers = []
+
+    def made(double, **options):
+        given = {"channel": f"slcan:{double.adapter.link}", "gripper_limits": GRIPPER_LIMITS} | options
+        drivers.append(create(contract, contract.arm("left"), {k: v for k, v in given.items() if v is not None}))
+        return drivers[-1]
+
+    yield made
+    for driver in drivers:
+        driver.close()
+
+
+@pytest.fixture
+def driver(double, make):
+    driver = make(double)
+    driver.connect()
+    return driver
+
+
+@pytest.fixture
+def until():
+    """Waits for what must come; the limit is patience, not a promise."""
+
+    def waited(condition, patience=20.0):
+        give_up = time.monotonic() + patience
+        while not condition():
+            assert time.monotonic() < give_up, "it did not come"
+            time.sleep(0.005)
+
+    return waited
+
+
+@pytest.fixture
+def on(driver):
+    """A driver whose motors are on and hold."""
+    driver.write(driver.read().positions.clip(*limits(driver)))
+    return driver
+
+
+def limits(driver) -> tuple[np.ndarray, np.ndarray]:
+    return driver._lower, driver._upper
