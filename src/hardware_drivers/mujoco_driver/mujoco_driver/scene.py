@@ -220,7 +220,13 @@ def _put(scene: Scene, data: mujoco.MjData, name: str, place: np.ndarray, height
     data.qvel[joint.dofadr[0] :][:6] = 0
 
 
-SCENES: dict[str, Callable[[], Scene]] = {
+def _yam_station() -> Scene:
+    from .yam_scene import yam_station    # which needs this module
+
+    return yam_station()
+
+
+SCENES: dict[str, Callable[[], Scene]] = {"yam_station": _yam_station} | {
     name: partial(_so101_tabletop, name, varied)
     for name, varied in (("so101_tabletop", False), ("so101_tabletop_varied", True))
 }

@@ -100,7 +100,8 @@ class World:
         at = self._data.qpos[self._positions]
         self._data.ctrl[self._yielding] = at[self._yielding]
         dofs = self._dofs[self._yielding]
-        self._data.qfrc_applied[dofs] = self._data.qfrc_bias[dofs]
+        # Less what the model carries by itself (gravcomp).
+        self._data.qfrc_applied[dofs] = self._data.qfrc_bias[dofs] - self._data.qfrc_gravcomp[dofs]
 
     # --- plant behind the bus -----------------------------------------------------------------------------------------
     def read(self) -> tuple[int, np.ndarray]:

@@ -3,15 +3,22 @@
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
+from yam_rig import hold_here, patient_double
 
 from molmoact2_contract import load_contract
-from yam_driver.double import DoubleArm
 from yam_driver.double.arm import GRIPPER_LIMITS
 from yam_driver.driver import create
 
 CONTRACT = Path(__file__).parents[4] / "config" / "embodiments" / "yam_bimanual.yaml"
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """On a machine that is busy with other things an answer may come late; nothing here is a matter of speed."""
+    for name, value in {"motors.REPLY": 0.15, "checks.PATIENCE": 3.0, "loop.ANSWER": 20.0, "loop.OLD": 3.0,
+                        "troubles.SHOWN": 2.0, "channel.ADAPTER": 3.0}.items():
+        monkeypatch.setattr(f"yam_driver.{name}", value)
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +29,7 @@ def contract():
 @pytest.fixture
 def double(tmp_path):
     """An arm of motors without weight, at the rest pose with its gripper half open."""
-    arm = DoubleArm(tmp_path / "can", start=(0, 0, 0, 0, 0, 0, 3.25))
+    arm = patient_double(tmp_path / "can", start=(0, 0, 0, 0, 0, 0, 3.25))
     yield arm
     arm.close()
 
@@ -65,9 +72,5 @@ def until():
 @pytest.fixture
 def on(driver):
     """A driver whose motors are on and hold."""
-    driver.write(driver.read().positions.clip(*limits(driver)))
+    hold_here(driver)
     return driver
-
-
-def limits(driver) -> tuple[np.ndarray, np.ndarray]:
-    return driver._lower, driver._upper

@@ -6,6 +6,7 @@ it is switched on anew."""
 import logging
 
 import pytest
+from yam_rig import hold_here
 
 from arm_controller.driver import DriverError
 from yam_driver.double import Status
@@ -30,7 +31,7 @@ def others_hold(double, number, until) -> bool:
 def switch_on_again(driver, until):
     """As after an operator cleared the fault and armed."""
     until(lambda: not complaint(driver))
-    driver.write(driver.read().positions.clip(driver._lower, driver._upper))
+    hold_here(driver)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_an_error_that_does_not_clear_is_refused_by_name_when_armed(double, on, 
     until(lambda: "motor 5" in complaint(on))
     until(lambda: not complaint(on))
     with pytest.raises(DriverError, match=r"motor 5 \(left_joint_4\) cannot be switched on.*overload"):
-        on.write(on.read().positions.clip(on._lower, on._upper))
+        hold_here(on)
     assert others_hold(double, 5, until)
 
 
@@ -165,7 +166,7 @@ def test_readings_are_new_or_an_error_never_frozen(double, on, until):
 def test_a_motor_that_reads_otherwise_when_it_is_on_is_switched_off_again(double, driver):
     double.motor(3).jump = 0.5
     with pytest.raises(DriverError, match=r"motor 3 \(left_joint_2\) read .* rad off and .* on"):
-        driver.write(driver.read().positions.clip(0, None))
+        hold_here(driver)
     assert all(motor.status == Status.OFF for motor in double.motors)
 
 

@@ -4,10 +4,10 @@
 
 import numpy as np
 import pytest
-from yam_rig import RAISED
+from yam_rig import RAISED, hold_here, patient_double
 
 from arm_controller.driver import DriverError
-from yam_driver.double import DoubleArm, MujocoPlant, Status
+from yam_driver.double import MujocoPlant, Status
 from yam_driver.double.motor import Command
 
 
@@ -24,13 +24,13 @@ def ramp(driver, target, steps=150, pace=0.02):
 @pytest.fixture
 def heavy(tmp_path):
     """An arm with weight, in MuJoCo, at rest."""
-    arm = DoubleArm(tmp_path / "can", MujocoPlant(), start=(0, 0, 0, 0, 0, 0, 3.25))
+    arm = patient_double(tmp_path / "can", MujocoPlant(), start=(0, 0, 0, -0.24, 0, 0, 3.25))
     yield arm
     arm.close()
 
 
 def test_the_first_setpoint_switches_the_motors_on_where_they_are(double, driver):
-    driver.write(driver.read().positions.clip(0, None))
+    hold_here(driver)
     assert all(motor.status == Status.ON for motor in double.motors)
     assert driver.read().positions == pytest.approx([0, 0, 0, 0, 0, 0, 0.5], abs=0.05)
 
@@ -38,7 +38,7 @@ def test_the_first_setpoint_switches_the_motors_on_where_they_are(double, driver
 def test_an_arm_with_weight_goes_where_it_is_told_and_stays(heavy, make, until):
     driver = make(heavy)
     driver.connect()
-    driver.write(driver.read().positions.clip(0, None))
+    hold_here(driver)
     target = np.array([0.3, 0.9, 0.9, 0.1, 0.1, 0.1, 0.8])
     ramp(driver, target)
     until(lambda: np.abs(driver.read().positions - target).max() < 0.06)
@@ -49,7 +49,7 @@ def test_an_arm_with_weight_goes_where_it_is_told_and_stays(heavy, make, until):
 def test_the_gripper_is_0_closed_and_1_open(heavy, make, until):
     driver = make(heavy)
     driver.connect()
-    driver.write(driver.read().positions.clip(0, None))
+    hold_here(driver)
     ramp(driver, [0, 0, 0, 0, 0, 0, 1.0], 50)
     until(lambda: heavy.positions()[6] < 0.2)
     ramp(driver, [0, 0, 0, 0, 0, 0, 0.0], 50)
@@ -82,7 +82,7 @@ def test_a_first_setpoint_far_from_the_arm_switches_nothing_on(double, driver):
 
 
 def test_a_setpoint_outside_the_limits_is_refused_though_the_vendor_would_take_it(double, on):
-    on.write(on.read().positions.clip([-9, 0, 0, -9, -9, -9, 0], None))
+    hold_here(on)
     with pytest.raises(DriverError, match="lies outside -0.05"):
         on.write(np.array([0, -0.1, 0, 0, 0, 0, 0.5]))    # the vendor takes down to -0.15
 
@@ -127,11 +127,11 @@ def test_stop_with_the_motors_off_leaves_them_off(double, driver):
 
 # --- hand guiding -----------------------------------------------------------------------------------------------------
 def test_a_guided_arm_carries_its_weight_yields_to_a_hand_and_stays_where_it_is_put(tmp_path, make, until):
-    heavy = DoubleArm(tmp_path / "can", MujocoPlant(), start=RAISED)
+    heavy = patient_double(tmp_path / "can", MujocoPlant(), start=RAISED)
     try:
         driver = make(heavy)
         driver.connect()
-        driver.write(driver.read().positions)
+        hold_here(driver)
         driver.guide()
         until(lambda: heavy.motor(2).command.kp == 0)
         before = driver.read().positions
@@ -163,7 +163,7 @@ def test_closing_at_the_rest_pose_switches_the_motors_off(double, on):
 def test_the_arm_stays_at_its_rest_pose_without_torque(heavy, make, until):
     driver = make(heavy)
     driver.connect()
-    driver.write(driver.read().positions.clip(0, None))
+    hold_here(driver)
     driver.close()
     before = heavy.positions()
     count = heavy.plant._data.time
@@ -172,11 +172,11 @@ def test_the_arm_stays_at_its_rest_pose_without_torque(heavy, make, until):
 
 
 def test_closing_away_from_the_rest_pose_lets_the_arm_sink_before_it_is_switched_off(tmp_path, make):
-    heavy = DoubleArm(tmp_path / "can", MujocoPlant(), start=RAISED)
+    heavy = patient_double(tmp_path / "can", MujocoPlant(), start=RAISED)
     try:
         driver = make(heavy)
         driver.connect()
-        driver.write(driver.read().positions)
+        hold_here(driver)
         begun = len(heavy.frames)
         driver.close()
         sent = [data for number, data in heavy.frames[begun:] if number == 2 and data[:7] != b"\xff" * 7]

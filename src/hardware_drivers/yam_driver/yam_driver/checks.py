@@ -22,6 +22,7 @@ from .motors import COMM_LOSS, HOT, OFF, ON, Feedback, MotorBus, Silent
 
 IDS = range(1, 16)        # a feedback frame has four bits for a motor's number
 LOOKS = 3
+PATIENCE = 0.2            # [s] for all motors to answer
 MIT = 1                   # register CTRL_MODE
 TICK = 50e-6              # [s] of register TIMEOUT: 8000, which the maker's tool sets, is 400 ms
 TIMEOUT = 8000
@@ -81,19 +82,20 @@ def fault_text(motor: Motor, name: str, reading: Feedback) -> str:
 
 def _check_ids(bus: MotorBus, hardware: Hardware, names: tuple[str, ...], channel: Channel) -> None:
     wanted = {motor.id: name for motor, name in zip(hardware.motors, names, strict=True)}
-    found: dict[int, list[bytes]] = {}
-    for number in IDS:
-        for _ in range(LOOKS if number in wanted else 1):
-            found[number] = bus.answers(number)
-            if found[number]:
-                break
+    # Ids that nobody should have first: who has one answers before the last that is waited for.
+    strangers = [number for number in IDS if number not in wanted]
+    found = bus.ask_serials([*strangers, *wanted], list(wanted), PATIENCE)
+    for _ in range(LOOKS):
+        silent = [number for number in wanted if not found[number]]
+        if silent and len(silent) < len(wanted):
+            found |= bus.ask_serials(silent, silent, PATIENCE)
     there = [number for number in IDS if found[number]]
     if not there:
         raise DriverError(
-            diagnosis(bus.bus, channel)
+            diagnosis(bus.bus.raw, channel)
             or f"no motor answers on {channel.text}; switch the arm's power on, release the E-stop, check the CAN cable"
         )
-    doubled = [number for number in there if len(found[number]) > 1]
+    doubled = [number for number in there if len(found[number]) > 1 and _is_doubled(bus, number)]
     if doubled:
         raise DriverError(
             f"two motors on {channel.text} answer as id {_numbers(doubled)}; unplug one of them, and give each its own "
@@ -113,6 +115,11 @@ def _check_ids(bus: MotorBus, hardware: Hardware, names: tuple[str, ...], channe
             f"motor {_numbers(strange)} answers on {channel.text} and belongs to no joint of this arm; options arm_type "
             "and gripper must name what is mounted, and each arm needs a bus of its own"
         )
+
+
+def _is_doubled(bus: MotorBus, number: int) -> bool:
+    """A second answer may also be a late one to an earlier question; of two motors it comes each time."""
+    return all(len(bus.ask_serials([number], [number], PATIENCE)[number]) > 1 for _ in range(LOOKS))
 
 
 def _numbers(numbers: list[int]) -> str:

@@ -38,6 +38,7 @@ REOPEN = 0.5          # [s] between attempts to find an adapter that went away
 LOOK_AGAIN = 0.2      # [s] between questions to a motor that does not answer
 LEAP = 0.1            # [rad] that a position may change when its motor is switched on
 ENABLES = 3
+SLACK = 0.25          # [rad] beyond a joint's range that sagging and play explain
 SINK = 2.0            # [s] in which the carrying torque fades where the arm is closed away from its rest pose
 
 logger = logging.getLogger("yam_driver")
@@ -122,8 +123,8 @@ class ArmLoop:
             turns = np.array([0.0, 2 * np.pi, -2 * np.pi])
             at = (reading.position - turns) * direction
             beyond = np.maximum(np.maximum(low[i] - at, at - high[i]), 0.0)
-            best = int(np.argmin(beyond))
-            if beyond[best] > 0.25:
+            best = int(np.argmin(np.where(beyond <= SLACK, 0.0, beyond)))    # a turn only where it must be
+            if beyond[best] > SLACK:
                 mend = "set its limits anew: molmoact2 yam gripper" if i == len(readings) - 1 else "set its zero anew"
                 raise DriverError(
                     f"motor {self.hardware.motors[i].id} ({self.names[i]}) reads {at[best]:.2f} rad, outside "

@@ -10,6 +10,7 @@ told by its id, its length and the motor's number in it, and an error is a readi
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import can
@@ -52,12 +53,26 @@ class Feedback:
         return MotorErrorCode.get_error_message(self.status)
 
 
+class _Asking:
+    """A bus that remembers whether a frame was sent since anybody last listened."""
+
+    def __init__(self, bus: can.BusABC):
+        self.raw, self.asked = bus, False
+
+    def send(self, message: can.Message) -> None:
+        self.asked = True
+        self.raw.send(message)
+
+    def __getattr__(self, name: str):
+        return getattr(self.raw, name)
+
+
 class MotorBus(DMSingleMotorCanInterface):
     """All motors of one bus. One thread uses it."""
 
     def __init__(self, bus: can.BusABC, name: str):
         # Not the vendor's constructor: that opens a socketcan interface, and nothing else.
-        self.bus, self.busstate, self.channel, self.name = bus, None, name, name
+        self.bus, self.busstate, self.channel, self.name = _Asking(bus), None, name, name
         self.receive_mode, self.use_buffered_reader = ReceiveMode.p16, False
         self.control_mode = ControlMode.MIT
         self.cmd_idoffset = ControlMode.get_id_offset(self.control_mode)
@@ -71,8 +86,7 @@ class MotorBus(DMSingleMotorCanInterface):
         expected = self.receive_mode.get_receive_id(motor_id) if expected_id is None else expected_id
         message = can.Message(arbitration_id=id, data=data, is_extended_id=False)
         for _ in range(self.tries):
-            while self.bus.recv(timeout=0) is not None:    # a late answer to an earlier question
-                pass
+            self._drain()
             self.bus.send(message)
             until = time.monotonic() + self.reply
             while (left := until - time.monotonic()) > 0:
@@ -80,6 +94,18 @@ class MotorBus(DMSingleMotorCanInterface):
                 if reply is not None and reply.arbitration_id == expected and _is_of(reply, motor_id):
                     return reply
         raise Silent(f"motor {motor_id}")
+
+    def try_receive_message(self, motor_id: int | None = None, timeout: float = 0.0) -> can.Message | None:
+        """Before a question: drops late answers to earlier ones. After it: waits for its answer."""
+        if not self.bus.asked:
+            self._drain()
+            return None
+        self.bus.asked = False
+        return self.bus.recv(timeout=self.reply)
+
+    def _drain(self) -> None:
+        while self.bus.recv(timeout=0) is not None:
+            pass
 
     def parse_recv_message(self, message: can.Message, motor_type: str, ignore_error: bool = True):
         """An error is a reading too."""
@@ -120,18 +146,22 @@ class MotorBus(DMSingleMotorCanInterface):
         write_register(self, number, DMRegAddr.TIMEOUT, value)    # type: ignore[arg-type]
         save_register_to_flash(self, number, DMRegAddr.TIMEOUT)    # type: ignore[arg-type]
 
-    def answers(self, number: int, patience: float = REPLY) -> list[bytes]:
-        """All that is answered to one question for a motor's serial number: more than one answer means that two motors
-        have the same id."""
-        while self.bus.recv(timeout=0) is not None:
-            pass
-        data = [number & 0xFF, number >> 8, 0x33, int(DMRegAddr.SN), 0, 0, 0, 0]
-        self.bus.send(can.Message(arbitration_id=BROADCAST, data=data, is_extended_id=False))
-        until, found = time.monotonic() + patience, []
+    def ask_serials(self, numbers: Sequence[int], wanted: Sequence[int], patience: float) -> dict[int, list[bytes]]:
+        """Asks each id for its serial number, all at once: more than one answer means that two motors have one id.
+        Ends when all that are wanted have answered and nothing more comes."""
+        self._drain()
+        for number in numbers:
+            data = [number & 0xFF, number >> 8, 0x33, int(DMRegAddr.SN), 0, 0, 0, 0]
+            self.bus.send(can.Message(arbitration_id=BROADCAST, data=data, is_extended_id=False))
+        found: dict[int, list[bytes]] = {number: [] for number in numbers}
+        until = time.monotonic() + patience
         while (left := until - time.monotonic()) > 0:
-            reply = self.bus.recv(timeout=left)
-            if reply is not None and len(reply.data) == 8 and reply.data[0] == number and reply.data[3] == DMRegAddr.SN:
-                found.append(bytes(reply.data))
+            done = all(found[number] for number in wanted)
+            reply = self.bus.recv(timeout=min(left, self.reply) if done else left)
+            if reply is None and done:
+                break
+            if reply is not None and len(reply.data) == 8 and reply.data[3] == DMRegAddr.SN and reply.data[0] in found:
+                found[reply.data[0]].append(bytes(reply.data))
         return found
 
 

@@ -15,7 +15,7 @@ from .plants import STROKE, Plant, SimplePlant
 
 KINDS = ("DM4340", "DM4340", "DM4340", "DM4310", "DM4310", "DM4310", "DM4310")
 GRIPPER_LIMITS = f"{STROKE},0.0"    # the driver's option: closed, open
-MOST_CATCH_UP = 0.1                 # [s]; what is older after a delay is dropped
+MOST_CATCH_UP = 0.02                # [s]; what is older after a delay is dropped
 
 
 class DoubleArm:
@@ -25,7 +25,8 @@ class DoubleArm:
         self, link: Path, plant: Plant | None = None, kinds: Sequence[str] = KINDS,
         start: Sequence[float] = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
     ):
-        self.motors = [Motor(number + 1, kind) for number, kind in enumerate(kinds)]
+        self.time = 0.0    # of the plant [s]; the motors' clock, so that a machine that stands still lets no time pass
+        self.motors = [Motor(number + 1, kind, lambda: self.time) for number, kind in enumerate(kinds)]
         self.plant = plant or SimplePlant(len(kinds))
         self.plant.place(start)
         self.frames: list[Frame] = []    # what the bus carried to the motors, the newest 200000
@@ -82,4 +83,5 @@ class DoubleArm:
                     states = zip(self.motors[:count], *self.plant.state(), strict=True)
                     self.plant.advance([motor.drive(float(p), float(v)) for motor, p, v in states])
                     due += step
+                    self.time += step
                 self._show()

@@ -14,6 +14,9 @@ FINGER = 0.0475              # [m] that a finger goes meanwhile
 RANGES = ((-2.618, 3.1416), (0.0, 3.6652), (0.0, 3.1416), (-1.693, 1.5708), (-1.5708, 1.5708), (-2.0944, 2.0944))
 
 
+CHAIN = ("base", "link1", "link2", "link3", "link4", "link5", "gripper")
+
+
 class Plant(Protocol):
     step: float    # [s]
 
@@ -57,7 +60,7 @@ class SimplePlant:
 class MujocoPlant:
     """The arm's own model in MuJoCo: weight, friction, stops. The gripper's motor moves its fingers."""
 
-    step = 0.001
+    step = 0.002
 
     def __init__(self, arm_type: str = "yam", gripper: str = "linear_4310", gravity: bool = True):
         import mujoco
@@ -67,12 +70,15 @@ class MujocoPlant:
 
         file = combine_arm_and_gripper_xml(ArmType(arm_type), GripperType(gripper))
         try:
-            model = mujoco.MjModel.from_xml_path(file)
+            spec = mujoco.MjSpec.from_file(file)
+            # Neighbours touch at their joint by design; all others may, as link 5 lies on link 2 in the rest pose.
+            for one, next_ in zip(CHAIN, CHAIN[1:], strict=False):
+                spec.add_exclude(bodyname1=one, bodyname2=next_)
+            model = spec.compile()
         finally:
             remove(file)
         model.opt.timestep = self.step
         model.opt.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
-        model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT
         model.opt.gravity[2] = -9.81 if gravity else 0.0
         # Of the gearboxes; the model has none.
         model.dof_frictionloss[:6] = [1.0, 1.5, 1.5, 0.4, 0.2, 0.2]
