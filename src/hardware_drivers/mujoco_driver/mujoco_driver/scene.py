@@ -221,7 +221,7 @@ def _put(scene: Scene, data: mujoco.MjData, name: str, place: np.ndarray, height
 
 
 def _yam_station() -> Scene:
-    from .yam_scene import yam_station    # which needs this module
+    from .yam_scene import yam_station  # which needs this module
 
     return yam_station()
 

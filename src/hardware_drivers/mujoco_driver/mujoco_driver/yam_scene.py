@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The scene `yam_station`: two I2RT YAM arms with linear grippers at a table, a camera above and one on each wrist.
 
-The base of the left arm is the origin, the right one stands 0.61 m to its right. Kinematics, masses and the cameras' places are
-those of the station that I2RT publishes; the servos' gains are those of the arm's own control loop.
+The base of the left arm is the origin, the right one stands 0.61 m to its right. Kinematics, masses and the cameras'
+places are those of the station that I2RT publishes; the servos' gains are those of the arm's own control loop.
 """
 
 from __future__ import annotations

@@ -104,7 +104,11 @@ def test_a_command_timeout_of_ten_seconds_is_refused(double, make):
 
 @pytest.mark.parametrize(
     ("status", "words"),
-    [(Status.UNDER_VOLTAGE, "under voltage"), (Status.MOS_HOT, "mosfet over temperature"), (Status.OVERLOAD, "overload")],
+    [
+        (Status.UNDER_VOLTAGE, "under voltage"),
+        (Status.MOS_HOT, "mosfet over temperature"),
+        (Status.OVERLOAD, "overload"),
+    ],
 )
 def test_a_motor_in_error_is_named_and_not_cleared(double, make, status, words):
     double.motor(6).fail(status)

@@ -106,7 +106,9 @@ def _open_port(channel: Channel) -> int:
             "in anew"
         ) from error
     except OSError as error:
-        raise DriverError(f"{channel.port} cannot be opened: {error.strerror}; unplug the adapter and plug it in again") from error
+        raise DriverError(
+            f"{channel.port} cannot be opened: {error.strerror}; unplug the adapter and plug it in again"
+        ) from error
 
 
 class SlcanBus(slcanBus):
@@ -139,8 +141,8 @@ def _check_interface(name: str) -> None:
         types = {path.parent.name: path.read_text().strip() for path in Path("/sys/class/net").glob("*/type")}
         there = sorted(found for found, kind in types.items() if kind == CAN_DEVICE)
         raise DriverError(
-            f"there is no CAN interface {name!r}; there are: {', '.join(there) or 'none'}; check the adapter's cable and "
-            "the name in option channel"
+            f"there is no CAN interface {name!r}; there are: {', '.join(there) or 'none'}; check the adapter's cable "
+            "and the name in option channel"
         )
     try:
         said = subprocess.run(
@@ -165,8 +167,8 @@ def interface_error(links: list[dict[str, Any]], name: str) -> str:
         return f"CAN interface {name} is down; bring it up: {setup}"
     if data.get("state") in ("BUS-OFF", "STOPPED"):
         return (
-            f"CAN interface {name} is in state {data['state']}: its frames are not acknowledged, or disturbed; check the "
-            f"motors' power, both termination resistors and the bit rate, then: {setup}"
+            f"CAN interface {name} is in state {data['state']}: its frames are not acknowledged, or disturbed; check "
+            f"the motors' power, both termination resistors and the bit rate, then: {setup}"
         )
     rate = data.get("bittiming", {}).get("bitrate", BITRATE)
     if rate != BITRATE:
@@ -184,8 +186,8 @@ def must_be_quiet(bus: can.BusABC, channel: Channel) -> None:
     if heard:
         raise DriverError(
             f"another program is driving motors on {channel.text} (frames with id "
-            f"{', '.join(f'0x{number:03X}' for number in sorted(heard))} were heard before anything was sent); end it: one "
-            "process per arm"
+            f"{', '.join(f'0x{number:03X}' for number in sorted(heard))} were heard before anything was sent); end it: "
+            "one process per arm"
         )
 
 
@@ -205,8 +207,8 @@ def diagnosis(bus: can.BusABC, channel: Channel) -> str:
     named = [text for bit, text in FLAGS.items() if flags & bit]
     if named:
         return (
-            f"the adapter reports {' and '.join(named)}: its frames are not acknowledged, or disturbed; check the motors' "
-            "power, both termination resistors and the bit rate, then plug the adapter in again"
+            f"the adapter reports {' and '.join(named)}: its frames are not acknowledged, or disturbed; check the "
+            "motors' power, both termination resistors and the bit rate, then plug the adapter in again"
         )
     if version is None:
         return f"nothing at {channel.port} answers as a LAWICEL (slcan) adapter; is it another device?"

@@ -35,7 +35,8 @@ MENDS = {
     MotorErrorCode.overload: "look for what blocks the joint, then switch the arm's power off and on",
     MotorErrorCode.mosfet_over_temperature: "let it cool down below 60 degC",
     MotorErrorCode.motor_over_temperature: "let it cool down below 60 degC",
-    COMM_LOSS: "it heard no command for longer than its timeout and let go; check the CAN cable and the processor's load",
+    COMM_LOSS: "it heard no command for longer than its timeout and let go; check the CAN cable and the load of the "
+    "processor",
 }
 
 
@@ -112,8 +113,8 @@ def _check_ids(bus: MotorBus, hardware: Hardware, names: tuple[str, ...], channe
         )
     if strange:
         raise DriverError(
-            f"motor {_numbers(strange)} answers on {channel.text} and belongs to no joint of this arm; options arm_type "
-            "and gripper must name what is mounted, and each arm needs a bus of its own"
+            f"motor {_numbers(strange)} answers on {channel.text} and belongs to no joint of this arm; options "
+            "arm_type and gripper must name what is mounted, and each arm needs a bus of its own"
         )
 
 
@@ -132,8 +133,8 @@ def _register_faults(bus: MotorBus, motor: Motor, name: str) -> list[str]:
         alike = [kind for kind, ratio in MotorType.known_gear_ratios().items() if abs(ratio - gear) < 1e-3]
         looks = f", which {' and '.join(sorted(alike))} have" if alike else ""
         return [
-            f"motor {motor.id} ({name}) is no {motor.kind}: its gear ratio is {gear:g}{looks}, expected {motor.gear:g}; "
-            "options arm_type and gripper must name what is mounted"
+            f"motor {motor.id} ({name}) is no {motor.kind}: its gear ratio is {gear:g}{looks}, expected "
+            f"{motor.gear:g}; options arm_type and gripper must name what is mounted"
         ]
     wanted: dict[DMRegAddr, tuple[float, str]] = {
         DMRegAddr.MST_ID: (motor.id + 16, "it must answer with its id plus 16"),
@@ -162,7 +163,7 @@ def _timeout_faults(motor: Motor, name: str, value: int, channel: Channel) -> li
         ]
     if not SHORTEST <= value <= LONGEST:
         return [
-            f"motor {motor.id} ({name}) has command timeout {value} ({value * TICK:g} s), expected {SHORTEST} to {LONGEST}; "
-            f"{mend}"
+            f"motor {motor.id} ({name}) has command timeout {value} ({value * TICK:g} s), expected {SHORTEST} to "
+            f"{LONGEST}; {mend}"
         ]
     return []

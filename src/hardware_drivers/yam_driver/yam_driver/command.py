@@ -1,6 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""`molmoact2 yam`: a YAM without ROS: look at it, find its gripper's limits, set its failsafe, let it go limp, double it."""
+"""`molmoact2 yam`: a YAM without ROS: its state, its gripper's limits, its failsafe, letting it go limp, a double."""
 
 from __future__ import annotations
 

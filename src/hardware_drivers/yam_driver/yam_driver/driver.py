@@ -4,7 +4,7 @@
 
 What happens physically, because a YAM has no brakes:
   connect   reads only; motors that are off stay off, and nothing moves.
-  write     the first one switches the motors on where the arm is; from then on they are sent a command 250 times a second.
+  write     the first one switches the motors on where the arm is; from then on they hear a command 250 times a second.
   stop      holds, with the motors on. guide: they carry the arm and yield.
   a fault   of one motor: that one is limp, the others hold. Without the bus: all let go after their own timeout.
   close     at the rest pose: the motors are switched off. Elsewhere: the arm sinks, damped, for two seconds and is then
@@ -41,7 +41,7 @@ class YamDriver(ArmDriver):
     """One YAM with its gripper. The arm's joints in the contract are its motors 1 .. 6, then the gripper."""
 
     def __init__(self, contract: Contract, arm: Arm, channel: str, hardware: Hardware, gripper: tuple[float, float]):
-        """gripper: what its motor reads closed and open [rad]. Errors: DriverError where the contract's arm is not one."""
+        """gripper: what its motor reads closed and open [rad]. Errors: DriverError where the contract's arm is none."""
         self._arm = arm
         _check_joints(contract, arm, hardware)
         self._lower, self._upper = contract.values("lower", arm.joints), contract.values("upper", arm.joints)
@@ -74,7 +74,8 @@ class YamDriver(ArmDriver):
     def _checked(self, positions: np.ndarray) -> np.ndarray:
         wanted = np.asarray(positions, dtype=np.float64)
         if wanted.shape != (len(self._arm.joints),):
-            raise DriverError(f"a setpoint of shape {wanted.shape} for {len(self._arm.joints)} joints; nothing was sent")
+            count = len(self._arm.joints)
+            raise DriverError(f"a setpoint of shape {wanted.shape} for {count} joints; nothing was sent")
         if not np.isfinite(wanted).all():
             joint = self._arm.joints[int(np.argmin(np.isfinite(wanted)))]
             raise DriverError(f"the setpoint of {joint!r} is not a number; nothing was sent")
@@ -181,8 +182,8 @@ def _gripper_limits(options: dict[str, str], hardware: Hardware) -> tuple[float,
         return float(known[0]), float(known[1])
     if text is None:
         raise DriverError(
-            f"the limits of gripper {hardware.gripper.value} are not known, and finding them moves it, which connecting "
-            f"must not: run `molmoact2 yam gripper --channel {options['channel']}` once, and give option "
+            f"the limits of gripper {hardware.gripper.value} are not known, and finding them moves it, which "
+            f"connecting must not: run `molmoact2 yam gripper --channel {options['channel']}` once, and give option "
             "gripper_limits=closed,open as it says"
         )
     try:
@@ -191,7 +192,7 @@ def _gripper_limits(options: dict[str, str], hardware: Hardware) -> tuple[float,
         raise DriverError(f"option gripper_limits={text!r} must be two numbers, closed,open [rad]") from None
     if not 0.5 < abs(opened - closed) < 12.0:
         raise DriverError(
-            f"option gripper_limits={text!r} spans {abs(opened - closed):.2f} rad; a gripper's motor turns 0.5 to 12 rad "
-            "from closed to open"
+            f"option gripper_limits={text!r} spans {abs(opened - closed):.2f} rad; a gripper's motor turns 0.5 to 12 "
+            "rad from closed to open"
         )
     return closed, opened

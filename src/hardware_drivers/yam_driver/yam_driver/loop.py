@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loop of one arm: a thread that exchanges a frame with every motor, 250 times a second.
 
-Off, it only asks where the motors are. On, it sends the command, which moves towards the target within speed limits, with
-the torque that carries the arm. When a motor fails the others are held; when nothing can be said or sent any more, the
-motors let go by themselves after their timeout.
+Off, it only asks where the motors are. On, it sends the command, which moves towards the target within speed limits,
+with the torque that carries the arm. When a motor fails the others are held; when nothing can be said or sent any more,
+the motors let go by themselves after their timeout.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from .checks import Survey, fault_text, survey
 from .hardware import Hardware
 from .motors import OFF, ON, Feedback, MotorBus, Silent
 from .troubles import STOP, Troubles
+from .turns import whole_turns
 from .vendor import Chain, Robot
 
 PERIOD = 1 / 250
@@ -38,7 +39,6 @@ REOPEN = 0.5          # [s] between attempts to find an adapter that went away
 LOOK_AGAIN = 0.2      # [s] between questions to a motor that does not answer
 LEAP = 0.1            # [rad] that a position may change when its motor is switched on
 ENABLES = 3
-SLACK = 0.25          # [rad] beyond a joint's range that sagging and play explain
 SINK = 2.0            # [s] in which the carrying torque fades where the arm is closed away from its rest pose
 
 logger = logging.getLogger("yam_driver")
@@ -87,7 +87,7 @@ class ArmLoop:
         self._exclusive = Lock(self.channel)
         try:
             surveyed = self._attach()
-            offsets = self._offsets(surveyed.readings)
+            offsets = whole_turns(surveyed.readings, self.hardware, self.names, self._gripper)
             self.chain = Chain(self.hardware, offsets)
             self.chain.readings = self._readings
             self.robot = Robot(self.hardware, self.chain, self._gripper)
@@ -113,27 +113,6 @@ class ArmLoop:
         self._silent[:] = 0.0
         return surveyed
 
-    def _offsets(self, readings: tuple[Feedback, ...]) -> np.ndarray:
-        """A motor that was switched on beyond half a turn reads a whole turn off. Errors: DriverError where no whole
-        turn brings a joint within its range."""
-        low = np.append(self.hardware.limits[:, 0], min(self._gripper))
-        high = np.append(self.hardware.limits[:, 1], max(self._gripper))
-        offsets = np.zeros(len(self.names))
-        for i, (reading, direction) in enumerate(zip(readings, self.hardware.directions, strict=True)):
-            turns = np.array([0.0, 2 * np.pi, -2 * np.pi])
-            at = (reading.position - turns) * direction
-            beyond = np.maximum(np.maximum(low[i] - at, at - high[i]), 0.0)
-            best = int(np.argmin(np.where(beyond <= SLACK, 0.0, beyond)))    # a turn only where it must be
-            if beyond[best] > SLACK:
-                mend = "set its limits anew: molmoact2 yam gripper" if i == len(readings) - 1 else "set its zero anew"
-                raise DriverError(
-                    f"motor {self.hardware.motors[i].id} ({self.names[i]}) reads {at[best]:.2f} rad, outside "
-                    f"{low[i]:.2f} .. {high[i]:.2f}: its zero is not where it was set, or option arm_type names another "
-                    f"arm; put the joint near its zero and switch the power off and on, or {mend}"
-                )
-            offsets[i] = turns[best]
-        return offsets
-
     # --- what the driver asks; from its one thread --------------------------------------------------------------------
     def read(self) -> Measured:
         """Errors: DriverError with what is wrong now."""
@@ -142,7 +121,8 @@ class ArmLoop:
         if trouble:
             raise DriverError(trouble)
         if measured is None or age > OLD:
-            raise DriverError(f"the motors on {self.channel.text} have not been heard for {age:.2f} s; free the processor")
+            where = self.channel.text
+            raise DriverError(f"the motors on {where} have not been heard for {age:.2f} s; free the processor")
         return measured
 
     @property
@@ -356,10 +336,9 @@ class ArmLoop:
     def _enable(self, index: int, before: Feedback) -> None:
         assert self._bus is not None
         motor, name = self.hardware.motors[index], self.names[index]
-        if max(before.mos, before.rotor) >= STOP:
-            raise DriverError(
-                f"motor {motor.id} ({name}) is at {max(before.mos, before.rotor):.0f} degC; let it cool down below {STOP:.0f}"
-            )
+        heat = max(before.mos, before.rotor)
+        if heat >= STOP:
+            raise DriverError(f"motor {motor.id} ({name}) is at {heat:.0f} degC; let it cool down below {STOP:.0f}")
         reading = before
         for _ in range(ENABLES):
             if reading.status not in (OFF, ON):
@@ -373,8 +352,8 @@ class ArmLoop:
         if abs(reading.position - before.position) > LEAP:
             self._readings[index] = self._bus.disable(motor)
             raise DriverError(
-                f"motor {motor.id} ({name}) read {before.position:.2f} rad off and {reading.position:.2f} on; it is left "
-                "off; set its zero anew"
+                f"motor {motor.id} ({name}) read {before.position:.2f} rad off and {reading.position:.2f} on; it is "
+                "left off; set its zero anew"
             )
 
     def _switch_off(self) -> None:
@@ -410,7 +389,7 @@ class ArmLoop:
             self._exclusive.release()
             self._exclusive = Lock(self.channel)
             surveyed = self._attach()
-            self.chain.motor_offset = self._offsets(surveyed.readings)
+            self.chain.motor_offset = whole_turns(surveyed.readings, self.hardware, self.names, self._gripper)
         except DriverError as error:
             self._lose(str(error))
             return

@@ -119,7 +119,8 @@ class MotorBus(DMSingleMotorCanInterface):
     def refresh(self, motor: Motor) -> Feedback:
         """Reads a motor without commanding it. Errors: as of command."""
         data = [motor.id & 0xFF, motor.id >> 8, REFRESH, 0, 0, 0, 0, 0]
-        return _feedback(self.parse_recv_message(self._send_message_get_response(BROADCAST, motor.id, data), motor.kind))
+        reply = self._send_message_get_response(BROADCAST, motor.id, data)
+        return _feedback(self.parse_recv_message(reply, motor.kind))
 
     def enable(self, motor: Motor) -> Feedback:
         return self._special(motor, ENABLE)
@@ -137,14 +138,14 @@ class MotorBus(DMSingleMotorCanInterface):
     # --- registers; on a bus where nothing else is going on -----------------------------------------------------------
     def register(self, number: int, register: DMRegAddr) -> float:
         """Errors: RuntimeError where the motor does not answer."""
-        return read_register(self, number, register)    # type: ignore[arg-type]
+        return read_register(self, number, register)
 
     def write_timeout(self, number: int, value: int) -> None:
         """Sets and saves a motor's command timeout; never to 0. Errors: ValueError, RuntimeError."""
         if value <= 0:
             raise ValueError("a motor's command timeout is never switched off")
-        write_register(self, number, DMRegAddr.TIMEOUT, value)    # type: ignore[arg-type]
-        save_register_to_flash(self, number, DMRegAddr.TIMEOUT)    # type: ignore[arg-type]
+        write_register(self, number, DMRegAddr.TIMEOUT, value)
+        save_register_to_flash(self, number, DMRegAddr.TIMEOUT)
 
     def ask_serials(self, numbers: Sequence[int], wanted: Sequence[int], patience: float) -> dict[int, list[bytes]]:
         """Asks each id for its serial number, all at once: more than one answer means that two motors have one id.

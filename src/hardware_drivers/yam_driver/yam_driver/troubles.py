@@ -43,8 +43,8 @@ class Troubles:
             return ""
         if len(gone) == len(self._motors):
             return (
-                f"no motor on {self._where} answers any more; without commands they let go after their timeout, and the "
-                "arm sinks; check its power, the E-stop, the CAN cable and the adapter"
+                f"no motor on {self._where} answers any more; without commands they let go after their timeout, and "
+                "the arm sinks; check its power, the E-stop, the CAN cable and the adapter"
             )
         which = ", ".join(f"{self._motors[i].id} ({self._names[i]})" for i in gone)
         return f"motor {which} does not answer any more; the others hold; check its cable and plugs"

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import random
@@ -136,10 +137,8 @@ class Adapter:
         with self._lock:
             if self._master < 0:
                 return
-            try:
+            with contextlib.suppress(OSError):    # unplugged meanwhile
                 os.write(self._master, text)
-            except OSError:
-                pass
 
 
 def _text(frame: Frame) -> bytes:

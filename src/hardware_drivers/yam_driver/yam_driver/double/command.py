@@ -16,7 +16,8 @@ from .plants import MujocoPlant, SimplePlant
 
 REST = (0.0, 0.0, 0.0, -0.24, 0.0, 0.0, 0.0)
 HELP = """faults, one a line:
-  fail 4 OVERLOAD        an error of motor 4: OVER_VOLTAGE UNDER_VOLTAGE OVER_CURRENT MOS_HOT ROTOR_HOT COMM_LOSS OVERLOAD
+  fail 4 OVERLOAD        an error of motor 4; others are: OVER_VOLTAGE UNDER_VOLTAGE OVER_CURRENT MOS_HOT ROTOR_HOT
+                         COMM_LOSS
   heat 4 71              motor 4 is at 71 degC
   cable 4 out            and: cable 4 in
   power off              and: power on

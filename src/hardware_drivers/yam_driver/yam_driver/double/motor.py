@@ -141,9 +141,9 @@ class Motor:
                 self.command = Command()    # no torque until it is told one
                 self.enabled_times += 1
             self.status = Status.ON
-        elif what == 0xFD and self.status == Status.ON:
-            self.status = Status.OFF
-        elif what == 0xFB and not self.sticky and self.status not in (Status.OFF, Status.ON):
+            return
+        in_error = self.status not in (Status.OFF, Status.ON)
+        if (what == 0xFD and self.status == Status.ON) or (what == 0xFB and in_error and not self.sticky):
             self.status = Status.OFF
 
     def _register(self, data: bytes) -> tuple[int, bytes] | None:
