@@ -16,7 +16,7 @@ CONTRACT = Path(__file__).parents[4] / "config" / "embodiments" / "yam_bimanual.
 @pytest.fixture(autouse=True)
 def patient(monkeypatch):
     """On a machine that is busy with other things an answer may come late; nothing here is a matter of speed."""
-    for name, value in {"motors.REPLY": 0.15, "checks.PATIENCE": 3.0, "loop.ANSWER": 20.0, "loop.OLD": 3.0,
+    for name, value in {"motors.REPLY": 1.0, "checks.PATIENCE": 5.0, "loop.ANSWER": 60.0, "loop.OLD": 60.0,
                         "troubles.SHOWN": 2.0, "channel.ADAPTER": 3.0}.items():
         monkeypatch.setattr(f"yam_driver.{name}", value)
 
@@ -60,7 +60,7 @@ def driver(double, make):
 def until():
     """Waits for what must come; the limit is patience, not a promise."""
 
-    def waited(condition, patience=20.0):
+    def waited(condition, patience=120.0):
         give_up = time.monotonic() + patience
         while not condition():
             assert time.monotonic() < give_up, "it did not come"

@@ -13,8 +13,8 @@ def hold_here(driver) -> None:
 
 
 def patient_double(link, *arguments, **options) -> DoubleArm:
-    """Its motors let go after a second without commands, the most that is accepted."""
-    arm = DoubleArm(link, *arguments, **options)
+    """In bus time. Its motors let go after a second without commands, the most that is accepted."""
+    arm = DoubleArm(link, *arguments, real_time=False, **options)
     for motor in arm.motors:
         motor.registers[9] = motor.saved[9] = 20000
     return arm
