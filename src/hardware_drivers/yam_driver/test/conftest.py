@@ -17,7 +17,7 @@ CONTRACT = Path(__file__).parents[4] / "config" / "embodiments" / "yam_bimanual.
 def patient(monkeypatch):
     """On a machine that is busy with other things an answer may come late; nothing here is a matter of speed."""
     for name, value in {"motors.REPLY": 1.0, "checks.PATIENCE": 5.0, "loop.ANSWER": 60.0, "loop.OLD": 60.0,
-                        "troubles.SHOWN": 2.0, "channel.ADAPTER": 3.0}.items():
+                        "troubles.SHOWN": 2.0, "loop.PERIOD": 1 / 50, "channel.ADAPTER": 3.0}.items():
         monkeypatch.setattr(f"yam_driver.{name}", value)
 
 

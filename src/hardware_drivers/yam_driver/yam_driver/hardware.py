@@ -8,6 +8,7 @@ import os
 import tempfile
 from dataclasses import dataclass
 from functools import cached_property
+from xml.etree import ElementTree
 
 import numpy as np
 from i2rt.motor_drivers.utils import MotorType
@@ -74,8 +75,16 @@ class Hardware:
         return limits[: len(self.motors) - 1]
 
     def model_file(self) -> str:
-        """The model of arm and gripper in one MJCF file; the caller removes it."""
-        return combine_arm_and_gripper_xml(self.arm, self.gripper)
+        """The model of arm and gripper in one MJCF file, without shapes: masses are what carries an arm, and its meshes
+        take a third of a second to load. The caller removes it."""
+        file = combine_arm_and_gripper_xml(self.arm, self.gripper)
+        tree = ElementTree.parse(file)
+        for parent in list(tree.iter()):
+            for child in list(parent):
+                if child.tag in ("geom", "asset"):
+                    parent.remove(child)
+        tree.write(file)
+        return file
 
 
 def _motor(number: int, kind: str) -> Motor:
