@@ -123,6 +123,15 @@ def test_stop_with_the_motors_off_leaves_them_off(double, driver):
     assert all(motor.status == Status.OFF for motor in double.motors)
 
 
+def test_once_the_motors_are_on_the_loop_has_the_priority_of_the_thread_that_drives_it(double, driver, monkeypatch):
+    given = []
+    monkeypatch.setattr("yam_driver.loop.os.sched_getscheduler", lambda _: 1)    # as the setpoint process has it
+    monkeypatch.setattr("yam_driver.loop.os.sched_getparam", lambda _: "fifo 50")
+    monkeypatch.setattr("yam_driver.loop.os.sched_setscheduler", lambda *what: given.append(what))
+    hold_here(driver)
+    assert given == [(0, 1, "fifo 50")]
+
+
 # --- hand guiding -----------------------------------------------------------------------------------------------------
 def test_a_guided_arm_carries_its_weight_yields_to_a_hand_and_stays_where_it_is_put(tmp_path, make, until):
     heavy = patient_double(tmp_path / "can", MujocoPlant(), start=RAISED)

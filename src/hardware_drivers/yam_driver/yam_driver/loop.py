@@ -9,7 +9,9 @@ the motors let go by themselves after their timeout.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -161,8 +163,12 @@ class ArmLoop:
         self.ask(self._guide)
 
     def switch_on(self) -> None:
-        """Motors that are off, or in an error that has passed, hold where they are. Errors: DriverError."""
-        self.ask(self._switch_on)
+        """Motors that are off, or in an error that has passed, hold where they are. Errors: DriverError.
+
+        From then on the loop runs with the priority of the thread that asks: an arm that is on must not wait for others.
+        """
+        policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+        self.ask(lambda: self._switch_on(policy, parameters))
 
     def switch_off(self) -> None:
         """At once; the arm falls where nothing carries it."""
@@ -314,8 +320,10 @@ class ArmLoop:
     def _start_sinking(self) -> None:
         self._sinking = time.monotonic()
 
-    def _switch_on(self) -> None:
+    def _switch_on(self, policy: int, parameters: os.sched_param) -> None:
         assert self._bus is not None
+        with contextlib.suppress(PermissionError):
+            os.sched_setscheduler(0, policy, parameters)
         switched: list[int] = []
         try:
             for index, reading in enumerate(self._readings):
