@@ -226,7 +226,13 @@ def _fr3_table() -> Scene:
     return fr3_table()
 
 
-SCENES: dict[str, Callable[[], Scene]] = {"fr3_table": _fr3_table} | {
+def _yam_station() -> Scene:
+    from .yam_scene import yam_station  # which needs this module
+
+    return yam_station()
+
+
+SCENES: dict[str, Callable[[], Scene]] = {"fr3_table": _fr3_table, "yam_station": _yam_station} | {
     name: partial(_so101_tabletop, name, varied)
     for name, varied in (("so101_tabletop", False), ("so101_tabletop_varied", True))
 }
