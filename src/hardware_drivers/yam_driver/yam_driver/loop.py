@@ -26,10 +26,11 @@ import numpy as np
 from arm_controller.driver import DriverError
 
 from .channel import Channel, Lock, must_be_quiet, open_bus
-from .checks import Survey, fault_text, survey
+from .checks import Survey, survey
 from .hardware import Hardware
-from .motors import OFF, ON, Feedback, MotorBus, Silent
-from .troubles import STOP, Troubles
+from .motors import ON, Feedback, MotorBus, Silent
+from .switching import switch_on
+from .troubles import Troubles
 from .turns import whole_turns
 from .vendor import Chain, Robot
 
@@ -39,8 +40,6 @@ OLD = 0.15            # [s] after which a reading is none
 ANSWER = 1.0          # [s] for the loop to do what it is asked
 REOPEN = 0.5          # [s] between attempts to find an adapter that went away
 LOOK_AGAIN = 0.2      # [s] between questions to a motor that does not answer
-LEAP = 0.1            # [rad] that a position may change when its motor is switched on
-ENABLES = 3
 SINK = 2.0            # [s] in which the carrying torque fades where the arm is closed away from its rest pose
 
 logger = logging.getLogger("yam_driver")
@@ -165,7 +164,7 @@ class ArmLoop:
     def switch_on(self) -> None:
         """Motors that are off, or in an error that has passed, hold where they are. Errors: DriverError.
 
-        From then on the loop runs with the priority of the thread that asks: an arm that is on must not wait for others.
+        From then on the loop has the priority of the thread that asks: an arm that is on must not wait for others.
         """
         policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
         self.ask(lambda: self._switch_on(policy, parameters))
@@ -328,8 +327,10 @@ class ArmLoop:
         try:
             for index, reading in enumerate(self._readings):
                 if not self._driven or reading.status != ON:
-                    self._enable(index, reading)
                     switched.append(index)
+                    self._readings[index] = switch_on(
+                        self._bus, self.hardware.motors[index], self.names[index], reading
+                    )
         except BaseException:
             for index in switched if not self._driven else ():
                 self._readings[index] = self._bus.disable(self.hardware.motors[index])
@@ -340,29 +341,6 @@ class ArmLoop:
             self._measured = self._measure()
             self._driven, self._trouble = True, ""
         self._hold_measured()
-
-    def _enable(self, index: int, before: Feedback) -> None:
-        assert self._bus is not None
-        motor, name = self.hardware.motors[index], self.names[index]
-        heat = max(before.mos, before.rotor)
-        if heat >= STOP:
-            raise DriverError(f"motor {motor.id} ({name}) is at {heat:.0f} degC; let it cool down below {STOP:.0f}")
-        reading = before
-        for _ in range(ENABLES):
-            if reading.status not in (OFF, ON):
-                self._bus.clear(motor)
-            reading = self._bus.enable(motor)
-            if reading.status == ON:
-                break
-        self._readings[index] = reading
-        if reading.status != ON:
-            raise DriverError(f"motor {motor.id} ({name}) cannot be switched on: {fault_text(motor, name, reading)}")
-        if abs(reading.position - before.position) > LEAP:
-            self._readings[index] = self._bus.disable(motor)
-            raise DriverError(
-                f"motor {motor.id} ({name}) read {before.position:.2f} rad off and {reading.position:.2f} on; it is "
-                "left off; set its zero anew"
-            )
 
     def _switch_off(self) -> None:
         assert self._bus is not None

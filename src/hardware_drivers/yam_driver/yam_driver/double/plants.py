@@ -83,7 +83,10 @@ class MujocoPlant:
         # Of the gearboxes; the model has none.
         model.dof_frictionloss[:6] = [1.0, 1.5, 1.5, 0.4, 0.2, 0.2]
         model.dof_armature[:6], model.dof_damping[:6] = 0.02, 0.3
-        model.dof_armature[6:], model.dof_damping[6:], model.dof_frictionloss[6:] = 0.5, 60.0, 3.0
+        # What the gripper's motor has of it, as its two fingers feel it.
+        per_finger = (STROKE / FINGER) ** 2 / 2
+        model.dof_armature[6:], model.dof_damping[6:] = 0.02 * per_finger, 0.2 * per_finger
+        model.dof_frictionloss[6:] = 0.05 * STROKE / FINGER / 2
         # The motor is the force limit here, not the model.
         model.jnt_actfrclimited[:] = 0
         self._mujoco, self._model, self._data = mujoco, model, mujoco.MjData(model)
