@@ -132,12 +132,20 @@ class ArmSession:
             robot.poll_motion()    # tells once what ended a motion; returns the contrary of what its text says
         except Exception as error:
             self._tracker, self._leaving = None, False
-            raise DriverError(words.motion(error, self._options.host)) from error
+            raise DriverError(self._why_ended(error)) from error
         if moving:
             return
         was_tracking, self._tracker, self._leaving = self._tracker is not None, None, False
         if was_tracking:
             raise DriverError(f"the robot at {self._options.host} ended the motion and gave no reason; {words.RECOVER}")
+
+    def _why_ended(self, error: Exception) -> str:
+        """What the robot says of itself is nearer to the cause than how it ended the motion."""
+        text = words.motion(error, self._options.host)
+        if type(error).__name__ != "ControlException":
+            return text
+        name, errors = self._mode()
+        return text if name == "Reflex" else words.mode(name, errors) or text
 
     def _watch(self, rate: float, now: float) -> None:
         """The share of commands that reach the robot in time; only while there are any."""

@@ -90,8 +90,10 @@ def motion(error: BaseException, host: str) -> str:
         return lost(error, host)
     if NAMES.search(text) and "reflex" in text:
         return reflex(text[text.index("[") :] if "[" in text else text)
-    if "safety function" in text:
+    if "User Stop" in text:
         return f"{MODES['UserStopped']}; {RECOVER}"
+    if "safety function" in text:
+        return f"a safety function stopped the robot (the user stop, or a rule that is set in Desk); end it; {RECOVER}"
     if '"Other"' in text or "brakes" in text:
         return f"{MODES['Other']}; {RECOVER}"
     if "realtime scheduling" in text or "thread priority" in text:

@@ -102,12 +102,12 @@ class RobotServer(FrankaRobotServer):
     def user_stop(self) -> None:
         """The user stop is pressed."""
         self.faults.mode = RobotMode.kUserStopped
-        self._abort(MoveStatus.kPreemptedDueToActivatedSafetyFunctions)
+        self._abort(MoveStatus.kEmergencyAborted)    # which libfranka words as "User Stop pressed"
 
     def lock_brakes(self) -> None:
         """The joints are locked in Desk."""
         self.faults.mode = RobotMode.kOther
-        self._abort(MoveStatus.kEmergencyAborted)
+        self._abort(MoveStatus.kPreemptedDueToActivatedSafetyFunctions)
 
     def release(self) -> None:
         """The user stop is released, the brakes are open."""

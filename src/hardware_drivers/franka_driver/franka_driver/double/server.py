@@ -13,7 +13,7 @@ Says "ready HOST" when it can be connected to. Each line of its input is a fault
     push JOINT TORQUE                               a person's hand on joint 0 .. 6 [Nm]
     hand ok|unhomed|fails|hangs|silent              the hand
     reset                                           as at the start, with nobody connected
-    ask                                             -> joint positions, goals of the hand, clients, recoveries (JSON)
+    ask                                             -> joint positions, goals of the hand, clients, pauses ... (JSON)
 """
 
 from __future__ import annotations
@@ -50,10 +50,13 @@ class Double:
         self.server.init()
         self._simulator.start()
         self._pushes = np.zeros(7)
+        self.pause, self._ticked = 0.0, time.monotonic()    # longest time between two ticks [s]
         self._simulator.register_pre_step_callback(self._push_joints)
 
     def tick(self) -> None:
         """One millisecond."""
+        now = time.monotonic()
+        self.pause, self._ticked = max(self.pause, now - self._ticked), now
         self.server.process_commands()
         self._simulator.step()
         self.server.send_state()
@@ -120,6 +123,7 @@ class Double:
         self.server.faults = Faults()
         self.server.clients = self.server.recoveries = 0
         self._pushes[:] = 0.0
+        self.pause = 0.0
         data = self.robot.data
         data.qpos[self.robot._qpos_addrs] = self._home
         data.qpos[self.robot._finger_qpos_addrs] = WIDTH / 2
@@ -139,6 +143,7 @@ class Double:
             "moving": bool(self.server.current_motion_id),
             "clients": self.server.clients,
             "recoveries": self.server.recoveries,
+            "pause": self.pause,
         }
         return "done " + json.dumps(told)
 
