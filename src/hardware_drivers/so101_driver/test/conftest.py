@@ -1,16 +1,22 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
 import pytest
-from arm_rig import CONTRACT, Rig
+from arm_rig import CONTRACT, Rig, served
 
 from molmoact2_contract import load_contract
-from so101_driver import bus
+from so101_driver.port import Port
 
 
 @pytest.fixture(autouse=True)
-def a_busy_machine(monkeypatch):
-    """The double shares a processor with everything else: its answers may take long."""
-    monkeypatch.setattr(bus, "TIMEOUT", 0.15)
+def doubles_answer_at_once(monkeypatch):
+    send = Port.send
+
+    def send_and_serve(port, frame):
+        send(port, frame)
+        for double in served:
+            double.serve()
+
+    monkeypatch.setattr(Port, "send", send_and_serve)
 
 
 @pytest.fixture

@@ -24,7 +24,6 @@ def test_connecting_reads_and_sets_but_moves_nothing_and_switches_nothing_on(rig
 
 
 def test_positions_are_radians_from_the_middle_of_the_range_and_the_gripper_a_share(rig):
-    rig.plant.falls = False
     rig.driver.connect()
     assert rig.driver.read().positions == pytest.approx(HERE, abs=RESOLUTION)
 
@@ -35,7 +34,6 @@ def test_an_arm_goes_where_it_is_told_within_a_count(armed):
 
 
 def test_the_first_setpoint_switches_every_servo_on_where_it_is(rig):
-    rig.plant.falls = False
     rig.driver.connect()
     before = [rig.present(motor) for motor in MOTORS]
     rig.driver.write(rig.driver.read().positions)
@@ -44,7 +42,6 @@ def test_the_first_setpoint_switches_every_servo_on_where_it_is(rig):
 
 
 def test_a_first_setpoint_far_from_the_arm_switches_nothing_on(rig):
-    rig.plant.falls = False
     rig.driver.connect()
     far = rig.driver.read().positions + np.array([0, 0, 0, 0.3, 0, 0])
     assert "wrist_flex lies 0.30" in refusal(lambda: rig.driver.write(far))
@@ -109,7 +106,7 @@ def test_torque_goes_off_only_at_the_rest_pose_or_when_asked_limp(armed):
 
 
 def test_a_limp_release_lets_the_arm_fall_wherever_it_is(armed):
-    lift = armed.present("shoulder_lift")
+    lift, armed.plant.falls = armed.present("shoulder_lift"), True
     armed.driver.release(limp=True)
     until(lambda: armed.present("shoulder_lift") < lift - 50)
 
@@ -157,11 +154,11 @@ def test_servos_that_hold_with_other_gains_are_not_changed_under_the_arm(armed):
 
 def test_an_arm_in_a_hand_gives_way_to_it_stays_where_it_is_left_and_keeps_its_torque(armed):
     armed.driver.guide()
-    armed.plant.blocked.add(0)    # held by a hand
+    armed.plant.held.add(0)
     armed.plant.push(0, 0.6)
     armed.driver.read()
     until(lambda: armed.driver.read().positions[0] > 0.5 and armed.goals[0] > armed.present("shoulder_pan") - 80)
-    armed.plant.blocked.clear()
+    armed.plant.held.clear()
     assert armed.torques == [True] * 6
     armed.driver.stop()
     assert armed.driver.read().positions[0] > 0.4

@@ -53,6 +53,6 @@ def servos(plant: Plant, calibration: Calibration) -> list[ServoDouble]:
     return made
 
 
-def make_double(plant: Plant, link: str, calibration: Calibration | None = None) -> PortDouble:
+def make_double(plant: Plant, link: str, threaded: bool = True) -> PortDouble:
     """Errors: PortError."""
-    return PortDouble(BusDouble(servos(plant, calibration or double_calibration())), link)
+    return PortDouble(BusDouble(servos(plant, double_calibration())), link, threaded)

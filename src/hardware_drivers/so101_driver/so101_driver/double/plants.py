@@ -35,21 +35,23 @@ class Plant(Protocol):
 class PointPlant:
     """Joints without dynamics: they go to their goals at a servo's speed; limp ones sink to their lower limits.
 
-    clock: steady clock [s]. blocked: motors that cannot move, as against an obstacle.
+    clock: steady clock [s]. falls: whether limp joints sink at all. blocked: motors that cannot move, as against an
+    obstacle; held: those that a hand holds.
     """
 
     def __init__(self, start: Sequence[float] = START, clock: Callable[[], float] = time.monotonic):
         self._clock, self._last = clock, clock()
         self._angles = np.array(start, dtype=np.float64)
         self._goals: list[float | None] = [None] * len(MOTORS)
-        self.falls = True
+        self.falls = False
         self.blocked: set[int] = set()
+        self.held: set[int] = set()
 
     def angles(self) -> np.ndarray:
         now = self._clock()
         dt, self._last = now - self._last, now
         for index, goal in enumerate(self._goals):
-            if index in self.blocked or (goal is None and not self.falls):
+            if index in self.blocked | self.held or (goal is None and not self.falls):
                 continue
             speed, target = (FALL, LOWER[index]) if goal is None else (SPEED, goal)
             step = np.clip(target - self._angles[index], -speed * dt, speed * dt)

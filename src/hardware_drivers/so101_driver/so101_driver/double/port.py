@@ -25,12 +25,13 @@ UNKNOWN_SPEED = -1
 
 
 class PortDouble:
-    """Serves a bus on `link` in a thread of its own, until closed. Errors: PortError where the link cannot be made.
+    """Serves a bus on `link` until closed, in a thread of its own, or where `threaded` is false only when serve() is
+    called. Errors: PortError where the link cannot be made.
 
-    mended: of the thread's own failure, None while there is none.
+    error: why the thread ended by itself; None while it runs.
     """
 
-    def __init__(self, bus: BusDouble, link: str):
+    def __init__(self, bus: BusDouble, link: str, threaded: bool = True):
         self.bus, self.link = bus, Path(link)
         self.lock = threading.RLock()    # held while the servos obey; whoever looks at them from outside takes it too
         self.error: Exception | None = None
@@ -40,8 +41,9 @@ class PortDouble:
         self._stop = threading.Event()
         self._changed_r, self._changed_w = os.pipe()
         self.plug()
-        self._thread = threading.Thread(target=self._guarded, name="servo-bus", daemon=True)
-        self._thread.start()
+        self._thread = threading.Thread(target=self._guarded, name="servo-bus", daemon=True) if threaded else None
+        if self._thread is not None:
+            self._thread.start()
 
     # --- the cable ----------------------------------------------------------------------------------------------------
     def plug(self) -> None:
@@ -91,10 +93,20 @@ class PortDouble:
     def close(self) -> None:
         self._stop.set()
         self._wake()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
         self.unplug()
         os.close(self._changed_r)
         os.close(self._changed_w)
+
+    def serve(self) -> None:
+        """Answers what has been asked until now."""
+        with self.lock:
+            if self._master is None:
+                return
+            while select.select([self._master], [], [], 0)[0] and self._take(self._master):
+                pass
+            self._say(self._master)
 
     # --- the thread ---------------------------------------------------------------------------------------------------
     def _wake(self) -> None:

@@ -101,7 +101,6 @@ class ServoDouble:
     def twin(self) -> ServoDouble:
         """Another servo with the same id, that stands elsewhere and moves nothing."""
         other = PointPlant(start=[0.3] * len(MOTORS))
-        other.falls = False
         return ServoDouble(self.id, self._index, other, self._zero)
 
     def _start(self) -> None:
