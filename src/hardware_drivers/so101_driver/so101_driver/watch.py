@@ -1,0 +1,101 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""The watch over servos: what they say of their temperature, current, voltage and errors with each position."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .calibration import GRIPPER
+from .protocol import Status
+from .registers import (
+    FEEDBACK,
+    MILLIAMPERE_PER_COUNT,
+    PRESENT_CURRENT,
+    PRESENT_LOAD,
+    PRESENT_POSITION,
+    PRESENT_TEMPERATURE,
+    PRESENT_VOLTAGE,
+    PRESENT_VELOCITY,
+    Register,
+    errors_in_words,
+)
+
+WARN_TEMPERATURE, STOP_TEMPERATURE = 60, 70    # [deg C]
+BEFORE_LIMIT = 2           # [deg C]; a servo drops its torque at its own limit, so the stop comes before it
+COOLED = 3                 # [deg C] below a warning until it may be given again
+LEAST_VOLTAGE = 5.5        # [V]
+MOST_CURRENT = {GRIPPER: 1.6}    # [A]; the servo's own protection
+MOST_CURRENT_ELSE = 2.0    # [A]; a blocked motor takes about 2.5 A
+CURRENT_TIME = 1.0         # [s] that a motor may take more
+
+_log = logging.getLogger("so101_driver")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One servo at one time. position [counts], velocity [counts/s], load: share of the motor's torque, -1 .. 1,
+    voltage [V], temperature [deg C], current [A], error: bits of registers.ERRORS."""
+
+    position: int
+    velocity: int
+    load: float
+    voltage: float
+    temperature: int
+    current: float
+    error: int
+
+    @classmethod
+    def of(cls, status: Status) -> Reading:
+        """Of an answer with the block FEEDBACK."""
+
+        def value(register: Register) -> int:
+            return register.within(status.data, FEEDBACK[0])
+
+        return cls(
+            value(PRESENT_POSITION), value(PRESENT_VELOCITY), value(PRESENT_LOAD) / 1000, value(PRESENT_VOLTAGE) / 10,
+            value(PRESENT_TEMPERATURE), value(PRESENT_CURRENT) * MILLIAMPERE_PER_COUNT / 1000, status.error,
+        )
+
+
+class Watch:
+    """Judges readings. limits: by motor, the temperature at which the servo drops its torque by itself [deg C]."""
+
+    def __init__(self, limits: Mapping[str, int]):
+        self.stops = {name: min(STOP_TEMPERATURE, limit - BEFORE_LIMIT) for name, limit in limits.items()}
+        self._warned: set[str] = set()
+        self._over_since: dict[str, float] = {}
+
+    def check(self, readings: Mapping[str, Reading], ids: Mapping[str, int], steady: float) -> str:
+        """What is wrong, with its mend; empty where nothing is. Warns in the log. steady: steady-clock time [s]."""
+        problems = [self._problem(name, f"servo {ids[name]} ({name})", r, steady) for name, r in readings.items()]
+        return "; ".join(filter(None, problems))
+
+    def _problem(self, name: str, servo: str, reading: Reading, steady: float) -> str:
+        self._warn(name, servo, reading)
+        if reading.error:
+            return f"{servo} reports: {errors_in_words(reading.error)}; its torque may be off or reduced: see what blocks it"
+        if reading.temperature >= self.stops[name]:
+            stop = self.stops[name]
+            return f"{servo} is at {reading.temperature} deg C, {stop} or more: park and release the arm, let it cool"
+        if reading.voltage < LEAST_VOLTAGE:
+            return f"{servo} has {reading.voltage:.1f} V, less than {LEAST_VOLTAGE:g} V: look at the arm's power supply"
+        return self._overcurrent(name, servo, reading, steady)
+
+    def _warn(self, name: str, servo: str, reading: Reading) -> None:
+        if reading.temperature >= WARN_TEMPERATURE and name not in self._warned:
+            self._warned.add(name)
+            _log.warning("%s is at %d deg C; the arm stops at %d", servo, reading.temperature, self.stops[name])
+        elif reading.temperature <= WARN_TEMPERATURE - COOLED:
+            self._warned.discard(name)
+
+    def _overcurrent(self, name: str, servo: str, reading: Reading, steady: float) -> str:
+        most = MOST_CURRENT.get(name, MOST_CURRENT_ELSE)
+        if abs(reading.current) <= most:
+            self._over_since.pop(name, None)
+            return ""
+        if steady - self._over_since.setdefault(name, steady) < CURRENT_TIME:
+            return ""
+        return f"{servo} takes {abs(reading.current):.1f} A for {CURRENT_TIME:g} s, more than {most:g} A: see what blocks it"

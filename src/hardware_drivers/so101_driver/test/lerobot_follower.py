@@ -1,0 +1,66 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""LeRobot's own follower drives the double. Run by test_lerobot.py in an environment that has lerobot.
+
+Arguments: port, calibration file. Prints one JSON object.
+"""
+
+import builtins
+import json
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+try:
+    from lerobot.robots.so_follower import SO101Follower, SO101FollowerConfig
+except ImportError:    # its name before lerobot 0.4.4
+    from lerobot.robots.so101_follower import SO101Follower, SO101FollowerConfig
+
+PATIENCE = 60.0    # [s]
+GOAL = {
+    "shoulder_pan.pos": 30.0, "shoulder_lift.pos": -40.0, "elbow_flex.pos": 50.0, "wrist_flex.pos": 30.0,
+    "wrist_roll.pos": -20.0, "gripper.pos": 60.0,
+}
+
+
+def persistently(call):
+    """LeRobot asks once; on a busy machine an answer may come later than it waits."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return call()
+        except (ConnectionError, RuntimeError):
+            if time.monotonic() > deadline:
+                raise
+
+
+def main() -> None:
+    port, file = sys.argv[1:]
+    builtins.input = lambda prompt="": ""    # "press Enter to use the calibration file"
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(file, Path(folder) / "double.json")
+        robot = SO101Follower(
+            SO101FollowerConfig(port=port, id="double", calibration_dir=Path(folder), use_degrees=True)
+        )
+
+        def connect():
+            if robot.is_connected:
+                robot.bus.disconnect(disable_torque=False)
+            robot.connect()
+
+        persistently(connect)
+        first = persistently(robot.get_observation)
+        deadline = time.monotonic() + PATIENCE
+        now = first
+        while time.monotonic() < deadline and max(abs(now[joint] - GOAL[joint]) for joint in GOAL) > 3.0:
+            step = {joint: now[joint] + max(-5.0, min(5.0, GOAL[joint] - now[joint])) for joint in GOAL}
+            persistently(lambda step=step: robot.send_action(step))
+            persistently(lambda: robot.send_action(GOAL))
+            now = persistently(robot.get_observation)
+        print(json.dumps({"calibrated": robot.is_calibrated, "first": first, "last": now, "goal": GOAL}))
+        persistently(robot.disconnect)
+
+
+main()
