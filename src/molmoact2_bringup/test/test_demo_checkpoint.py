@@ -1,0 +1,84 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""The checkpoint the demo runs on keeps what its model card says."""
+
+import json
+from pathlib import Path
+
+import mujoco
+import numpy as np
+import pytest
+
+from molmoact2_contract import load_contract
+from molmoact2_model import MolmoAct2Policy
+from molmoact2_model.cli import main
+from molmoact2_model.depth import CODEBOOK_FILE
+from mujoco_driver.render import Eyes
+from mujoco_driver.scene import build
+from mujoco_driver.tabletop import Tabletop
+from mujoco_driver.world import home_of
+
+FOLDER = Path(__file__).resolve().parents[3] / "checkpoints" / "molmoact2-tiny-think-so101"
+TAG = "so101_sim_molmoact2_tiny"
+GRID = 10
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return MolmoAct2Policy.from_pretrained(FOLDER)
+
+
+@pytest.fixture(scope="module")
+def table():
+    contract, scene = load_contract("so101"), build("so101_tabletop")
+    home = home_of(contract, scene)
+    return Tabletop(scene, np.array([home[joint] for joint in scene.joints]))
+
+
+def observed(table, seed):
+    """Images and state of a scene with the arm at home, and the depth image (240, 320) [m]."""
+    table.reset(seed)
+    mujoco.mj_forward(table.model, table.data)
+    eyes = Eyes(table.scene, (240, 320), 1)
+    try:
+        images, depth = eyes.look(table.data)
+    finally:
+        eyes.close()
+    return [images[name] for name in ("front", "wrist")], table.to_ros(table.joints()), depth["front"]
+
+
+def test_it_is_small_and_uses_no_released_tag(tiny):
+    assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 16_000_000
+    assert tiny.norm_tags == (TAG,)
+
+
+def test_its_depth_codes_mean_distances_and_these_are_about_right(tiny, table):
+    values = np.array(json.loads((FOLDER / CODEBOOK_FILE).read_text())["values"])
+    session = tiny.session(norm_tag=TAG, depth="full")
+    errors = []
+    for seed in range(81_000, 81_005):
+        images, state, depth = observed(table, seed)
+        codes = session.infer(images, state.astype(np.float32), "touch the red cube", seed=0).trace.depth_codes
+        true = np.median(depth.reshape(GRID, 24, GRID, 32), axis=(1, 3)).ravel()
+        errors.append(np.abs(values[codes] - true))
+    assert np.median(errors) < 0.01 and np.mean(errors) < 0.03
+
+
+def test_a_chunk_begins_where_the_arm_is_and_takes_plausible_steps(tiny, table):
+    joints = load_contract("so101").joints.values()
+    largest = np.array([joint.max_step for joint in joints])
+    session = tiny.session(norm_tag=TAG)
+    for seed in range(81_000, 81_010):
+        images, state, _ = observed(table, seed)
+        actions = session.infer(images, state.astype(np.float32), "pick up the red cube", seed=seed).actions
+        assert actions.shape == (30, 6)
+        assert (np.abs(actions[0] - state) < largest).all()
+        assert (np.abs(np.diff(actions, axis=0)) < largest / 2).all()
+
+
+def test_it_does_its_tasks_more_often_than_not_where_touching_is_the_task(tmp_path):
+    command = ["eval", "so101_sim", "--task", "touch", "--latency", "0.3", "--scenes", "81000:81006"]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    (found,) = json.loads((tmp_path / "out/summary.json").read_text())["conditions"]
+    assert found["successes"] >= 3, found["failures"]
+    assert found["refreshed"] < 0.6    # adaptive depth keeps most of what it saw
