@@ -37,11 +37,15 @@ def register_up(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--for", type=_positive, default=None, metavar="SECONDS", dest="seconds", help="stop after this time"
     )
+    parser.add_argument(
+        "--double", action="store_true",
+        help="a double in place of the device: starts the system file NAME_double, which stands beside NAME",
+    )
 
     def run(args: argparse.Namespace) -> int:
-        from .up import up
+        from .up import double_of, up
 
-        return up(args.system, args.settings, args.seconds)
+        return up(double_of(args.system) if args.double else args.system, args.settings, args.seconds)
 
     parser.set_defaults(func=run)
 

@@ -46,6 +46,11 @@ def with_settings(system: System, settings: list[str]) -> System:
     return replace(system, processes=tuple(processes[p.name] for p in system.processes))
 
 
+def double_of(system_name: str) -> str:
+    """The system with a double in place of its device: a name, or a path beside the given one."""
+    return system_name.removesuffix(".yaml") + "_double" + (".yaml" if system_name.endswith(".yaml") else "")
+
+
 def up(system_name: str, settings: list[str], seconds: float | None) -> int:
     """Runs a system. Returns 0 after Ctrl-C or when the time is over, 1 when it failed, 2 for a bad system file."""
     try:

@@ -15,7 +15,7 @@ from so101_driver.driver import SO101Driver
 from so101_driver.registers import BAUD_RATES, GOAL_POSITION, PRESENT_POSITION
 
 CONTRACT = Path(__file__).resolve().parents[4] / "config/embodiments/so101.yaml"
-PATIENCE = 20.0    # [s]; only for what never comes
+PATIENCE = 60.0    # [s]; only for what never comes
 
 
 served: list = []    # doubles that answer when something has been sent, in the thread that sent it
@@ -72,11 +72,11 @@ class Rig:
         return self.driver.read().positions
 
 
-def until(holds, patience: float = PATIENCE) -> None:
-    """Asks again until something holds, and fails where it never does."""
-    deadline = time.monotonic() + patience
+def until(holds, says=lambda: "") -> None:
+    """Asks again until something holds, and fails where it never does. says: how it stands, for the failure."""
+    deadline = time.monotonic() + PATIENCE
     while not holds():
-        assert time.monotonic() < deadline, "it never came"
+        assert time.monotonic() < deadline, f"it never came; {says()}"
 
 
 def refusal(call) -> str:

@@ -3,7 +3,7 @@
 """Feetech's own SDK, as another master, on the double: its frames are the device's, not only ours."""
 
 import pytest
-from arm_rig import PATIENCE, until
+from arm_rig import until
 
 from so101_driver.calibration import MOTORS
 from so101_driver.double.arm import make_double
@@ -39,7 +39,7 @@ def asked(call, good=lambda result: result[-2] == DONE):
         results.append(call())
         return good(results[-1])
 
-    until(answered, PATIENCE)
+    until(answered)
     return results[-1]
 
 

@@ -125,13 +125,15 @@ class WorldPlant:
     """The arm of the running simulated world, over its servo bus: cameras of the world see it. A servo whose torque is
     off yields there, and carries its own weight: in that world nothing falls.
 
-    Errors of each call: mujoco_driver.bus.BusError.
+    A world that does not answer in time is asked once more. Errors of each call: mujoco_driver.bus.BusError.
     """
 
-    def __init__(self, address: str, timeout: float = 0.2):
+    def __init__(self, address: str, timeout: float = 0.5):
         from mujoco_driver.bus import BusClient, BusError
 
-        self._bus = BusClient(address, timeout)
+        self._open = lambda: BusClient(address, timeout)
+        self._failure = BusError
+        self._bus = self._open()
         servos = self._bus.identify()
         names = [servo.name for servo in servos]
         missing = [name for name in MOTORS if name not in names]
@@ -140,14 +142,25 @@ class WorldPlant:
         self._indices = [names.index(name) for name in MOTORS]
         self._ranges = [(servos[i].lower, servos[i].upper) for i in self._indices]
 
+    def _ask(self, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except self._failure:
+            if not self._bus.closed:    # it refused
+                raise
+        self._bus = self._open()
+        return call()
+
     def angles(self) -> np.ndarray:
-        return self._bus.read()[1][self._indices]
+        return self._ask(lambda: self._bus.read())[1][self._indices]
 
     def set_goal(self, index: int, goal: float | None) -> None:
+        servo = self._indices[index]
         if goal is None:
-            self._bus.guide([self._indices[index]])
+            self._ask(lambda: self._bus.guide([servo]))
         else:
-            self._bus.write([(self._indices[index], float(np.clip(goal, *self._ranges[index])))])
+            inside = float(np.clip(goal, *self._ranges[index]))
+            self._ask(lambda: self._bus.write([(servo, inside)]))
 
     def loads(self) -> np.ndarray:
         return np.zeros(len(MOTORS))

@@ -90,6 +90,7 @@ class ServoDouble:
         if on and not self.powered:
             self._start()
         elif not on:
+            self._set(TORQUE_ENABLE, 0)
             self._plant.set_goal(self._index, None)
         self.powered = on
 
