@@ -34,7 +34,8 @@ def test_state_names_every_motor_and_moves_nothing(double, capsys):
     assert all(motor.enabled_times == 0 for motor in double.motors)
 
 
-def test_the_grippers_limits_are_found_only_when_it_may_move(double, capsys):
+def test_the_grippers_limits_are_found_only_when_it_may_move(double, capsys, monkeypatch):
+    monkeypatch.setattr("yam_driver.double.arm.FRAME", 1 / 200)    # one motor is spoken to, 200 times a second
     assert yam("gripper", *channel(double)) == 2
     assert "--move" in capsys.readouterr().err and double.motor(7).enabled_times == 0
     assert yam("gripper", *channel(double), "--move") == 0

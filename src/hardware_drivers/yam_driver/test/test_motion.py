@@ -7,6 +7,7 @@ import pytest
 from yam_rig import RAISED, hold_here, patient_double
 
 from arm_controller.driver import DriverError
+from yam_driver import loop
 from yam_driver.double import MujocoPlant, Status
 from yam_driver.double.motor import Command
 
@@ -105,8 +106,8 @@ def test_what_is_commanded_never_moves_faster_than_the_limits_allow(double, on, 
         cycled = on._loop._cycled
         until(lambda cycled=cycled: on._loop._cycled != cycled)
     most = contract.joints["left_joint_0"].velocity * 1.5
-    # A cycle takes up to five periods into account, and up to two lie between two looks.
-    assert seen[-1] > seen[0] and max(np.diff(seen)) <= most * 2 * 5 / 250 + 1e-6
+    # A late cycle makes up for five periods at most, and up to two lie between two looks.
+    assert seen[-1] > seen[0] and max(np.diff(seen)) <= most * 2 * 5 * loop.PERIOD + 1e-6
 
 
 def test_stop_holds_where_the_arm_is(double, on, until):
@@ -140,9 +141,9 @@ def test_a_guided_arm_carries_its_weight_yields_to_a_hand_and_stays_where_it_is_
         driver.connect()
         hold_here(driver)
         driver.guide()
-        until(lambda: heavy.motor(2).command.kp == 0)
+        until(lambda: heavy.motor(3).command.kp == 0)
         before = driver.read().positions
-        assert abs(heavy.motor(2).command.torque) > 1.0    # it carries
+        assert heavy.motor(3).command.torque > 4.0    # it carries
         pushed = heavy.positions()
         pushed[0] += 0.4                                    # a hand turns the base
         heavy.place(pushed)

@@ -333,7 +333,8 @@ class ArmLoop:
                     )
         except BaseException:
             for index in switched if not self._driven else ():
-                self._readings[index] = self._bus.disable(self.hardware.motors[index])
+                with contextlib.suppress(Silent, OSError, can.CanError):    # told is what came first
+                    self._readings[index] = self._bus.disable(self.hardware.motors[index])
             raise
         self.chain.readings = self._readings
         self._troubles.forget()

@@ -1,6 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""Switching one motor on: its errors are cleared a few times at most, and it must read what it read while it was off."""
+"""Switching one motor on: its errors are cleared a few times at most, and it must read what it read when it was off."""
 
 from __future__ import annotations
 
