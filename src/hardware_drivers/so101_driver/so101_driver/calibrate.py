@@ -125,7 +125,7 @@ class Calibrator:
             for name in swept:
                 if abs(now[name] - last[name]) > LEAP:
                     raise ArmError(
-                        f"{name} passed the end of its encoder's turn: the middle pose was not in its middle; begin again"
+                        f"{name} passed the end of its encoder's turn: it began too far from its middle; start anew"
                     )
                 least[name], most[name] = min(least[name], now[name]), max(most[name], now[name])
             last = now

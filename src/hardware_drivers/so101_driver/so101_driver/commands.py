@@ -68,11 +68,10 @@ def register_so101(subparsers: Any) -> None:
 
     parser = actions.add_parser(
         "double", help="an arm on a pseudo terminal, to try things without one",
-        description="Serves a double of an arm until Ctrl-C or the end of the input. Lines of the input put faults into "
-        "it.",
+        description="Serves a double of an arm until Ctrl-C or the end of the input, whose lines put faults into it.",
     )
     parser.add_argument("--link", default="", help="name of the port (default: what `port=double` stands for)")
-    parser.add_argument("--plant", choices=("point", "mujoco"), default="mujoco", help="what moves (default %(default)s)")
+    parser.add_argument("--plant", choices=("point", "mujoco"), default="mujoco", help="(default %(default)s)")
     parser.add_argument("--calibration-out", default="", metavar="FILE", help="write its calibration there")
     parser.set_defaults(func=lambda args: _guarded(lambda: _tools().double(args)))
 

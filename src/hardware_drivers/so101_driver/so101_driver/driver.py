@@ -45,8 +45,9 @@ Value = TypeVar("Value")
 class SO101Driver(ArmDriver):
     """One follower arm.
 
-    port: of the bus; calibration, and where it is from; patience: how long to wait for the port to appear [s]. at_close: "hold", or "release", which
-    switches the torque off at close where the arm is at its rest pose, and holds elsewhere.
+    port: of the bus; calibration, and the source it is from; patience: how long to wait for the port to appear [s].
+    at_close: "hold", or "release", which switches the torque off at close where the arm is at its rest pose, and holds
+    elsewhere.
     """
 
     def __init__(self, contract: Contract, arm: Arm, port: str, calibration: Calibration, source: str,
@@ -77,8 +78,8 @@ class SO101Driver(ArmDriver):
             joint = int(np.argmax(short))
             least, most = self._units.lower[joint], self._units.upper[joint]
             raise DriverError(
-                f"the contract lets {self._arm.joints[joint]!r} go from {lower[joint]:g} to {upper[joint]:g} rad, but by "
-                f"calibration {self._source} this arm reaches {least:.3f} to {most:.3f}: narrow `position` in "
+                f"the contract lets {self._arm.joints[joint]!r} go from {lower[joint]:g} to {upper[joint]:g} rad, but "
+                f"by calibration {self._source} this arm reaches {least:.3f} to {most:.3f}: narrow `position` in "
                 f"{self._contract.path}, or calibrate again and sweep that joint to both of its stops"
             )
 
@@ -112,15 +113,15 @@ class SO101Driver(ArmDriver):
         self._ask(self._hold)
 
     def guide(self) -> None:
-        """The arm gives way to a firm hand and stays where it is left (hand.py); its torque stays on. A hand is followed
-        in read(). Errors: DriverError."""
+        """The arm gives way to a firm hand and stays where it is left (hand.py); its torque stays on. Hands are
+        followed in read(). Errors: DriverError."""
         if not self._on or self._goals is None:
             raise DriverError("the arm is not held by this driver; arm it first")
         self._hand = Hand(self._goals, self._units.lower, self._units.upper)
 
     def close(self) -> None:
-        """Leaves the bus. The servos hold their last goals, for ever, unless at_close is "release" and the arm is at its
-        rest pose."""
+        """Leaves the bus. The servos hold their last goals, for ever, unless at_close is "release" and the arm is at
+        its rest pose."""
         if self._servos is None:
             return
         try:
@@ -228,8 +229,8 @@ class SO101Driver(ArmDriver):
         if not limp and (off > AT_REST).any():
             joint = int(np.argmax(off))
             raise ArmError(
-                f"{self._arm.joints[joint]} is {off[joint]:.2f} rad from its rest pose, and the arm would fall: park it "
-                "first, or support it with a hand and ask for --limp"
+                f"{self._arm.joints[joint]} is {off[joint]:.2f} rad from its rest pose, and the arm would fall: "
+                "park it first, or support it with a hand and ask for --limp"
             )
         servos.switch_off()
         self._on, self._hand, self._goals = False, None, None

@@ -1,10 +1,10 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""Guiding a stiff arm by hand: goals give way to a push beyond a dead band, and stay where the push ends. No device here.
+"""Guiding a stiff arm by hand: goals give way to a push beyond a dead band, and stay where it ends. No device here.
 
 The servos carry no weight by themselves and must not go limp, so the arm is led like a thing with friction: each joint
-holds until it is pushed farther than the dead band from its goal, and then its goal follows. The band is wide enough for
-the arm's own weight; more than that lets it creep down slowly. Should the program end, the servos hold.
+holds until it is pushed farther than the dead band from its goal, and then its goal follows. The band is wide enough
+for the arm's own weight; more than that lets it creep down slowly. Should the program end, the servos hold.
 """
 
 from __future__ import annotations

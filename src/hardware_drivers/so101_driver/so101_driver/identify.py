@@ -107,8 +107,8 @@ def _nobody_answers(bus: ServoBus, ids: Mapping[str, int], baud: int) -> str:
         bus.set_baud(baud)
         if found:
             return (
-                f"the servos {', '.join(map(str, sorted(found)))} answer at {other} baud, not at {baud}: set the option "
-                f"baud={other}, or their Baud_Rate register to 0 ({BAUD_RATES[0]})"
+                f"the servos {', '.join(map(str, sorted(found)))} answer at {other} baud, not at {baud}: set the "
+                f"option baud={other}, or their Baud_Rate register to 0 ({BAUD_RATES[0]})"
             )
     return (
         f"no servo answers on {bus.port.path} at any rate: switch the arm's own power supply on (USB does not power "
@@ -174,8 +174,8 @@ def check_calibration(servos: Mapping[str, Servo], calibration: Calibration, sou
             different.append(f"{name} has {_numbers(theirs)}, the file {_numbers(ours)}")
     if different:
         raise ArmError(
-            f"the calibration {source} is not that of this arm ({'; '.join(different)}): it is another arm's, or the arm "
-            "was calibrated anew since; choose its own file, or make one with `molmoact2 calibrate so101`"
+            f"the calibration {source} is not that of this arm ({'; '.join(different)}): it is another arm's, or the "
+            "arm was calibrated anew since; choose its own file, or make one with `molmoact2 calibrate so101`"
         )
 
 

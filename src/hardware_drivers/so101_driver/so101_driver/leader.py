@@ -1,6 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""A leader arm as a source of motion: its pose as short plans that a follower's controller takes like a policy's. No ROS.
+"""A leader arm as a source of motion: its pose as short plans that a controller takes like a policy's. No ROS here.
 
 A plan is a point that follows the leader no faster than a share of the contract's velocities. It begins where the
 follower is, and comes to the leader slowly until the two agree: nothing leaps at the start.
@@ -26,8 +26,8 @@ LASTS = 0.5            # [s]; so long the follower goes on when the leader falls
 
 
 class LeaderArm:
-    """A leader's servos. They are read and never written; a person moves them, so their torque must be off. Errors of each
-    call: DriverError."""
+    """A leader's servos. They are read and never written; a person moves them, so their torque must be off. Errors of
+    each call: DriverError."""
 
     def __init__(self, port: str, baud: int, calibration: Calibration, source: str, joints: tuple[str, ...]):
         self._joints, self._units = joints, Units(calibration, joints)
@@ -39,8 +39,8 @@ class LeaderArm:
         if held:
             self._servos.close()
             raise DriverError(
-                f"leader: {', '.join(held)} hold, and cannot be led by hand; take the leader in your hand and release it: "
-                "`molmoact2 so101 release --limp`"
+                f"leader: {', '.join(held)} hold, and cannot be led by hand; take the leader in your hand and release "
+                "it: `molmoact2 so101 release --limp`"
             )
 
     def read(self, now_ns: int) -> ArmState:

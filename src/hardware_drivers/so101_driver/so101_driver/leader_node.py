@@ -35,7 +35,7 @@ MOST_MISSED = 15       # readings in a row
 
 
 class LeaderNode(DriverNode):
-    """Publishes leader/joint_states, policy/status, and while the follower's controller is armed policy/action_chunk."""
+    """Publishes leader/joint_states, policy/status, and policy/action_chunk while the follower is armed."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__("leader", **options)
@@ -74,7 +74,8 @@ class LeaderNode(DriverNode):
         if not port or not source:
             raise ContractError("parameters port and calibration of the leader are needed (docs/robots/so101.md)")
         calibration = double_calibration() if source == DOUBLE else load_calibration(source)
-        return LeaderArm(default_link("leader") if port == DOUBLE else port, baud, calibration, source, self._arm.joints)
+        port = default_link("leader") if port == DOUBLE else port
+        return LeaderArm(port, baud, calibration, source, self._arm.joints)
 
     # --- what comes in ------------------------------------------------------------------------------------------------
     def _on_follower(self, message: JointState) -> None:
@@ -95,8 +96,8 @@ class LeaderNode(DriverNode):
         response.success, response.message, response.episode_id = True, "demonstrating it", self._episode
         return response
 
-    def _reset(self, request: ResetEpisode.Request, response: ResetEpisode.Response) -> ResetEpisode.Response:
-        self._episode = request.episode_id if hasattr(request, "episode_id") and request.episode_id else uuid.uuid4().hex
+    def _reset(self, _: ResetEpisode.Request, response: ResetEpisode.Response) -> ResetEpisode.Response:
+        self._episode = uuid.uuid4().hex
         self._announce()
         response.success, response.message, response.episode_id = True, "a new episode began", self._episode
         return response

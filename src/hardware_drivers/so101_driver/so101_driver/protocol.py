@@ -29,7 +29,7 @@ class Status:
 
 @dataclass
 class Received:
-    """What a stretch of bytes held: status packets in their order, bytes that belong to none, and an unfinished rest."""
+    """What a stretch of bytes held: status packets in order, bytes that belong to none, and an unfinished rest."""
 
     packets: list[Status] = field(default_factory=list)
     junk: int = 0

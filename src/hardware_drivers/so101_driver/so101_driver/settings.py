@@ -37,9 +37,10 @@ POSITION_MODE = 0
 
 # Gains as LeRobot sets them: the servos do not shake with these.
 EVERY_JOINT = {
-    RETURN_DELAY: 0, RESPONSE_LEVEL: 1, OPERATING_MODE: POSITION_MODE, P_GAIN: 16, I_GAIN: 0, D_GAIN: 32, MAX_TORQUE: 1000,
+    RETURN_DELAY: 0, RESPONSE_LEVEL: 1, OPERATING_MODE: POSITION_MODE, P_GAIN: 16, I_GAIN: 0, D_GAIN: 32,
+    MAX_TORQUE: 1000,
 }
-# The gripper's motor is small for the force of its jaws: half its torque, 1.6 A, and a quarter of its torque once blocked.
+# Jaws crush: half the torque, 1.6 A, and a quarter of the torque counts as an overload.
 GRIPPER_ONLY = {MAX_TORQUE: 500, PROTECTION_CURRENT: 250, OVERLOAD_TORQUE: 25}
 # These change how a servo that is on holds, so they are not written to it.
 MOVING = (OPERATING_MODE, P_GAIN, I_GAIN, D_GAIN, PHASE)

@@ -112,7 +112,7 @@ def state(args: argparse.Namespace) -> int:
     readings = {name: Reading.of(answers[servo]) for name, servo in ids.items()}
     counts = np.array([float(readings[name].position) for name in MOTORS])
     ros = Units(calibration, MOTORS).to_ros(counts) if calibration else None
-    print(f"{'motor':14}{'id':>3}{'firmware':>10}{'torque':>8}{'counts':>8}{'ROS':>8}{'degC':>6}{'V':>6}{'A':>6}  reports")
+    print(f"{'motor':14} id  firmware  torque  counts     ROS  degC     V     A  reports")
     for index, name in enumerate(MOTORS):
         servo, reading = servos[name], readings[name]
         firmware = f"{servo.value(FIRMWARE_MAJOR)}.{servo.value(FIRMWARE_MINOR)}"

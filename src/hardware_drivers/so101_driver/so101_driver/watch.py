@@ -17,8 +17,8 @@ from .registers import (
     PRESENT_LOAD,
     PRESENT_POSITION,
     PRESENT_TEMPERATURE,
-    PRESENT_VOLTAGE,
     PRESENT_VELOCITY,
+    PRESENT_VOLTAGE,
     Register,
     errors_in_words,
 )
@@ -76,7 +76,8 @@ class Watch:
     def _problem(self, name: str, servo: str, reading: Reading, steady: float) -> str:
         self._warn(name, servo, reading)
         if reading.error:
-            return f"{servo} reports: {errors_in_words(reading.error)}; its torque may be off or reduced: see what blocks it"
+            errors = errors_in_words(reading.error)
+            return f"{servo} reports: {errors}; its torque may be off or reduced: see what blocks it"
         if reading.temperature >= self.stops[name]:
             stop = self.stops[name]
             return f"{servo} is at {reading.temperature} deg C, {stop} or more: park and release the arm, let it cool"
@@ -98,4 +99,5 @@ class Watch:
             return ""
         if steady - self._over_since.setdefault(name, steady) < CURRENT_TIME:
             return ""
-        return f"{servo} takes {abs(reading.current):.1f} A for {CURRENT_TIME:g} s, more than {most:g} A: see what blocks it"
+        taken = abs(reading.current)
+        return f"{servo} takes {taken:.1f} A for {CURRENT_TIME:g} s, more than {most:g} A: see what blocks it"

@@ -12,9 +12,15 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from unittest.mock import MagicMock
+
+# Importing a robot imports LeRobot's image processing, which is not used here; so its torchvision need not fit.
+sys.modules.setdefault("torchvision", MagicMock())
+for part in ("transforms", "transforms.v2", "transforms.functional", "transforms.v2.functional"):
+    sys.modules.setdefault(f"torchvision.{part}", MagicMock())
 
 try:
-    from lerobot.robots.so_follower import SO101Follower, SO101FollowerConfig
+    from lerobot.robots.so_follower import SO101Follower, SO101FollowerConfig  # noqa: I001
 except ImportError:    # its name before lerobot 0.4.4
     from lerobot.robots.so101_follower import SO101Follower, SO101FollowerConfig
 

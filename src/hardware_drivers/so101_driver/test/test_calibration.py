@@ -22,7 +22,9 @@ from so101_driver.registers import GOAL_POSITION, HOMING_OFFSET, PRESENT_LOAD
 
 def written(tmp_path, change=lambda given: None):
     given = {
-        name: {"id": i + 1, "drive_mode": 0, "homing_offset": 100 * i - 200, "range_min": 800 + i, "range_max": 3300 - i}
+        name: {
+            "id": i + 1, "drive_mode": 0, "homing_offset": 100 * i - 200, "range_min": 800 + i, "range_max": 3300 - i,
+        }
         for i, name in enumerate(MOTORS)
     }
     change(given)

@@ -132,7 +132,8 @@ def test_the_state_of_an_arm_is_printed(rig, capsys):
 def test_release_is_refused_away_from_rest_and_done_at_it(armed, capsys):
     rest = armed.contract.values("rest", MOTORS)
     armed.driver.close()
-    release = ["so101", "release", "--port", armed.link, "--calibration", "double", "--contract", str(armed.contract.path)]
+    contract = str(armed.contract.path)
+    release = ["so101", "release", "--port", armed.link, "--calibration", "double", "--contract", contract]
     assert main(release) == 1
     assert "park it first" in capsys.readouterr().err and all(armed.torques)
     armed.driver.connect()

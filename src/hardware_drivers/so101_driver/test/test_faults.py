@@ -52,8 +52,9 @@ def test_a_second_driver_on_the_bus_is_refused(rig):
 
 
 def test_another_program_that_has_the_port_open_is_named_even_where_it_took_no_lock(rig):
+    code = f"import os, sys; os.open({rig.link!r}, os.O_RDWR | os.O_NOCTTY); print(flush=True); sys.stdin.read()"
     holder = subprocess.Popen(
-        [sys.executable, "-c", f"import os, sys; os.open({rig.link!r}, os.O_RDWR | os.O_NOCTTY); print(flush=True); sys.stdin.read()"],
+        [sys.executable, "-c", code],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )
     try:
@@ -233,7 +234,8 @@ def test_a_warm_servo_is_warned_of_once_and_a_hot_one_stops_the_arm_while_it_sti
     armed.spoil("heat 2 61")
     for _ in range(20):
         armed.driver.read()
-    assert [record.message for record in caplog.records] == ["servo 2 (shoulder_lift) is at 61 deg C; the arm stops at 68"]
+    warned = [record.message for record in caplog.records]
+    assert warned == ["servo 2 (shoulder_lift) is at 61 deg C; the arm stops at 68"]
     armed.spoil("heat 2 68")
     assert "68 deg C" in fault(armed.driver)
     assert all(armed.torques)

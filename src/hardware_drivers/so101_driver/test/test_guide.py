@@ -1,6 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""Guiding by hand, with weight: the simulated SO-101 gives way to a push, stays where it is left, and falls when limp."""
+"""Guiding by hand, with weight: the simulated SO-101 gives way to a push, stays where it is left, falls limp."""
 
 import numpy as np
 import pytest

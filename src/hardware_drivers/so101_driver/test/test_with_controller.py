@@ -1,7 +1,10 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""The arm controller with this driver on the double, tick by tick: each fault of the bus ends in a latched, named state,
-and the arm then is where its servos leave it: holding, unless they have no power."""
+"""The arm controller with this driver on the double, tick by tick.
+
+Each fault of the bus ends in a latched, named state, and the arm is where its servos leave it: holding, unless they
+have no power.
+"""
 
 import numpy as np
 import pytest

@@ -63,8 +63,8 @@ class BusDouble:
 
     # --- the wire -----------------------------------------------------------------------------------------------------
     def hear(self, data: bytes, speed: int | None = None) -> bytes:
-        """Bytes of the master; returns what the servos answer. speed: of the line [baud]; None: the servos' own. Bytes at
-        another speed are noise to them."""
+        """Bytes of the master; returns what the servos answer. speed: of the line [baud]; None: the servos' own.
+        Bytes at another speed are noise to them."""
         if speed is not None:
             data = data if any(BAUD_RATES[servo.baud] == speed for servo in self.servos) else b""
         self._rest += data

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import time
 from typing import Any
@@ -21,11 +23,12 @@ from .bus import USAGE, FaultError
 from .plants import MujocoPlant, Plant, PointPlant, WorldPlant
 
 PLANTS = ("world", "mujoco", "point")
+PRIORITY = 45      # of the real-time class; below the controller, which never waits for more than an answer
 PATIENCE = 60.0    # [s]; the world builds its scene first
 
 
 class DoubleNode(DriverNode):
-    """Serves the double. Setting the parameter `fault` puts one in; each setting does it, the value is what was last."""
+    """Serves the double. Each setting of the parameter `fault` puts one in; its value is what was last."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__("double", **options)
@@ -79,6 +82,9 @@ class DoubleNode(DriverNode):
 
 
 def main() -> int:
+    # All of its threads, for they share an interpreter: a servo does not answer late because a computer is busy.
+    with contextlib.suppress(OSError):    # not permitted
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
     return run_node("double", DoubleNode, PortError, BusError)
 
 

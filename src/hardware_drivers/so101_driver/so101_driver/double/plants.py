@@ -18,6 +18,7 @@ START = (0.0, -0.9, 0.75, 1.3, 0.0, 0.4)
 SPEED = 5.0          # [rad/s]; a servo without load
 FALL = 1.0           # [rad/s]; of a limp joint of PointPlant
 MOST_STEP = 0.2      # [s] that is made up for between two looks
+SAME_LOOK = 0.002    # [s]; servos that are asked together are looked at together
 STALL_CURRENT = 2.4  # [A] at full torque
 
 
@@ -131,6 +132,7 @@ class WorldPlant:
     def __init__(self, address: str, timeout: float = 0.5):
         from mujoco_driver.bus import BusClient, BusError
 
+        self._seen, self._seen_at = np.zeros(len(MOTORS)), -np.inf    # steady clock [s]
         self._open = lambda: BusClient(address, timeout)
         self._failure = BusError
         self._bus = self._open()
@@ -152,7 +154,10 @@ class WorldPlant:
         return call()
 
     def angles(self) -> np.ndarray:
-        return self._ask(lambda: self._bus.read())[1][self._indices]
+        if time.monotonic() - self._seen_at > SAME_LOOK:
+            self._seen = self._ask(lambda: self._bus.read())[1][self._indices]
+            self._seen_at = time.monotonic()
+        return self._seen.copy()
 
     def set_goal(self, index: int, goal: float | None) -> None:
         servo = self._indices[index]

@@ -19,7 +19,6 @@ from pathlib import Path
 from ..port import PortError
 from .bus import BusDouble
 
-PRIORITY = 45     # of the real-time class; below the controller, that never waits for more than an answer
 POLL = 0.005      # [s] while nobody has the port open
 SPEEDS = {getattr(termios, f"B{speed}"): speed for speed in (38_400, 57_600, 115_200, 500_000, 1_000_000)}
 UNKNOWN_SPEED = -1
@@ -29,8 +28,7 @@ class PortDouble:
     """Serves a bus on `link` until closed, in a thread of its own, or where `threaded` is false only when serve() is
     called. Errors: PortError where the link cannot be made.
 
-    The thread asks for real-time priority: a servo does not answer late because a computer is busy. error: why it ended
-    by itself; None while it runs.
+    error: why the thread ended by itself; None while it runs.
     """
 
     def __init__(self, bus: BusDouble, link: str, threaded: bool = True):
@@ -116,8 +114,6 @@ class PortDouble:
             os.write(self._changed_w, b"!")
 
     def _guarded(self) -> None:
-        with contextlib.suppress(OSError):    # not permitted
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
         try:
             while not self._stop.is_set():
                 self._turn()
