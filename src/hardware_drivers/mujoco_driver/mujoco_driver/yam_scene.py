@@ -115,6 +115,8 @@ def _add_surroundings(spec: mujoco.MjSpec) -> None:
         name="table", type=box, size=[0.6, 0.75, 0.02], pos=[*TABLE, -0.02], rgba=[0.55, 0.55, 0.52, 1],
         friction=[1, 0.005, 0.0001],
     )
+    sky = spec.add_texture(name="sky", type=mujoco.mjtTexture.mjTEXTURE_SKYBOX, width=64, height=384)
+    sky.builtin, sky.rgb1, sky.rgb2 = mujoco.mjtBuiltin.mjBUILTIN_FLAT, [0.6, 0.62, 0.65], [0.6, 0.62, 0.65]
     spec.worldbody.add_geom(
         name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[4, 4, 0.1], pos=[0, 0, -0.75], rgba=[0.35, 0.35, 0.37, 1],
     )

@@ -36,7 +36,7 @@ from .vendor import Chain, Robot
 
 PERIOD = 1 / 250
 FASTER = 1.5          # times the contract's velocities: what the command may do to keep up with the setpoints
-OLD = 0.15            # [s] after which a reading is none
+OLD = 0.5             # [s] after which a reading is none; what is younger the controller judges by its stamp
 ANSWER = 1.0          # [s] for the loop to do what it is asked
 REOPEN = 0.5          # [s] between attempts to find an adapter that went away
 LOOK_AGAIN = 0.2      # [s] between questions to a motor that does not answer
