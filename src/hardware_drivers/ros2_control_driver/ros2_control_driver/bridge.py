@@ -26,6 +26,7 @@ from molmoact2_contract.qos import CHUNK, SENSOR_SUBSCRIBE
 from .wire import Goal, Measured, Plan, Ready, Trouble, receive, send
 
 WATCH = 0.2          # [s] between two looks at who is there
+SETTLED = 1.0        # [s] that all must be well at the start; discovery takes less
 CLOCKS_APART = 0.05  # [s] that the stamps of joint states may differ from this machine's clock, at the start
 FRESH = 0.5          # [s]; older joint states are none, at the start
 OURS = "arm_controller"
@@ -42,7 +43,7 @@ class Bridge(Node):
         self.create_subscription(JointState, plan.states, self._on_states, SENSOR_SUBSCRIBE)
         self.create_timer(WATCH, self._watch)
         self._deadline = time.monotonic() + plan.patience
-        self._ready = False
+        self._ready, self._well_since = False, 0.0
         self.trouble = ""
 
     # --- states -------------------------------------------------------------------------------------------------------
@@ -62,12 +63,15 @@ class Bridge(Node):
 
     # --- who is there -------------------------------------------------------------------------------------------------
     def _watch(self) -> None:
-        error = self._other_system_error()
+        error, now = self._other_system_error(), time.monotonic()
+        self._well_since = 0.0 if error else self._well_since or now
         if not error and not self._ready:
+            if now - self._well_since < SETTLED:
+                return    # whoever else is there may not have been discovered yet
             self._ready = True
             send(self._driver, self._measured())
             send(self._driver, Ready())
-        elif error and (self._ready or time.monotonic() > self._deadline):
+        elif error and (self._ready or now > self._deadline):
             self._end(error)
 
     def _other_system_error(self) -> str:

@@ -22,6 +22,7 @@ from molmoact2_contract import Arm, Contract
 from .wire import Goal, Measured, Plan, Ready, Trouble, receive, send
 
 PATIENCE = 20.0    # [s] for the other system to be there
+START_WITHIN = 40.0    # [s] for the bridge to start, on a busy machine
 RECOVER_WITHIN = 1.0    # [s] of a request; what takes longer goes on, and is asked for again
 DEAF_FOR = 0.25    # [s] that the bridge may take no goal
 LEADS = (0.02, 0.5)
@@ -68,7 +69,7 @@ class Ros2ControlDriver(ArmDriver):
         self._bridge = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         theirs.close()
         self._socket, self._deaf_since = ours, 0.0
-        deadline = time.monotonic() + self._plan.patience + PATIENCE
+        deadline = time.monotonic() + self._plan.patience + START_WITHIN
         while True:
             select.select([ours], [], [], max(deadline - time.monotonic(), 0.0))
             try:
