@@ -47,8 +47,8 @@ class SO101Driver(ArmDriver):
     """One follower arm.
 
     port: of the bus; calibration, and the source it is from; patience: how long to wait for the port to appear [s].
-    timeout: for an answer of the bus, of which there are three tries [s]. at_close: "hold", or "release", which switches
-    the torque off at close where the arm is at its rest pose, and holds elsewhere.
+    timeout: for an answer of the bus, of which there are three tries [s]. at_close: "hold", or "release", which
+    switches the torque off at close where the arm is at its rest pose, and holds elsewhere.
     """
 
     def __init__(self, contract: Contract, arm: Arm, port: str, calibration: Calibration, source: str,
