@@ -37,8 +37,8 @@ class ServoBus:
     retries: how many attempts had to be made again since the start; broken: bytes that were in no sound frame.
     """
 
-    def __init__(self, port: Port, baud: int):
-        self.port, self._baud, self._timeout = port, baud, TIMEOUT
+    def __init__(self, port: Port, baud: int, timeout: float = TIMEOUT):
+        self.port, self._baud, self._timeout = port, baud, timeout
         self.retries = self.broken = 0
 
     def set_baud(self, baud: int) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from arm_controller.driver import ArmDriver, ArmState, DriverError
 from molmoact2_contract import Arm, Contract
 
-from .bus import NoAnswer
+from .bus import TIMEOUT, NoAnswer
 from .calibration import MOTORS, Calibration, CalibrationError, Units, load_calibration
 from .double.arm import NAME as DOUBLE
 from .double.arm import default_link, double_calibration
@@ -35,6 +35,7 @@ FIRST_STEP = 0.2       # [rad]; the first setpoint lies no farther from where th
 AT_REST = 0.15         # [rad]; so near to its rest pose an arm may lose its torque
 BLIND_FOR = 1.0        # [s]; without a reading setpoints are sent so long, for a ramp to rest
 FOR_THE_DOUBLE = 30.0    # [s]; it is started beside the controller, and waits for the simulated world
+DOUBLES_TIMEOUT = 0.06   # [s]; it shares a computer with everything else
 TRY_AGAIN = 0.25       # [s] between two tries to open a port that has gone
 OPTIONS = ("port", "calibration", "baud", "at_close")
 AT_CLOSE = ("hold", "release")
@@ -46,14 +47,15 @@ class SO101Driver(ArmDriver):
     """One follower arm.
 
     port: of the bus; calibration, and the source it is from; patience: how long to wait for the port to appear [s].
-    at_close: "hold", or "release", which switches the torque off at close where the arm is at its rest pose, and holds
-    elsewhere.
+    timeout: for an answer of the bus, of which there are three tries [s]. at_close: "hold", or "release", which
+    switches the torque off at close where the arm is at its rest pose, and holds elsewhere.
     """
 
     def __init__(self, contract: Contract, arm: Arm, port: str, calibration: Calibration, source: str,
-                 baud: int = BAUD_RATES[0], at_close: str = "hold", patience: float = 0.0):
+                 baud: int = BAUD_RATES[0], at_close: str = "hold", patience: float = 0.0, timeout: float = TIMEOUT):
         self._contract, self._arm, self._port, self._baud, self._at_close = contract, arm, port, baud, at_close
         self._calibration, self._source, self._patience = calibration, source, patience
+        self._timeout = timeout
         unknown = [joint for joint in arm.joints if joint not in MOTORS]
         if unknown or len(arm.joints) != len(MOTORS):
             raise DriverError(f"arm {arm.name!r} has joints {', '.join(arm.joints)}; an SO-101 has {', '.join(MOTORS)}")
@@ -139,7 +141,9 @@ class SO101Driver(ArmDriver):
 
     # --- what they do; errors: ArmError, NoAnswer, PortError ----------------------------------------------------------
     def _attach(self, thorough: bool) -> None:
-        self._servos = ArmServos(self._port, self._baud, self._calibration, self._source, self._arm.joints, thorough)
+        self._servos = ArmServos(
+            self._port, self._baud, self._calibration, self._source, self._arm.joints, thorough, self._timeout
+        )
         try:
             self._servos.set_up()
         except BaseException:
@@ -305,6 +309,6 @@ def create(contract: Contract, arm: Arm, options: dict[str, str]) -> SO101Driver
         calibration = double_calibration() if source == DOUBLE else load_calibration(source)
     except CalibrationError as error:
         raise DriverError(str(error)) from error
-    patience = FOR_THE_DOUBLE if port == DOUBLE else 0.0
+    patience, timeout = (FOR_THE_DOUBLE, DOUBLES_TIMEOUT) if port == DOUBLE else (0.0, TIMEOUT)
     port = default_link() if port == DOUBLE else port
-    return SO101Driver(contract, arm, port, calibration, source, int(baud), at_close, patience)
+    return SO101Driver(contract, arm, port, calibration, source, int(baud), at_close, patience, timeout)

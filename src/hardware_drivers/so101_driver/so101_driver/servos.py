@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from . import settings
-from .bus import ServoBus
+from .bus import TIMEOUT, ServoBus
 from .calibration import Calibration
 from .identify import ArmError, Servo, check_calibration, identify
 from .port import Port
@@ -32,14 +32,16 @@ class ArmServos:
     """An arm whose servos answer. Motors go by name, in the order given. Errors of each call: ArmError, NoAnswer,
     PortError.
 
-    thorough: also listens for two servos of one id, which takes a tenth of a second.
+    thorough: also listens for two servos of one id, which takes a tenth of a second. timeout: for an answer [s].
     """
 
-    def __init__(self, path: str, baud: int, calibration: Calibration, source: str, motors: Sequence[str],
-                 thorough: bool = True):
+    def __init__(
+        self, path: str, baud: int, calibration: Calibration, source: str, motors: Sequence[str], thorough: bool = True,
+        timeout: float = TIMEOUT,
+    ):
         self.motors = tuple(motors)
         self.ids = {name: calibration[name].id for name in motors}
-        self.bus = ServoBus(Port(path, baud), baud)
+        self.bus = ServoBus(Port(path, baud), baud, timeout)
         try:
             self.servos: dict[str, Servo] = identify(self.bus, self.ids, baud, thorough)
             check_calibration(self.servos, calibration, source)

@@ -11,18 +11,17 @@ import shutil
 import sys
 import tempfile
 import time
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from unittest.mock import MagicMock
 
-# Importing a robot imports LeRobot's image processing, which is not used here; so its torchvision need not fit.
-sys.modules.setdefault("torchvision", MagicMock())
-for part in ("transforms", "transforms.v2", "transforms.functional", "transforms.v2.functional"):
-    sys.modules.setdefault(f"torchvision.{part}", MagicMock())
+# Importing a robot imports LeRobot's image processing, which is not used here: its torchvision need not be there, and
+# one that is built for another torch would end the import.
+for part in ("", ".transforms", ".transforms.functional", ".transforms.v2", ".transforms.v2.functional"):
+    stand_in = MagicMock(__spec__=ModuleSpec(f"torchvision{part}", None), __path__=[], __version__="0")
+    sys.modules[f"torchvision{part}"] = stand_in
 
-try:
-    from lerobot.robots.so_follower import SO101Follower, SO101FollowerConfig  # noqa: I001
-except ImportError:    # its name before lerobot 0.4.4
-    from lerobot.robots.so101_follower import SO101Follower, SO101FollowerConfig
+from lerobot.robots.so_follower import SO101Follower, SO101FollowerConfig  # noqa: E402
 
 PATIENCE = 60.0    # [s]
 GOAL = {
