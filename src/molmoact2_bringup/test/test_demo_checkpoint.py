@@ -1,6 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""The checkpoint the demo runs on keeps what its model card says."""
+"""The checkpoint that the demo does its tasks with keeps what its model card says."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,7 @@ import mujoco
 import numpy as np
 import pytest
 
+from molmoact2_bringup.demo.tasks import CHECKPOINT
 from molmoact2_contract import load_contract
 from molmoact2_model import MolmoAct2Policy
 from molmoact2_model.cli import main
@@ -18,7 +19,7 @@ from mujoco_driver.scene import build
 from mujoco_driver.tabletop import Tabletop
 from mujoco_driver.world import home_of
 
-FOLDER = Path(__file__).resolve().parents[3] / "checkpoints" / "molmoact2-tiny-think-so101"
+FOLDER = Path(__file__).resolve().parents[3] / "checkpoints" / CHECKPOINT
 TAG = "so101_sim_molmoact2_tiny"
 GRID = 10
 
@@ -77,7 +78,8 @@ def test_a_chunk_begins_where_the_arm_is_and_takes_plausible_steps(tiny, table):
 
 
 def test_it_does_its_tasks_more_often_than_not_where_touching_is_the_task(tmp_path):
-    command = ["eval", "so101_sim", "--task", "touch", "--latency", "0.3", "--scenes", "81000:81006"]
+    scenes = ["--scenes", "81000:81006", "--latency", "0.3"]
+    command = ["eval", "so101_sim", "--checkpoint", CHECKPOINT, "--task", "touch", *scenes]
     assert main([*command, "--out", str(tmp_path / "out")]) == 0
     (found,) = json.loads((tmp_path / "out/summary.json").read_text())["conditions"]
     assert found["successes"] >= 3, found["failures"]

@@ -17,7 +17,6 @@ from molmoact2_model.depth import (
     CODEBOOK_FORMAT,
     METRES,
     RELATIVE,
-    Codebook,
     CodeIndex,
     DepthMap,
     checkpoint_decoder,
@@ -52,14 +51,9 @@ def test_a_relative_codebook_says_which_way_and_never_metres(tmp_path):
     assert depth.farness().tolist() == [[0, pytest.approx(1 / 3)], [pytest.approx(2 / 3), 1]]
 
 
-def test_the_shipped_checkpoint_claims_metres():
+def test_the_shipped_checkpoint_claims_no_depth():
+    """Its codes follow brightness."""
     decoder = checkpoint_decoder(TINY)
-    depth = decoder.decode(np.arange(100).reshape(10, 10))
-    assert isinstance(decoder, Codebook) and depth.unit == METRES
-
-
-def test_a_checkpoint_that_does_not_say_what_its_codes_mean_claims_no_depth(tmp_path):
-    decoder = checkpoint_decoder(checkpoint(tmp_path, None, 128))
     depth = decoder.decode(np.full((10, 10), 127))
     assert isinstance(decoder, CodeIndex)
     assert (depth.unit, depth.larger, depth.span) == (CODE, "", (0.0, 127.0))

@@ -34,6 +34,7 @@ class Task:
     limit: float
 
 
+CHECKPOINT = "molmoact2-tiny-think-so101-cubes"    # which was trained on these tasks
 TABLETOP = (
     Task("pick up the red cube", "the red cube is lifted", 12.0),
     Task("put the red cube in the tray", "the red cube is in the tray", 15.0),
