@@ -30,12 +30,17 @@ GOAL = {
 }
 
 
-def persistently(call):
-    """LeRobot asks once; on a busy machine an answer may come later than it waits."""
+def persistently(robot, call, good=lambda result: True):
+    """LeRobot asks once; on a busy machine an answer may come later than it waits, and would then answer the next
+    question: so the input is emptied before each."""
     deadline = time.monotonic() + PATIENCE
     while True:
+        if robot.is_connected:
+            robot.bus.port_handler.ser.reset_input_buffer()
         try:
-            return call()
+            result = call()
+            if good(result) or time.monotonic() > deadline:
+                return result
         except (ConnectionError, RuntimeError):
             if time.monotonic() > deadline:
                 raise
@@ -55,17 +60,18 @@ def main() -> None:
                 robot.bus.disconnect(disable_torque=False)
             robot.connect()
 
-        persistently(connect)
-        first = persistently(robot.get_observation)
+        persistently(robot, connect)
+        first = persistently(robot, robot.get_observation)
         deadline = time.monotonic() + PATIENCE
         now = first
         while time.monotonic() < deadline and max(abs(now[joint] - GOAL[joint]) for joint in GOAL) > 3.0:
             step = {joint: now[joint] + max(-5.0, min(5.0, GOAL[joint] - now[joint])) for joint in GOAL}
-            persistently(lambda step=step: robot.send_action(step))
-            persistently(lambda: robot.send_action(GOAL))
-            now = persistently(robot.get_observation)
-        print(json.dumps({"calibrated": robot.is_calibrated, "first": first, "last": now, "goal": GOAL}))
-        persistently(robot.disconnect)
+            persistently(robot, lambda step=step: robot.send_action(step))
+            persistently(robot, lambda: robot.send_action(GOAL))
+            now = persistently(robot, robot.get_observation)
+        calibrated = persistently(robot, lambda: robot.is_calibrated, bool)
+        print(json.dumps({"calibrated": calibrated, "first": first, "last": now, "goal": GOAL}))
+        persistently(robot, robot.disconnect)
 
 
 main()
