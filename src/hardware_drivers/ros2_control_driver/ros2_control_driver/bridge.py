@@ -18,6 +18,7 @@ import time
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
@@ -26,7 +27,8 @@ from molmoact2_contract.qos import CHUNK, SENSOR_SUBSCRIBE
 from .wire import Goal, Measured, Plan, Ready, Trouble, receive, send
 
 WATCH = 0.2          # [s] between two looks at who is there
-SETTLED = 1.0        # [s] that all must be well at the start; discovery takes less
+SETTLED = 2.0        # [s] that all must be well at the start; discovery takes less
+UNKNOWN = "_NODE_NAME_UNKNOWN_"    # rclpy's, of who is not wholly discovered
 CLOCKS_APART = 0.05  # [s] that the stamps of joint states may differ from this machine's clock, at the start
 FRESH = 0.5          # [s]; older joint states are none, at the start
 OURS = "arm_controller"
@@ -39,7 +41,7 @@ class Bridge(Node):
         super().__init__("ros2_control_bridge")
         self._plan, self._driver = plan, driver
         self._values: dict[str, tuple[float, int]] = {}    # position and stamp [ns] by joint
-        self._publishers_of = [self.create_publisher(JointTrajectory, topic, CHUNK) for topic, _ in plan.groups]
+        self._publishers_of: list[Publisher] = []
         self.create_subscription(JointState, plan.states, self._on_states, SENSOR_SUBSCRIBE)
         self.create_timer(WATCH, self._watch)
         self._deadline = time.monotonic() + plan.patience
@@ -63,16 +65,31 @@ class Bridge(Node):
 
     # --- who is there -------------------------------------------------------------------------------------------------
     def _watch(self) -> None:
-        error, now = self._other_system_error(), time.monotonic()
+        now, error = time.monotonic(), self._rival() or self._other_system_error()
         self._well_since = 0.0 if error else self._well_since or now
-        if not error and not self._ready:
-            if now - self._well_since < SETTLED:
-                return    # whoever else is there may not have been discovered yet
+        if error and (self._ready or now > self._deadline):
+            self._end(error)
+        elif not error and not self._ready and now - self._well_since > SETTLED:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Only who has found that nobody else is there publishes, so that of two programs the second withdraws."""
+        if not self._publishers_of:
+            topics = [topic for topic, _ in self._plan.groups]
+            self._publishers_of = [self.create_publisher(JointTrajectory, topic, CHUNK) for topic in topics]
+        if all(publisher.get_subscription_count() for publisher in self._publishers_of):
             self._ready = True
             send(self._driver, self._measured())
             send(self._driver, Ready())
-        elif error and (self._ready or now > self._deadline):
-            self._end(error)
+
+    def _rival(self) -> str:
+        """Who else moves the arm; empty where nobody does."""
+        for topic, _ in self._plan.groups:
+            names = [i.node_name for i in self.get_publishers_info_by_topic(topic)]
+            if len(names) > len(self._publishers_of[:1]):
+                others = [name for name in names if name != self.get_name()] or ["another ros2_control_bridge"]
+                return f"{', '.join(others)} also publishes on {topic}; end it: one program moves an arm"
+        return ""
 
     def _other_system_error(self) -> str:
         """What is wrong with the other system; empty where nothing is."""
@@ -83,16 +100,15 @@ class Bridge(Node):
                     f"no controller listens on {topic} (for {names}); start and activate it, or name yours with the "
                     "option controller"
                 )
-            others = [i.node_name for i in self.get_publishers_info_by_topic(topic) if i.node_name != self.get_name()]
-            if others or self.count_publishers(topic) > 1:
-                other = ", ".join(others) or "another bridge"
-                return f"{other} also publishes on {topic}; end it: one program moves an arm"
-        if any(i.node_name == OURS for i in self.get_publishers_info_by_topic(self._plan.states)):
+        publishers = [i.node_name for i in self.get_publishers_info_by_topic(self._plan.states)]
+        if OURS in publishers:
             return (
                 f"{self._plan.states} is also what the suite's own {OURS} publishes; give that another name in the "
                 "system file (remap: {joint_states: molmoact2/joint_states}, for the policy too)"
             )
-        return "" if self._ready else self._states_error()
+        if self._ready:
+            return ""
+        return f"who publishes {self._plan.states} is not known yet" if UNKNOWN in publishers else self._states_error()
 
     def _states_error(self) -> str:
         plan = self._plan
