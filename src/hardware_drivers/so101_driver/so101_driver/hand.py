@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-BAND = 0.10     # [rad], gripper: share; the weight of an SO-101 bends its joints by up to 0.07 rad
+BAND = 0.10     # [rad], gripper: share; wider than its own weight bends a joint, taken as 0.07 rad at most
 TIME = 0.1      # [s]; a goal follows what exceeds the band with this time constant
 MOST_DT = 0.05  # [s]
 
