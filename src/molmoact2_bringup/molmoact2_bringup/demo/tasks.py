@@ -67,7 +67,7 @@ class Tasks:
         self._resume = {
             arm: self._node.create_client(Trigger, f"{arm}/resume") for arm in running.system.contract.arms
         }
-        self._steps = self._all(tasks)
+        self._steps: Iterator[None] = self._all(tasks) if tasks else iter(())
 
     def update(self) -> None:
         """Goes on as far as is possible now. Errors: Unanswered."""
