@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import rclpy
 import yaml
@@ -36,7 +36,9 @@ STATES = {
     ControllerStatus.STOPPING: "stopping",
     ControllerStatus.FAULT: "in fault",
 }
+SPUN_WITHIN = 10.0    # [s]
 SILENT = 0.5    # [s]; a controller states itself ten times a second
+Value = TypeVar("Value")
 AT_REST = (ControllerStatus.DISARMED, ControllerStatus.HOLDING, ControllerStatus.FAULT)
 
 
@@ -145,6 +147,15 @@ class RunningSystem:
     def _spin(self) -> None:
         with contextlib.suppress(ExternalShutdownException):
             self._executor.spin()
+
+    def spun(self, call: Callable[[], Value]) -> Value:
+        """What a call gives that is made in the thread that spins. Every request of an action client is made so: rclpy
+        notes it down after it is sent, and drops an answer that another thread takes before."""
+        task, done = self._executor.create_task(call), threading.Event()
+        task.add_done_callback(lambda _: done.set())
+        if not done.wait(SPUN_WITHIN):
+            raise BringUpError(f"the thread that spins does nothing (waited {SPUN_WITHIN:g} s)")
+        return task.result()
 
     def pid(self, name: str) -> int:
         """Process id of a process, by its name in the system file."""

@@ -75,7 +75,8 @@ def test_verified_codes_equal_full_decoding_over_two_hundred_frames_in_fewer_pas
 
 
 def test_adaptive_depth_with_a_draft_equals_adaptive_depth_without(policy):
-    found = compare(policy, 60, {"depth": "adaptive"}, {"depth": "adaptive", "draft": True})
+    patient = {"depth": "adaptive", "max_gap": 600.0}    # a slow machine is no reason to begin anew
+    found = compare(policy, 60, patient, {**patient, "draft": True})
     assert sum(found.drafted) < sum(found.plain)
 
 

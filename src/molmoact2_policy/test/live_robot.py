@@ -49,7 +49,7 @@ class Robot:
     def __init__(self):
         self.domain = next(DOMAINS)
         self._sides = [Side(self.domain, lambda context: rclpy.create_node("robot", context=context))]
-        self.node = self._sides[0].node
+        self.node, self.spun = self._sides[0].node, self._sides[0].spun
         self.behave()
         self.sent: dict[int, np.ndarray] = {}
         self.chunks: list[ActionChunk] = []

@@ -32,6 +32,14 @@ class Side:
         while not self._end.is_set():
             self._executor.spin_once(timeout_sec=0.1)
 
+    def spun(self, call: Callable):
+        """What a call gives that is made in the node's own thread: rclpy notes the request of an action client down
+        after it is sent, and drops an answer that another thread takes before."""
+        task, done = self._executor.create_task(call), threading.Event()
+        task.add_done_callback(lambda _: done.set())
+        assert done.wait(30.0)
+        return task.result()
+
     def close(self) -> None:
         self._end.set()
         self._thread.join()

@@ -72,9 +72,10 @@ class Given:
 
     def __init__(self, robot: Robot, client: ActionClient, goal: RunTask.Goal):
         self._robot, self.feedbacks = robot, []
-        self._handle = self._wait(client.send_goal_async(goal, lambda m: robot.keep(m.feedback, self.feedbacks)))
+        hear = lambda m: robot.keep(m.feedback, self.feedbacks)  # noqa: E731
+        self._handle = self._wait(robot.spun(lambda: client.send_goal_async(goal, hear)))
         assert self._handle.accepted
-        self._result = self._handle.get_result_async()
+        self._result = robot.spun(self._handle.get_result_async)
 
     def _wait(self, future):
         done = threading.Event()
@@ -87,7 +88,7 @@ class Given:
         return self._robot.wait(lambda: next((f for f in self.feedbacks if text in f.text), None))
 
     def cancel(self) -> None:
-        assert self._wait(self._handle.cancel_goal_async()).goals_canceling
+        assert self._wait(self._robot.spun(self._handle.cancel_goal_async)).goals_canceling
 
     def result(self, ended: int) -> RunTask.Result:
         """The result, which must be of this kind, with the state of the action that belongs to it."""

@@ -61,6 +61,7 @@ class Tasks:
     def __init__(self, running: RunningSystem, tasks: Sequence[Task]):
         self.ended: list[str] = []
         self._now: Task | None = None
+        self._running = running
         self._node: Node = running.node
         self._statuses: dict[str, ControllerStatus] = running.statuses
         self._action = ActionClient(self._node, RunTask, "policy/run_task")
@@ -96,12 +97,12 @@ class Tasks:
 
     def _run(self, task: Task) -> Iterator[None]:
         goal = RunTask.Goal(instruction=task.instruction, time_limit=task.limit, success_test=task.test)
-        sent = self._action.send_goal_async(goal)
+        sent = self._running.spun(lambda: self._action.send_goal_async(goal))
         yield from _until(sent.done, "the policy does not take the task")
         handle: Any = sent.result()
         if not handle.accepted:
             raise Unanswered("the policy did not take the task; see its log")
-        self._now, result = task, handle.get_result_async()
+        self._now, result = task, self._running.spun(handle.get_result_async)
         yield from _until(result.done, "the policy does not end the task", task.limit + PATIENCE)
         found: RunTask.Result = result.result().result
         self._now = None

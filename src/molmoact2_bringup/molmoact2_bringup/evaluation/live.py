@@ -134,10 +134,11 @@ class LiveBench:
         refused = self._status.refused_chunks
         limit = LIMITS[condition.task] / RATE
         goal = RunTask.Goal(instruction=instruction, time_limit=limit + SPARE, success_test="")
-        handle = self._answer(self._task.send_goal_async(goal), "the policy does not take the task")
+        sent = self._running.spun(lambda: self._task.send_goal_async(goal))
+        handle = self._answer(sent, "the policy does not take the task")
         if not handle.accepted:
             raise BringUpError("the policy did not take the task; see its log")
-        result = handle.get_result_async()
+        result = self._running.spun(handle.get_result_async)
         self._attempt = attempt
         truth.begin(condition.task, cube)
         self._until(
@@ -155,7 +156,7 @@ class LiveBench:
 
     def _end(self, handle: Any, result: Any) -> None:
         if not result.done():
-            handle.cancel_goal_async()
+            self._running.spun(handle.cancel_goal_async)
         answer = self._answer(result, "the policy does not end the task")
         assert answer.status != GoalStatus.STATUS_EXECUTING
 

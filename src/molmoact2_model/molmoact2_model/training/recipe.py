@@ -219,6 +219,7 @@ def _check(recipe: Recipe, path: Path) -> None:
         (run.precision not in ("fp32", "bf16"), "run.precision is fp32 or bf16"),
         (run.saved not in ("fp32", "bf16"), "run.saved is fp32 or bf16"),
         (optimizer.kind not in ("adamw", "muon"), "optimizer.kind is adamw or muon"),
+        (not 0 <= recipe.augment.lost <= 1, "augment.lost is a share, from 0 to 1"),
         (optimizer.rate <= 0, "optimizer.rate must be above 0"),
         (not 0 <= optimizer.ema < 1, "optimizer.ema must be at least 0 and below 1"),
         (min(run.steps, run.batch, run.accumulate, run.every, run.buffer, run.save_every, run.sample_every) < 1,

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
@@ -47,11 +48,13 @@ class Mix:
 @dataclass(frozen=True)
 class Augment:
     """brightness: of 255, contrast: of 1, each up to so much either way, one draw for each camera; state_noise:
-    standard deviation, in the model's range."""
+    standard deviation, in the model's range; lost: share of frames in which one camera's image is black, white or
+    noise, as from a camera that fails."""
 
     brightness: float = 0.0
     contrast: float = 0.0
     state_noise: float = 0.0
+    lost: float = 0.0
 
 
 class Sampler:
@@ -76,6 +79,11 @@ class Sampler:
             if lacking:
                 raise InputError(f"{frame.dataset} has no camera {lacking[0]!r}; it has {', '.join(frame.images)}")
             images = [self._changed(frame.images[camera], random) for camera in self._cameras]
+            if random.random() < self._augment.lost:
+                camera = int(random.integers(len(images)))
+                images[camera] = _lost(images[camera].shape, random)
+                if camera == 0:    # nothing can be found there, and what is asked must be answerable
+                    frame = dataclasses.replace(frame, points={}, questions=[])
             pixels.append(pixel_values(images, self._images, torch.device("cpu")))
             sequences.append(self._sequences(frame, style, random))
         return collate(
@@ -206,6 +214,12 @@ class Sampler:
         return Sequence(
             np.asarray(ids), is_image, np.asarray(targets), np.asarray(kinds), np.ones(len(ids), bool)
         )
+
+
+def _lost(shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray:
+    """An image of a camera that fails: black, white or noise."""
+    kind = int(random.integers(3))
+    return np.full(shape, 255 * kind, np.uint8) if kind < 2 else random.integers(0, 256, shape, np.uint8)
 
 
 def _append(
