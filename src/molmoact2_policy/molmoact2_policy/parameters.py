@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
@@ -86,10 +88,11 @@ def declare(node: Node) -> None:
 
 def configuration(node: Node) -> Configuration:
     """Reads and checks the parameters. Errors: ContractError that names the parameter."""
+    return configured(lambda name: node.get_parameter(name).value)
 
-    def value(name: str):
-        return node.get_parameter(name).value
 
+def configured(value: Callable[[str], Any]) -> Configuration:
+    """The same of parameters from anywhere. value: gives one by its name. Errors: as there."""
     for name, allowed in CHOICES.items():
         if value(name) not in allowed:
             raise ContractError(f"parameter {name} is {value(name)!r}; it must be one of {', '.join(allowed)}")
