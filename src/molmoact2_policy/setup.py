@@ -21,6 +21,7 @@ setup(
     entry_points={
         "console_scripts": [
             "policy = molmoact2_policy.node:main",
+            "scripted_policy = molmoact2_policy.scripted.node:main",
             "recorder = molmoact2_policy.bags.node:main",
             "visualizer = molmoact2_policy.view.node:main",
         ],

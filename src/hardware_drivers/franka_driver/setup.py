@@ -19,7 +19,7 @@ setup(
     description="Franka Research 3 arms for the MolmoAct2 suite.",
     license="Apache-2.0",
     entry_points={
-        "console_scripts": ["home_hand = franka_driver.home_hand:main", "double = franka_driver.double.server:main"],
+        "console_scripts": ["home_hand = franka_driver.home_hand:main", "double = franka_driver.double.node:main"],
         "molmoact2.arm_drivers": ["franka = franka_driver.driver:create"],
     },
 )

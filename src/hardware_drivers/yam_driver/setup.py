@@ -19,7 +19,7 @@ setup(
     description="I2RT YAM arms for the MolmoAct2 suite, and a double of their motors.",
     license="Apache-2.0",
     entry_points={
-        "console_scripts": ["double = yam_driver.double.command:main"],
+        "console_scripts": ["double = yam_driver.double.node:main"],
         "molmoact2.commands": ["yam = yam_driver.command:register"],
         "molmoact2.arm_drivers": ["yam = yam_driver.driver:create"],
     },

@@ -64,7 +64,7 @@ ROWS = [
 
 def test_every_fault_is_refused_held_or_handled_as_promised(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("ROS_DOMAIN_ID", "93")
-    assert faults("so101_sim", tmp_path) == 0, capsys.readouterr().out + (tmp_path / "log.txt").read_text()
+    assert faults(["so101_sim"], tmp_path) == 0, capsys.readouterr().out + (tmp_path / "log.txt").read_text()
     rows = (tmp_path / "faults.md").read_text().splitlines()[2:]
     assert [row.split("|")[1].strip() for row in rows] == ROWS
     assert all(row.endswith("| passed |") for row in rows)
@@ -75,8 +75,8 @@ def test_a_robot_that_is_not_simulated_is_left_alone(tmp_path, capsys):
     system.write_text(
         "format: molmoact2_system.v1\ncontract: so101\nprocesses:\n  policy: {package: p, executable: e}\n"
     )
-    assert faults(str(system), tmp_path) == 2
-    assert "simulations only" in capsys.readouterr().err
+    assert faults([str(system)], tmp_path) == 2
+    assert "simulations and doubles only" in capsys.readouterr().err
 
 
 def test_a_broken_promise_is_shown_as_such():

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from molmoact2_contract import ContractError, find_resource, load_system
 from molmoact2_policy.backend import BackendError, InProcessBackend, Settings, Unanswered
 
+from .buses import SYSTEMS, bus_costs
 from .cost import ROUNDS, costs
 from .motion import WARM_UP, Bench
 from .plot import plot_borders, plot_reactions
@@ -74,7 +75,9 @@ def _measured(
     recorded = recordings(out, seconds)
     print(f"the system with its visualizer, {max(seconds, SHORTEST):g} s ...", flush=True)
     system = system_cost(load_system(system_name), out, max(seconds, SHORTEST))
-    return Results(runs, found, paid, lateness, recorded, system, made.length)
+    print(f"drivers of {', '.join(SYSTEMS)}, {max(seconds, SHORTEST):g} s each ...", flush=True)
+    buses = bus_costs(SYSTEMS, out / "drivers", max(seconds, SHORTEST), lambda: None)
+    return Results(runs, found, paid, lateness, recorded, system, buses, made.length)
 
 
 def _bench_of(system_name: str) -> tuple[Bench, InProcessBackend]:
@@ -103,6 +106,7 @@ def _figures(results: Results) -> dict[str, Any]:
         "setpoints": asdict(results.lateness),
         "recorder": [asdict(recorded) for recorded in results.recorded],
         "system": asdict(results.system),
+        "drivers": [asdict(cost) for cost in results.buses],
     }
 
 

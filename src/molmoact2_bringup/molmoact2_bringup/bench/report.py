@@ -11,6 +11,7 @@ import numpy as np
 
 from molmoact2_policy.continuity import least_loss
 
+from .buses import BusCost
 from .cost import Cost
 from .motion import DISPLACED, RULES, UPSTREAM
 from .reaction import NOTICED, Reaction, latest_arrival, mean, worst
@@ -45,14 +46,15 @@ class Results:
     lateness: Lateness
     recorded: list[Recorded]
     system: SystemCost
+    buses: list[BusCost]
     length: float
 
 
 def report(results: Results) -> str:
     """All tables. Each ratio is to figures of the same run of the bench."""
-    sections = (_borders, _wavering, _late, _transport, _reaction, _guidance, _setpoints, _recorder, _system)
-    parts = ["# Motion, setpoints, recorder, replay", NOTE, *("\n".join(section(results)) for section in sections)]
-    return "\n\n".join(parts) + "\n"
+    sections = (_borders, _wavering, _late, _transport, _reaction, _guidance, _setpoints, _recorder, _system, _buses)
+    parts = ["\n".join(section(results)) for section in sections]
+    return "\n\n".join(["# Motion, setpoints, recorder, replay, drivers", NOTE, *parts]) + "\n"
 
 
 def table(head: str, rows: Sequence[Sequence[object]]) -> list[str]:
@@ -208,3 +210,28 @@ def _system(results: Results) -> list[str]:
             [(f"{cost.unseen:.0%}", f"{cost.seen:.0%}", cost.inferences, *times, ratio)],
         ),
     ]
+
+
+def _buses(results: Results) -> list[str]:
+    rows = []
+    for cost in results.buses:
+        times = (*_ms(cost.calls), *(_ms(cost.turns) if cost.turns else ("–", "–")))
+        rate = f"{cost.rate:.1f} of {cost.wanted:g}"
+        shares = f"{cost.late:.2%}", f"{cost.driver:.0%}", f"{cost.double:.0%}"
+        rows.append((cost.system, cost.arm, cost.driver_name, *times, rate, *shares, "; ".join(cost.faults) or "none"))
+    return [
+        "## Drivers\n\n**Figures of doubles**: what stands for the device runs on the same computer, behind a pseudo "
+        "terminal (so101, yam) or the loopback network (franka), in place of USB, CAN or a cable, whose own times are "
+        "missing here. Each system runs whole, all of its arms following chunks. Cycle: read and write together, as "
+        "the setpoint process makes them. Turn: an exchange with every motor, where the bus has a loop of its own; that "
+        "of the Franka is libfranka's (1 kHz) and is not timed. CPU: of one core; of the driver: the setpoint process "
+        "and all of its threads.\n",
+        *table(
+            "system | arm | driver | cycle p50 [ms] | p99 [ms] | turn p50 [ms] | p99 [ms] | setpoints/s | late | "
+            "CPU, driver | CPU, double | faults", rows
+        ),
+    ]  # fmt: skip
+
+
+def _ms(times: tuple[float, float]) -> tuple[str, str]:
+    return f"{times[0] * 1e3:.2f}", f"{times[1] * 1e3:.2f}"

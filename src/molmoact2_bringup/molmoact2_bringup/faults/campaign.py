@@ -1,6 +1,7 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""Runs a simulated system, spoils one thing after the other, and judges what is seen.
+"""Runs a system, spoils one thing after the other, and judges what is seen: of a simulated system chunks, sensors,
+clocks and processes; of one whose devices are doubles those devices.
 
 Every row is held to the same promises: the arm's motion stayed within limits, the cause was named, nothing armed
 itself, and nothing that was recorded was lost.
@@ -15,19 +16,28 @@ from dataclasses import replace
 from pathlib import Path
 
 from molmoact2_contract import NormTag, System
+from molmoact2_policy.scripted.policy import EasedSway, ScriptedPolicy
+from molmoact2_policy.scripted.sway import Sway
 
 from ..running import RunningSystem
 from .clock import ShiftedClock
 from .control_rows import ControlRows
+from .device_rows import DeviceRows
+from .devices import FAULTS, WORLDS_OWN, driver_of
 from .policy_rows import PolicyRows
 from .recording import Recording, lost
 from .relay import Relays, remap
-from .scripted import ScriptedPolicy
+from .scripted import swaying
 from .stage import Row, S, Stage
+
+BEGIN_WITHIN = 60.0    # [s] for controllers to appear; a double begins first
+UNNEEDED = ("cameras", "visualizer")
 
 
 def campaign(system: System, say: Callable[[str], None], progress: Callable[[Row], None]) -> list[Row]:
-    """Every row. say: takes the log; progress: each row as it is done. Errors: RuntimeError where it cannot begin."""
+    """Every row. say: takes the log; progress: each row as it is done. Errors: RuntimeError where it cannot begin;
+    ContractError where there are no faults of the system's driver."""
+    runs = (_devices,) if driver_of(system) in FAULTS else (_control, _policy)
     rows: list[Row] = []
 
     def judge(row: Row) -> None:
@@ -35,7 +45,7 @@ def campaign(system: System, say: Callable[[str], None], progress: Callable[[Row
         progress(row)
 
     with tempfile.TemporaryDirectory(prefix="molmoact2-faults-") as folder:
-        for run in (_control, _policy):
+        for run in runs:
             bag = Path(folder) / run.__name__.strip("_")
             with Recording(system.contract, bag):
                 heard = run(_armed_by_hand(system), say, judge, Path(folder))
@@ -46,7 +56,8 @@ def campaign(system: System, say: Callable[[str], None], progress: Callable[[Row
 def _recorded(bag: Path, heard: dict[str, list[int]], system: System) -> Row:
     """What was heard of a run is in the bag of it, whatever happened to the processes that said it."""
     seen, missing = lost(bag, heard, [f"{arm}/status" for arm in system.contract.arms if f"{arm}/status" in heard])
-    return Row(f"the recording of the rows above ({bag.name})", "nothing lost", seen, 0.0, missing)
+    name = system.name if bag.name == "devices" else bag.name
+    return Row(f"the recording of the rows above ({name})", "nothing lost", seen, 0.0, missing)
 
 
 def _armed_by_hand(system: System) -> System:
@@ -63,22 +74,30 @@ def _tag(system: System) -> NormTag:
 
 
 @contextmanager
-def _staged(system: System, running: RunningSystem) -> Iterator[Stage]:
-    stage = Stage(running, system.contract, _tag(system), next(iter(system.contract.arms)))
+def _staged(system: System, running: RunningSystem) -> Iterator[list[Stage]]:
+    """A stage for each arm."""
+    goals = driver_of(system) in WORLDS_OWN
+    stages = [Stage(running, system.contract, _tag(system), arm, goals) for arm in system.contract.arms]
     try:
-        yield stage
+        yield stages
     finally:
-        stage.close()
+        for stage in stages:
+            stage.close()
 
 
-def _begin(stage: Stage) -> None:
-    """Until the arm follows. Errors: RuntimeError."""
-    if stage.wait(lambda: stage.status.state == S.DISARMED and bool(stage.status.measured)) is None:
-        raise RuntimeError(f"the controller does not appear, disarmed: {stage.status.reason}")
-    failed = stage.operate("arm") or stage.follow()
-    if failed or not stage.witness.wait(20.0):
-        raise RuntimeError(f"the arm did not begin to follow: {failed or 'it was not seen'}")
-    stage.broken()
+def _begin(*stages: Stage) -> None:
+    """Until the arms follow. Errors: RuntimeError."""
+    for stage in stages:
+        seen = stage.wait(lambda s=stage: s.status.state == S.DISARMED and bool(s.status.measured), BEGIN_WITHIN)
+        if seen is None:
+            raise RuntimeError(f"the controller of {stage.arm!r} does not appear, disarmed: {stage.status.reason}")
+    for act in (Stage.arm_as_operator, Stage.follow):
+        for stage in stages:
+            failed = act(stage)
+            if failed or not stage.witness.wait(20.0):
+                raise RuntimeError(f"arm {stage.arm!r} did not begin to follow: {failed or 'it was not seen'}")
+    for stage in stages:
+        stage.broken()
 
 
 def _control(
@@ -88,8 +107,8 @@ def _control(
     clock = ShiftedClock(folder)
     without = replace(system, processes=tuple(p for p in system.processes if not p.lifecycle and p.name != "cameras"))
     environments = {"arm_controller": clock.environment}
-    with RunningSystem(without, say, environments) as running, _staged(system, running) as stage:
-        policy = ScriptedPolicy(running.node, stage.contract, stage.tag)
+    with RunningSystem(without, say, environments) as running, _staged(system, running) as (stage,):
+        policy = ScriptedPolicy(running.node, stage.contract, stage.tag, swaying(stage.contract))
         _begin(stage)
         for row in ControlRows(stage, policy, clock).rows():
             judge(row())
@@ -106,10 +125,25 @@ def _policy(
         replace(p, remap=remap(contract), parameters={**p.parameters, "check_frozen": "on"}) if p.lifecycle else p
         for p in system.processes
     )
-    with RunningSystem(replace(system, processes=spoilt), say) as running, _staged(system, running) as stage:
+    with RunningSystem(replace(system, processes=spoilt), say) as running, _staged(system, running) as (stage,):
         relays = Relays(running.node, contract)
         running.bring_up()
         _begin(stage)
         for row in PolicyRows(stage, relays, main, second).rows():
             judge(row())
     return stage.heard
+
+
+def _devices(
+    system: System, say: Callable[[str], None], judge: Callable[[Row], None], _: Path
+) -> dict[str, list[int]]:
+    """Rows with doubles and a scripted policy, without cameras."""
+    about = system.process("policy").parameters.get("about")
+    without = replace(system, processes=tuple(p for p in system.processes if p.name not in ("policy", *UNNEEDED)))
+    with RunningSystem(without, say) as running, _staged(system, running) as stages:
+        plan = EasedSway(running.node, system.contract, Sway(system.contract, about))
+        ScriptedPolicy(running.node, system.contract, _tag(system), plan)
+        _begin(*stages)
+        for row in DeviceRows(system, stages).rows():
+            judge(row())
+    return {topic: stamps for stage in reversed(stages) for topic, stamps in stage.heard.items()}

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from molmoact2_contract import ContractError, load_system
@@ -13,16 +14,23 @@ from ..lifecycle import BringUpError
 from ..running import Stopped, SystemEnded
 from .campaign import Row, campaign
 
+SYSTEMS = ("so101_sim", "so101_double", "yam_bimanual_double", "franka_droid_double")
 
-def faults(system_name: str, out: Path) -> int:
-    """Writes faults.md and log.txt. Returns 0 when every row passed, 1 when one failed, 2 for bad input."""
+
+def faults(system_names: Sequence[str], out: Path) -> int:
+    """One campaign after the other. Writes faults.md and log.txt. Returns 0 when every row passed, 1 when one failed, 2
+    for bad input."""
+    rows: list[Row] = []
     try:
-        system = load_system(system_name)
-        if not system.simulation:
-            raise ContractError(f"{system.path}: faults are put into simulations only")
+        systems = [load_system(name) for name in system_names]
+        for system in systems:
+            if not system.simulation:
+                raise ContractError(f"{system.path}: faults are put into simulations and doubles only")
         out.mkdir(parents=True, exist_ok=True)
         with (out / "log.txt").open("w") as log:
-            rows = campaign(system, lambda line: print(line, file=log, flush=True), _show)
+            for system in systems:
+                print(f"{system.name}:", flush=True)
+                rows += campaign(system, lambda line: print(line, file=log, flush=True), _show)
     except ContractError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -13,14 +13,12 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from rcl_interfaces.srv import SetParameters
-from rclpy.parameter import Parameter
+from molmoact2_policy.scripted.policy import ScriptedPolicy
 
 from ..bench.setpoints import busy
 from .chunks import FAULTS, ChunkFault
 from .clock import ShiftedClock
-from .scripted import ScriptedPolicy
-from .stage import FAULT, HELD, PATIENCE, REFUSED, UNHARMED, Row, S, Stage, stamp_ns
+from .stage import FAULT, HELD, REFUSED, UNHARMED, Row, S, Stage, stamp_ns
 
 FLOOD = 300            # chunks
 LOADED, STILL_LATCHED = 3.0, 0.5    # [s]
@@ -165,18 +163,7 @@ class ControlRows:
 
     def _set_bus_fault(self, fault: str) -> str:
         """Returns why it could not be set."""
-        client = self._stage.node.create_client(SetParameters, "world/set_parameters")
-        try:
-            if not client.wait_for_service(PATIENCE):
-                return "the world's parameters do not appear"
-            request = SetParameters.Request(parameters=[Parameter("bus_fault", value=fault).to_parameter_msg()])
-            future = client.call_async(request)
-            if self._stage.wait(future.done) is None:
-                return "the world does not answer"
-            result = future.result().results[0]
-            return "" if result.successful else result.reason
-        finally:
-            self._stage.node.destroy_client(client)
+        return self._stage.set_parameter("world", "bus_fault", fault)
 
     def _bus_fault(self, fault: str, code: int, named: tuple[str, ...]) -> Row:
         began = time.monotonic()

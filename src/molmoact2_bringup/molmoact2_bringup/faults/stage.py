@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
 
 from molmoact2_contract import Contract, NormTag
@@ -44,10 +46,11 @@ class Row:
 class Stage:
     """Hears one arm and the policy of a running system, plays the operator, and judges what holds for every row.
 
+    goals: whether the simulated servos get the arm's own setpoints, which are judged then.
     heard: what a recording must hold: stamps of what was heard [ns], by topic, but for the first moments of a process.
     """
 
-    def __init__(self, running: RunningSystem, contract: Contract, tag: NormTag, arm: str):
+    def __init__(self, running: RunningSystem, contract: Contract, tag: NormTag, arm: str, goals: bool = True):
         self.running, self.contract, self.tag, self.arm = running, contract, tag, arm
         self.node = running.node
         self._met = time.time() + MEETING
@@ -58,7 +61,7 @@ class Stage:
         self._status_at = 0.0
         self._news = threading.Condition()
         self._arming, self._armed_itself = False, ""
-        self.witness = Witness(contract, contract.arm(arm))
+        self.witness = Witness(contract, contract.arm(arm), goals)
         subscribe = self.node.create_subscription
         subscribe(ControllerStatus, f"{arm}/status", self._on_status, STATUS)
         subscribe(PolicyStatus, "policy/status", self._on_policy, STATUS)
@@ -135,15 +138,18 @@ class Stage:
             self._arming = False
             self.node.destroy_client(client)
 
+    def arm_as_operator(self) -> str:
+        return self.operate("arm")
+
     def arm_again(self) -> str:
         """After a fault or a restart, until the arm follows; returns why it could not."""
-        failed = self._clear_fault() if self.status.state == S.FAULT else ""
+        failed = self.clear_fault() if self.status.state == S.FAULT else ""
         # To arm is to command where the arm is, whatever was commanded before: no motion, and not to be taken for one.
         time.sleep(2 * GAP)
         return failed or self.operate("arm") or self.follow()
 
-    def _clear_fault(self) -> str:
-        """As an operator does who waits for the device to be there again."""
+    def clear_fault(self) -> str:
+        """As an operator does who waits for the device to be there again; returns why it could not be cleared."""
         deadline = time.monotonic() + PATIENCE
         while True:
             failed = self.operate("clear_fault")
@@ -170,6 +176,21 @@ class Stage:
         return failed or ("" if self.wait(follows) is not None else "it does not resume")
 
     # --- processes ----------------------------------------------------------------------------------------------------
+    def set_parameter(self, node: str, name: str, value: str) -> str:
+        """Returns why it could not be set."""
+        client = self.node.create_client(SetParameters, f"{node}/set_parameters")
+        try:
+            if not client.wait_for_service(PATIENCE):
+                return f"the parameters of {node} do not appear"
+            request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+            future = client.call_async(request)
+            if self.wait(future.done) is None:
+                return f"{node} does not answer"
+            result = future.result().results[0]
+            return "" if result.successful else result.reason
+        finally:
+            self.node.destroy_client(client)
+
     def start(self, process: str) -> None:
         """Starts a process of the system anew."""
         self._met = time.time() + MEETING
@@ -184,11 +205,11 @@ class Stage:
             os.kill(pid, number)
 
     # --- promises -----------------------------------------------------------------------------------------------------
-    def broken(self, cut_off: bool = False) -> str:
+    def broken(self, cut_off: bool = False, falls: bool = False) -> str:
         """Which promise that holds for every row was broken since this was last asked; empty where none. cut_off:
-        setpoints could not but end at speed."""
+        setpoints could not but end at speed; falls: what has no torque moves as gravity wants."""
         armed_itself, self._armed_itself = self._armed_itself, ""
-        return self.witness.motion_error(cut_off) or armed_itself
+        return self.witness.motion_error(cut_off, falls) or armed_itself
 
 
 def stamp_ns(message: ActionChunk | ReasoningTrace | ControllerStatus) -> int:

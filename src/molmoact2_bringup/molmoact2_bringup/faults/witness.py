@@ -20,10 +20,11 @@ LOOK = 2.0      # [s] that it takes to see the arm at most
 
 
 class Witness:
-    """Watches one arm of the simulated world until closed."""
+    """Watches one arm of the simulated world until closed. goals: whether its servos are told the arm's setpoints;
+    where they only show where a double is, those are not judged."""
 
-    def __init__(self, contract: Contract, arm: Arm):
-        self._arm, self._judge = arm, Judge(contract, arm)
+    def __init__(self, contract: Contract, arm: Arm, goals: bool = True):
+        self._arm, self._judge, self._goals = arm, Judge(contract, arm), goals
         self._grippers = np.array([contract.joints[joint].is_gripper for joint in arm.joints])
         self._seen: list[tuple[float, np.ndarray]] = []
         self._told: list[tuple[float, np.ndarray]] = []
@@ -58,16 +59,18 @@ class Witness:
         self._columns = np.array([model.joint(joint).qposadr[0] for joint in self._arm.joints])
         self._ranges = np.array([model.joint(joint).range for joint in self._arm.joints])
         self._servos = [servos[joint] for joint in self._arm.joints]
+        self._latest = np.full(len(self._servos), np.nan)    # the newest goal of each servo
 
     def _listen(self, bus: BusClient) -> None:
-        state, writes = bus.state(), bus.history(self._heard_ns)
+        state, writes = bus.state(), bus.history(self._heard_ns) if self._goals else []
         with self._lock:
             self._seen.append((state.stamp_ns / 1e9, self._in_ros_units(state.qpos[self._columns])))
             for write in writes:
                 self._heard_ns = write.steady_ns
-                goals = np.array([write.goals.get(servo, np.nan) for servo in self._servos])
-                if np.isfinite(goals).all():
-                    self._told.append((write.steady_ns / 1e9, self._in_ros_units(goals)))
+                given = np.array([write.goals.get(servo, np.nan) for servo in self._servos])
+                self._latest = np.where(np.isfinite(given), given, self._latest)
+                if np.isfinite(given).any() and np.isfinite(self._latest).all():
+                    self._told.append((write.steady_ns / 1e9, self._in_ros_units(self._latest)))
 
     def wait(self, patience: float) -> bool:
         """Whether the arm is seen to go on, within so many seconds."""
@@ -88,9 +91,9 @@ class Witness:
         if not self.wait(PATIENCE):
             raise RuntimeError(f"the simulated world has not shown its arm for {PATIENCE:g} s")
 
-    def motion_error(self, cut_off: bool) -> str:
+    def motion_error(self, cut_off: bool, falls: bool = False) -> str:
         """Which promise the arm or its setpoints broke since this was last asked; empty where none. cut_off: setpoints
-        could not but end at speed."""
+        could not but end at speed; falls: the arm's own motion is not judged."""
         self.wait(LOOK)
         with self._lock:
             seen, told = Trace.of(self._seen), Trace.of(self._told)
@@ -99,7 +102,7 @@ class Witness:
             self._told = [s for s in self._told if s[0] > self._told[-1][0] - self._judge.memory]
         if len(seen.times) < 2:
             return "the arm was not seen"
-        return self._judge.arm(seen) or self._judge.setpoints(told, time.monotonic(), cut_off)
+        return ("" if falls else self._judge.arm(seen)) or self._judge.setpoints(told, time.monotonic(), cut_off)
 
     def moved(self, seconds: float) -> float:
         """How far any joint has moved in the last so many seconds [ROS units]."""

@@ -177,17 +177,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="A double of a Franka Research 3: libfranka's protocol, on loopback.")
     parser.add_argument("--host", default="127.0.0.1", help="a loopback address (default: 127.0.0.1)")
     parser.add_argument("--no-hand", action="store_true", help="a robot without a hand")
-    # Started as a process of a system, it takes no orders, and ends with SIGINT or SIGTERM.
-    given = sys.argv[1:]
-    in_system = "--ros-args" in given
-    args = parser.parse_args(given[: given.index("--ros-args")] if in_system else given)
+    args = parser.parse_args()
     if not args.host.startswith("127."):
         parser.error(f"--host {args.host} is no loopback address; the double is for this machine only")
     double = Double(args.host, not args.no_hand)
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if not in_system:
-        threading.Thread(target=_listen, args=(sys.stdin, lines), daemon=True).start()
+    threading.Thread(target=_listen, args=(sys.stdin, lines), daemon=True).start()
     print(f"ready {args.host}", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
         run(double, lines)

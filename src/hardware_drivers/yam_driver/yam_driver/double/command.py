@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import sys
 import threading
@@ -24,15 +25,18 @@ HELP = """faults, one a line:
   adapter out            and: adapter in
   busoff on              and: busoff off
   drop 0.1               share of answers that are lost
-  corrupt 0.1            share of answers that are spoilt"""
+  corrupt 0.1            share of answers that are spoilt
+  ok                     nothing is spoilt or hot, and all is plugged in; motors in error stay so
+and a question:
+  ask                    -> positions of the shafts, states of the motors (JSON)"""
 
 
 class BadLine(ValueError):
     """A line that is no fault."""
 
 
-def obey(arm: DoubleArm, line: str) -> None:
-    """One fault. Errors: BadLine."""
+def obey(arm: DoubleArm, line: str) -> str:
+    """One fault, or a question; returns the answer, where there is one. Errors: BadLine."""
     words = line.split()
     try:
         match words:
@@ -52,10 +56,27 @@ def obey(arm: DoubleArm, line: str) -> None:
                 arm.adapter.drop = float(share)
             case ["corrupt", share]:
                 arm.adapter.corrupt = float(share)
+            case ["ok"]:
+                _mend(arm)
+            case ["ask"]:
+                return json.dumps(_told(arm))
             case _:
                 raise BadLine(f"{line!r} is no fault\n{HELP}")
     except (ValueError, KeyError, IndexError) as error:
         raise error if isinstance(error, BadLine) else BadLine(f"{line!r}: {error}\n{HELP}") from error
+    return ""
+
+
+def _mend(arm: DoubleArm) -> None:
+    arm.adapter.plug()
+    arm.adapter.drop = arm.adapter.corrupt = 0.0
+    arm.adapter.bus_off = False
+    for motor in arm.motors:
+        motor.plugged, motor.mos, motor.rotor = True, 30.0, 30.0
+
+
+def _told(arm: DoubleArm) -> dict[str, object]:
+    return {"positions": arm.positions(), "motors": [motor.status.name for motor in arm.motors]}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,10 +103,10 @@ def _read(arm: DoubleArm) -> None:
     for line in sys.stdin:
         if line.strip():
             try:
-                obey(arm, line)
-                print(f"done: {line.strip()}", flush=True)
+                answer = obey(arm, line)
+                print(f"done: {answer or line.strip()}", flush=True)
             except BadLine as error:
-                print(f"error: {error}", file=sys.stderr, flush=True)
+                print(f"error: {' '.join(str(error).split())}", flush=True)
 
 
 def main() -> int:

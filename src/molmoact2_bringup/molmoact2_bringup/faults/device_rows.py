@@ -1,0 +1,135 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""Faults of a device, put into its double while the arms follow a scripted policy.
+
+Each ends in a fault that is named and latched, with every arm of the robot at rest; when its cause is gone nothing
+moves until an operator has cleared the fault and armed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+from molmoact2_contract import System
+
+from .devices import FAULTS, DeviceFault, double_of, driver_of
+from .stage import FAULT, UNHARMED, Row, S, Stage
+
+GOES_ON = 3.0          # [s] for which a fault must be borne that is to be borne
+REST = 0.3             # [s] in which an arm at rest is looked at
+RESTING = 0.005        # [rad] that it may creep in that time
+MOVING = 0.02          # [rad] that an arm that follows moves in that time
+UNTOUCHED = 0.7        # [s] after the cause is gone, in which nothing may move
+
+
+class DeviceRows:
+    """Every row of one system. stages: of its arms; faults are put into the first one's device, at last into the
+    others'."""
+
+    def __init__(self, system: System, stages: Sequence[Stage]):
+        self._system, self._stages = system, list(stages)
+        self._faults = FAULTS[driver_of(system)]
+
+    def rows(self) -> Iterator[Callable[[], Row]]:
+        first, *others = self._stages
+        for fault in self._faults:
+            yield partial(self._row, fault, first)
+        for stage in others:
+            fault = next(f for f in self._faults if f.named and not f.falls)
+            yield partial(self._row, fault, stage)
+
+    def _row(self, fault: DeviceFault, stage: Stage) -> Row:
+        name = f"{self._system.name}, {stage.arm}: {fault.name}"
+        failed = self._moves()
+        began = time.monotonic()
+        failed = failed or self._tell(stage, fault.spoil)
+        if not fault.named:
+            return self._borne(fault, stage, name, failed)
+        took = stage.wait(lambda: stage.status.state == S.FAULT)
+        seen, expected = stage.status.fault_text, f"{FAULT}, {'falls' if fault.falls else 'holds'}"
+        took = None if took is None else time.monotonic() - began
+        failed = failed or self._named(fault, stage, took) or self._others_stop(stage) or self._at_rest()
+        failed = failed or self._tell(stage, fault.mend) or self._latched(stage, fault)
+        failed = failed or self._broken(fault.falls)
+        failed = failed or self._follow_again()
+        return Row(name, expected, seen if took is not None else "nothing", took or 0.0, failed or self._broken(False))
+
+    def _borne(self, fault: DeviceFault, stage: Stage, name: str, failed: str) -> Row:
+        ended = stage.wait(lambda: not all(s.is_in(S.FOLLOWING) for s in self._stages), GOES_ON)
+        seen = stage.status.reason if ended is None else stage.status.fault_text or stage.status.reason
+        failed = failed or ("" if ended is None else f"the arm did not go on: {seen}")
+        failed = failed or self._tell(stage, fault.mend) or self._broken(False)
+        return Row(name, UNHARMED, seen, GOES_ON, failed)
+
+    # --- what must hold; each returns why it does not -----------------------------------------------------------------
+    def _moves(self) -> str:
+        """Every arm follows, and is seen to move."""
+        for stage in self._stages:
+            seen = stage.wait(lambda s=stage: s.is_in(S.FOLLOWING) and s.witness.moved(REST) > MOVING)
+            if seen is None:
+                return f"arm {stage.arm!r} does not move: {stage.status.fault_text or stage.status.reason}"
+        return ""
+
+    @staticmethod
+    def _named(fault: DeviceFault, stage: Stage, took: float | None) -> str:
+        if took is None:
+            return "no fault was latched"
+        text, code = stage.status.fault_text, stage.status.fault_code
+        if code not in fault.codes or not any(words in text for words in fault.named):
+            return f"expected one of the faults {fault.codes}, named {' or '.join(fault.named)}; it is {code}"
+        return ""
+
+    def _others_stop(self, stage: Stage) -> str:
+        for other in self._stages:
+            if other is stage:
+                continue
+            stopped = other.wait(lambda o=other: o.status.state == S.FAULT and o.status.fault_code == S.FAULT_PEER)
+            if stopped is None or repr(stage.arm) not in other.status.fault_text:
+                return f"arm {other.arm!r} did not stop because of it: {other.status.reason}"
+        return ""
+
+    def _at_rest(self) -> str:
+        for stage in self._stages:
+            if stage.wait(lambda s=stage: s.witness.moved(REST) < RESTING) is None:
+                return f"arm {stage.arm!r} does not come to rest"
+        return ""
+
+    def _latched(self, stage: Stage, fault: DeviceFault) -> str:
+        """With its cause gone the fault stays, and nothing moves; nor when it is cleared."""
+        time.sleep(UNTOUCHED)    # a while in which something could happen is what is looked at
+        if any(s.status.state != S.FAULT for s in self._stages):
+            return "the fault cleared itself"
+        failed = self._still(UNTOUCHED, "with its cause gone the arm moved")
+        for one in [stage, *(s for s in self._stages if s is not stage)]:
+            failed = failed or one.clear_fault()
+        if failed:
+            return failed
+        time.sleep(REST)
+        return self._still(REST, "cleared, the arm moved")
+
+    def _still(self, seconds: float, words: str) -> str:
+        moved = max(stage.witness.moved(seconds) for stage in self._stages)
+        return "" if moved < 2 * RESTING else f"{words} by {moved:.3f}"
+
+    def _follow_again(self) -> str:
+        failed = ""
+        for stage in self._stages:
+            failed = failed or stage.operate("arm")
+        for stage in self._stages:
+            failed = failed or stage.follow()
+        return failed
+
+    def _broken(self, falls: bool) -> str:
+        # What a device that is cut off is told last it is told at speed.
+        found = [(stage.arm, stage.broken(cut_off=True, falls=falls)) for stage in self._stages]
+        return "; ".join(f"arm {arm!r}: {broken}" for arm, broken in found if broken)
+
+    def _tell(self, stage: Stage, lines: Sequence[str]) -> str:
+        node = double_of(self._system, stage.arm).name
+        for line in lines:
+            failed = stage.set_parameter(node, "fault", line)
+            if failed:
+                return f"{node} does not take {line!r}: {failed}"
+        return ""

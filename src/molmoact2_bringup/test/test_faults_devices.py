@@ -1,0 +1,87 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""Faults of devices: the table by itself, and some rows of each driver in the running system of its double."""
+
+import pytest
+
+from franka_driver.double.robot_server import ERRORS
+from franka_driver.double.server import Double
+from molmoact2_bringup.faults.command import SYSTEMS, faults
+from molmoact2_bringup.faults.devices import FAULTS, double_of, driver_of
+from molmoact2_contract import ContractError, load_system
+from so101_driver.double.bus import BusDouble
+from so101_driver.double.plants import PointPlant
+from so101_driver.double.servo import ServoDouble
+from yam_driver.double import DoubleArm
+from yam_driver.double.command import obey
+
+DOMAINS = {"so101_double": 79, "yam_bimanual_double": 80, "franka_droid_double": 112}
+# What stands for all rows of its driver here; `molmoact2 faults` runs every one.
+SHORT = {"so101": ("a servo is silent",), "yam": ("a motor is hot",), "franka": ("a joint meets resistance",)}
+
+
+def lines(driver):
+    return [line for fault in FAULTS[driver] for line in (*fault.spoil, *fault.mend)]
+
+
+def test_the_so101s_double_knows_every_line():
+    plant = PointPlant()
+    bus = BusDouble([ServoDouble(number + 1, number, plant) for number in range(6)])
+    for line in lines("so101"):
+        if line not in ("unplug", "replug"):    # of the port
+            bus.spoil(line)
+
+
+def test_the_yams_double_knows_every_line(tmp_path):
+    arm = DoubleArm(tmp_path / "can", real_time=False)
+    try:
+        for line in lines("yam"):
+            obey(arm, line)
+    finally:
+        arm.close()
+
+
+def test_the_frankas_double_knows_every_line():
+    for line in lines("franka"):
+        verb, *words = line.split()
+        assert callable(getattr(Double, f"_{verb}"))
+        assert verb != "reflex" or words[0] in ERRORS
+
+
+def test_faults_of_every_kind_that_a_bus_has_are_in_the_table():
+    assert set(FAULTS) == {"so101", "yam", "franka"}
+    for driver, table in FAULTS.items():
+        names = " ".join(fault.name for fault in table)
+        assert len({fault.name for fault in table}) == len(table)
+        for kind in ("power", "silent", "lost", "cable", "corrupt") if driver == "so101" else ("power",):
+            assert kind in names
+
+
+def test_all_campaigns_together_have_at_least_sixty_rows():
+    in_simulation = 53    # of test_faults.py, which runs them
+    assert in_simulation + sum(map(len, FAULTS.values())) >= 60
+
+
+def test_each_arm_of_a_system_of_doubles_has_one():
+    for name in SYSTEMS[1:]:
+        system = load_system(name)
+        assert driver_of(system) in FAULTS
+        found = {double_of(system, arm).name for arm in system.contract.arms}
+        assert len(found) == len(system.contract.arms)
+    with pytest.raises(ContractError, match="no process is the double of arm 'arm'"):
+        double_of(load_system("so101_sim"), "arm")
+
+
+@pytest.mark.parametrize("name", DOMAINS)
+def test_a_fault_of_a_device_is_named_and_latched_stops_every_arm_and_moves_nothing_until_an_operator_says_so(
+    name, tmp_path, monkeypatch, capsys
+):
+    driver = driver_of(load_system(name))
+    chosen = tuple(fault for fault in FAULTS[driver] if fault.name in SHORT[driver])
+    monkeypatch.setattr("molmoact2_bringup.faults.device_rows.FAULTS", {**FAULTS, driver: chosen})
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(DOMAINS[name]))
+    assert faults([name], tmp_path) == 0, capsys.readouterr().out + (tmp_path / "log.txt").read_text()
+    rows = (tmp_path / "faults.md").read_text().splitlines()[2:]
+    arms = len(load_system(name).contract.arms)
+    assert len(rows) == len(chosen) + arms    # the others' arms too, and the recording
+    assert all(row.endswith("| passed |") for row in rows)
