@@ -92,6 +92,11 @@ class Processes:
                 return Exit(name, code)
         return None
 
+    def all_ended(self) -> list[Exit]:
+        """Every child that is no longer running, in starting order."""
+        codes = {name: child.poll() for name, child in self._children.items()}
+        return [Exit(name, code) for name, code in codes.items() if code is not None]
+
     def pid(self, name: str) -> int:
         return self._children[name].pid
 

@@ -161,6 +161,11 @@ class RunningSystem:
         """Process id of a process, by its name in the system file."""
         return self._processes.pid(name)
 
+    @property
+    def ended(self) -> list[Exit]:
+        """Processes that have ended by themselves so far, in starting order."""
+        return self._processes.all_ended()
+
     def bring_up(self) -> None:
         """Configures and activates the lifecycle nodes, in the order of the system file.
 

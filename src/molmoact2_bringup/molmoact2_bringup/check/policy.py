@@ -1,0 +1,110 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""The policy's part of the check: memory, loading, and inferences on what the cameras show. No ROS here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from molmoact2_contract import Contract, System
+from molmoact2_policy.backend import Backend, InProcessBackend
+from molmoact2_policy.parameters import Configuration
+
+from . import machine
+from .checkpoint import Known
+from .heard import Heard
+from .latency import ANSWERS, LATENCY, LOADS, latency_lines, load, measure, plan_line
+from .line import FAIL, Line, failed, skipped
+from .report import Report
+from .wanted import policy_of, publishers_of
+
+SIZE = 640, 480    # of a made-up image where the system file names no other [px]
+
+
+class PolicyCheck:
+    """configuration, known: None where the lines before say why. make: the backend, not loaded."""
+
+    def __init__(
+        self, system: System, configuration: Configuration | None, known: Known | None, report: Report,
+        make: Callable[[Configuration], Backend] = lambda c: InProcessBackend(c.settings, c.contract),
+    ):
+        self._system, self._report = system, report
+        self._configuration, self._known, self._make = configuration, known, make
+        self._backend: Backend | None = None
+
+    def load(self) -> None:
+        """Weights that do not fit into memory are not loaded."""
+        if self._configuration is None or self._known is None:
+            why = "the checkpoint cannot be used" if policy_of(self._system) else "the system file has no policy"
+            self._report.add([skipped(machine.MEMORY, why), skipped(LOADS, why)])
+            return
+        memory = _memory(self._configuration.settings.device, self._known.weights)
+        self._report.add(memory)
+        if memory.outcome == FAIL:
+            self._report.add(skipped(LOADS, "there is no memory for it"))
+            return
+        backend = self._make(self._configuration)
+        line = load(backend)
+        self._report.add(line)
+        if line.outcome != FAIL:
+            self._backend = backend
+
+    def ask(self, heard: Heard | None) -> None:
+        """Inferences on what was heard; on made-up images where not everything was."""
+        if self._backend is None or self._configuration is None or self._known is None:
+            self._report.add(skipped(LATENCY, "the checkpoint was not loaded"))
+            return
+        configuration, contract = self._configuration, self._configuration.contract
+        state = heard.state(contract.joint_names) if heard else None
+        images = [images.image for images in heard.cameras.values()] if heard else []
+        seen = [image for image in images if image is not None]
+        real = state is not None and len(seen) == len(configuration.tag.cameras)
+        if not real:
+            seen, state = made_up(self._system, configuration), contract.values("home")
+        assert state is not None
+        measured = measure(self._backend, configuration, seen, state)
+        if isinstance(measured, Line):
+            unreal = skipped(LATENCY, f"no action for made-up images, which says little: {measured.text}")
+            self._report.add(measured if real else unreal)
+            return
+        ages = [float(np.median(i.ages)) for i in heard.cameras.values() if len(i)] if heard else []
+        lines = latency_lines(measured, max(ages) if real else None, configuration, self._known.steps)
+        self._report.add(lines)
+        if real:
+            self._report.add(plan_line(measured.actions, state, contract, configuration.tag))
+        else:
+            self._report.add(skipped(ANSWERS, "made-up images were shown: not every camera and joint was heard"))
+
+    def close(self) -> None:
+        """Frees the memory of the checkpoint."""
+        if self._backend is not None:
+            self._backend.close()
+            self._backend = None
+
+
+def _memory(device: str, needed: int) -> Line:
+    try:
+        free, of = machine.free_memory(device)
+        return machine.memory_line(needed, free, of, machine.idle_gpu(device))
+    except RuntimeError as error:
+        return failed(machine.MEMORY, str(error), "set policy.device=cpu, or see that the GPU's driver is loaded")
+
+
+def made_up(system: System, configuration: Configuration) -> list[np.ndarray]:
+    """An image for each camera, uint8 (H, W, 3), of the size that its process is asked for."""
+    publishers, images = publishers_of(system), []
+    for camera in configuration.tag.cameras:
+        process = publishers.get(camera)
+        given = process.parameters if process else {}
+        width = int(given.get("image_width", given.get("width", 0))) or SIZE[0]
+        height = int(given.get("image_height", given.get("height", 0))) or SIZE[1]
+        shade = np.linspace(40, 215, width)[None, :] * np.linspace(0.6, 1.0, height)[:, None]
+        images.append(np.repeat(shade[..., None], 3, axis=2).astype(np.uint8))
+    return images
+
+
+def image_names(contract: Contract, configuration: Configuration | None) -> tuple[str, ...]:
+    """Cameras in the model's order; in the contract's where there is no policy."""
+    return configuration.tag.cameras if configuration else tuple(contract.cameras)
