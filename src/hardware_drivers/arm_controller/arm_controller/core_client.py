@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .driver import DriverError
+from .health import Health
 from .setpoint_process import PACKET, Answer, Failed, Ready, Request, Settings, receive, run, send
 from .snapshot import Snapshot
 
@@ -55,7 +56,8 @@ class CoreClient:
                 self._process.kill()
             raise
         self.snapshot: Snapshot = first
-        self._heard = time.monotonic()
+        self.health: Health | None = None    # the newest; None before the first
+        self._heard = self._health_heard = time.monotonic()
         threading.Thread(target=self._read, name="setpoints", daemon=True).start()
 
     def _wait_until_ready(self) -> str:
@@ -73,6 +75,11 @@ class CoreClient:
     def silent(self) -> float:
         """For how long nothing has come from the process [s]."""
         return time.monotonic() - self._heard
+
+    @property
+    def health_age(self) -> float:
+        """For how long no health has come from the process [s]."""
+        return time.monotonic() - self._health_heard
 
     @property
     def exit_code(self) -> int | None:
@@ -112,6 +119,8 @@ class CoreClient:
             if isinstance(message, Snapshot):
                 self.snapshot, self._heard = message, time.monotonic()
                 self._on_news()
+            elif isinstance(message, Health):
+                self.health, self._health_heard = message, time.monotonic()
             elif isinstance(message, Answer) and message.number == 0:
                 self._on_text(message.text)
             elif isinstance(message, Answer):

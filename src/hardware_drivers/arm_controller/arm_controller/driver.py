@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 
@@ -25,6 +26,19 @@ class ArmState:
 
     positions: np.ndarray
     stamp_ns: int
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One figure of a device's health. name: what of what, e.g. "elbow_flex temperature"; unit: as it is shown, empty
+    where it is a count. warn, stop: from there on it is a warning, or the driver or the device stops; a figure whose
+    stop lies below its warn must not fall to them, any other must not rise."""
+
+    name: str
+    value: float
+    unit: str
+    warn: float | None = None
+    stop: float | None = None
 
 
 class ArmDriver(ABC):
@@ -60,6 +74,11 @@ class ArmDriver(ABC):
 
         Errors: DriverError says what still stands in the way.
         """
+
+    def health(self) -> Sequence[Reading]:
+        """How the device is, newest known: temperatures, supply, its bus. Asked about once a second, between two
+        setpoints: it asks the device nothing, waits for nothing, and never raises."""
+        return ()
 
     @abstractmethod
     def close(self) -> None:

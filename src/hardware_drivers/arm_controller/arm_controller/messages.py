@@ -16,9 +16,11 @@ from molmoact2_msgs.msg import ActionChunk, ControllerStatus
 
 from .chunk import Chunk
 from .controller_state import State
+from .health import Health, figure, label, summary
 from .snapshot import Snapshot
 
 NAME = 200    # characters; no name is longer
+OLD = 3.0     # [s]; readings come once a second
 
 
 def seconds(stamp: Time) -> float:
@@ -103,3 +105,18 @@ def diagnostics_message(
     message = DiagnosticArray(status=[status])
     message.header.stamp = stamp
     return message
+
+
+def health_status(health: Health, arm: Arm, age: float) -> DiagnosticStatus:
+    """What the driver reports of its device. age: for how long nothing new has come [s]."""
+    worst, text = summary(health)
+    status = DiagnosticStatus(
+        level=bytes([worst]), name=f"{arm.name}: health", hardware_id=arm.name, message=text,
+        values=[KeyValue(key=label(r), value=figure(r.value, r.unit)) for r in health.readings],
+    )
+    if age > OLD:
+        status.level = DiagnosticStatus.STALE
+        status.message = f"no readings for {age:.1f} s; these were the last: {text}"
+    elif not health.readings and not health.failed:
+        status.message = "the driver reports no readings"
+    return status

@@ -23,7 +23,7 @@ from .controller_state import State
 from .core_client import CoreClient
 from .driver import ArmDriver, DriverError, make_driver
 from .joining import RULES
-from .messages import chunk_of, cut_off, diagnostics_message, joint_state_message, status_message
+from .messages import chunk_of, cut_off, diagnostics_message, health_status, joint_state_message, status_message
 from .running import DriverNode, run_node
 from .setpoint_process import Settings
 
@@ -162,7 +162,10 @@ class ArmControllerNode(DriverNode):
     def _publish_diagnostics(self) -> None:
         now, stamp = self._core.snapshot, self.get_clock().now().to_msg()
         silent = self._core.silent if self._core.silent > SILENT else 0.0
-        self._diagnostics.publish(diagnostics_message(now, self._arm, self._core.privileges, silent, stamp))
+        message = diagnostics_message(now, self._arm, self._core.privileges, silent, stamp)
+        if self._core.health is not None:
+            message.status.append(health_status(self._core.health, self._arm, self._core.health_age))
+        self._diagnostics.publish(message)
 
     def close(self) -> None:
         """Brings the arm to rest, then lets go of it."""

@@ -28,6 +28,7 @@ from .chunk import Chunk
 from .controller import ArmController
 from .controller_state import Fault, Refused, State
 from .driver import ArmDriver, DriverError
+from .health import Health, ask
 from .operating import Operator
 from .peers import PeerStatus
 from .snapshot import Snapshot, snapshot_of
@@ -40,6 +41,7 @@ MOST_CHUNKS = 8             # that wait; where more come, the oldest are forgott
 CHUNK_SHARE = 0.3           # of a period, for checking and joining chunks; one takes two milliseconds, seldom nine
 STOP_PATIENCE = 3.0         # [s] to come to rest at the end
 NODE_SILENT = 1.0           # [s]; the node says ten times a second that it is there
+HEALTH_PERIOD = 1.0         # [s] between two questions to the driver for its readings
 
 
 @dataclass(frozen=True)
@@ -229,7 +231,7 @@ def run(settings: Settings, node: socket.socket) -> None:
     send(node, Ready(take_privileges()))
     core = Core(controller)
     try:
-        _loop(core, settings.auto_arm, node)
+        _loop(core, settings.driver, settings.auto_arm, node)
     finally:
         try:
             _come_to_rest(core, node)
@@ -237,10 +239,11 @@ def run(settings: Settings, node: socket.socket) -> None:
             settings.driver.close()
 
 
-def _loop(core: Core, auto_arm: bool, node: socket.socket) -> None:
+def _loop(core: Core, driver: ArmDriver, auto_arm: bool, node: socket.socket) -> None:
     """On absolute deadlines; a late tick is not made up for."""
     period = core.controller.period
     due, last, worst, told = time.monotonic(), time.monotonic(), 0.0, ""
+    health_due = due
     while True:
         wait = due - time.monotonic()
         if wait > 0:
@@ -253,6 +256,10 @@ def _loop(core: Core, auto_arm: bool, node: socket.socket) -> None:
         if auto_arm:
             auto_arm, told = _try_arm(core, node, told)
         _tell(core, worst, node)
+        # After the setpoint, in what is left of the period; dropped where the node is slow, like all that it is told.
+        if now >= health_due:
+            health_due = now + HEALTH_PERIOD
+            send(node, ask(driver))
         due = max(due + period, time.monotonic())
 
 
@@ -300,7 +307,7 @@ def send(other: socket.socket, message: Any) -> bool:
     return True
 
 
-def receive(other: socket.socket, timeout: float | None) -> Ready | Failed | Answer | Snapshot | None:
+def receive(other: socket.socket, timeout: float | None) -> Ready | Failed | Answer | Snapshot | Health | None:
     """The next message; None where none came in time. Errors: EOFError where the other side has closed."""
     if timeout is not None and not select.select([other], [], [], timeout)[0]:
         return None

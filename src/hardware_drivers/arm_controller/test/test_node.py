@@ -20,7 +20,7 @@ from sensor_msgs.msg import JointState
 from servo_rig import CONTRACT, ServoArm
 from std_srvs.srv import Trigger
 
-from arm_controller.driver import DriverError
+from arm_controller.driver import DriverError, Reading
 from arm_controller.messages import seconds, time_message
 from arm_controller.node import ArmControllerNode
 from molmoact2_contract import ContractError
@@ -45,14 +45,18 @@ class Operator:
             JointState, "joint_states", lambda m: self._keep(self.joint_states, m), SENSOR_SUBSCRIBE
         )
         self.diagnostics: list[DiagnosticStatus] = []
-        self.node.create_subscription(
-            DiagnosticArray, "/diagnostics", lambda m: self._keep(self.diagnostics, m.status[0]), DIAGNOSTICS
-        )
+        self.healths: list[DiagnosticStatus] = []
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, DIAGNOSTICS)
         self._chunks = self.node.create_publisher(ActionChunk, "policy/action_chunk", CHUNK)
         self._policy = self.node.create_publisher(PolicyStatus, "policy/status", STATUS)
         self._sent = self.setpoint_process = 0
         self._announced = PolicyStatus(process_id="process", episode_id="episode")
         self.node.create_timer(0.1, lambda: self._policy.publish(self._announced))
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        self._keep(self.diagnostics, message.status[0])
+        for status in message.status[1:]:
+            self._keep(self.healths, status)
 
     def _keep(self, kept: list, message) -> None:
         with self._news:
@@ -105,7 +109,7 @@ class Memory:
         context = multiprocessing.get_context("spawn")
         self._goal = context.Array("d", joints)
         self._failure, self._sent = context.Value("b", 0), context.Value("q", 0)
-        self._largest_step = context.Value("d", 0.0)
+        self._largest_step, self._temperature = context.Value("d", 0.0), context.Value("d", 31.0)
 
 
 class PromptArm(ServoArm):
@@ -132,6 +136,10 @@ class PromptArm(ServoArm):
         self.memory._goal[:] = positions
         self.memory._sent.value += 1
 
+    def health(self):
+        temperature = Reading("shoulder_pan temperature", self.memory._temperature.value, "°C", 60.0, 70.0)
+        return [temperature, Reading("setpoints", len(self.sent), "")]
+
     # --- for the test -------------------------------------------------------------------------------------------------
     @property
     def goal_now(self) -> np.ndarray:
@@ -144,6 +152,9 @@ class PromptArm(ServoArm):
     @property
     def largest_step(self) -> float:
         return self.memory._largest_step.value
+
+    def heat(self, temperature: float) -> None:
+        self.memory._temperature.value = temperature
 
     def break_down(self, broken: bool) -> None:
         self.memory._failure.value = broken
@@ -309,6 +320,23 @@ def test_what_a_hung_setpoint_process_said_last_is_not_said_again_and_it_wakes_u
     finally:
         os.kill(operator.setpoint_process, signal.SIGCONT)
     assert operator.state(ControllerStatus.FAULT).fault_code == ControllerStatus.FAULT_TIMER
+
+
+def test_what_the_device_reports_is_in_diagnostics_while_the_arm_moves_and_what_is_past_its_bounds_is_named(armed):
+    operator, arm = armed
+    operator.send(turn=0.2)
+    operator.state(ControllerStatus.FOLLOWING)
+    well = operator.next(operator.healths, lambda h: int({v.key: v.value for v in h.values}["setpoints"]) > 0)
+    assert (well.name, well.hardware_id, well.level) == ("arm: health", "arm", DiagnosticStatus.OK)
+    assert {v.key: v.value for v in well.values}["shoulder_pan temperature [°C]"] == "31.0"
+    arm.heat(66.0)
+    warm = operator.next(operator.healths, lambda h: h.level == DiagnosticStatus.WARN)
+    assert warm.message == "shoulder_pan temperature is 66.0 °C; the warning is at 60.0 °C"
+    arm.heat(71.0)
+    hot = operator.next(operator.healths, lambda h: h.level == DiagnosticStatus.ERROR)
+    assert "the stop is at 70.0 °C" in hot.message
+    # The driver judges what stops an arm; what is shown stops nothing.
+    assert operator.next(operator.statuses).state == ControllerStatus.HOLDING
 
 
 def test_a_shadowed_arm_is_never_written_to(start):

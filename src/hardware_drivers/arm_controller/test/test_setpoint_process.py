@@ -1,7 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
 import pickle
-import socket
 import time
 
 import numpy as np
@@ -12,18 +11,6 @@ from arm_controller.controller_state import Fault, Refused
 from arm_controller.driver import ArmState
 from arm_controller.messages import cut_off
 from arm_controller.setpoint_process import NODE_SILENT, PACKET, Core, Request, _try_arm, send
-
-
-@pytest.fixture
-def wire():
-    """The loop's end and the node's."""
-    ours, node = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.setblocking(False)
-    for end in (ours, node):
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PACKET)
-    yield ours, node
-    ours.close()
-    node.close()
 
 
 @pytest.fixture
