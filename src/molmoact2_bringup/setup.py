@@ -46,11 +46,13 @@ setup(
             "demo = molmoact2_bringup.cli:register_demo",
             "bench = molmoact2_bringup.cli:register_bench",
             "faults = molmoact2_bringup.cli:register_faults",
+            "check = molmoact2_bringup.check_command:register",
             "task = molmoact2_bringup.cli:register_task",
             "record = molmoact2_bringup.cli:register_record",
             "view = molmoact2_bringup.cli:register_view",
             "eval = molmoact2_bringup.eval_command:register",
             "corrections = molmoact2_bringup.corrections_command:register",
         ],
+        "molmoact2.arm_drivers": ["timed = molmoact2_bringup.bench.timed_driver:create"],
     },
 )
