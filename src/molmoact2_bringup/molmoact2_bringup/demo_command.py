@@ -26,6 +26,7 @@ from .up import BAD_INPUT, FAILED, OK, with_settings
 
 LOG_TAIL = 25
 HEARD_WITHIN = 10.0    # [s]
+MARK = ".molmoact2_demo"    # says of a folder that a demo made it, and may make it anew
 
 
 def demo(system_name: str, settings: list[str], seconds: float, out: Path, instructions: list[str]) -> int:
@@ -92,10 +93,11 @@ def _explain(errors: list[str], log: Path) -> None:
 def _prepare(out: Path) -> None:
     """An empty folder; an earlier demo's is replaced, anything else is left alone and refused."""
     if out.exists():
-        if not out.is_dir() or (any(out.iterdir()) and not (out / "log.txt").is_file()):
+        if not out.is_dir() or (any(out.iterdir()) and not (out / MARK).is_file()):
             raise ContractError(f"{out} exists and is not an earlier demo's folder; name another with --out")
         shutil.rmtree(out)
     out.mkdir(parents=True)
+    (out / MARK).touch()
 
 
 def _write(file: TextIO, line: str) -> None:

@@ -17,6 +17,21 @@ BETWEEN_JAWS = 0.03     # [m] from the cube's centre to the middle of the grasp
 SIDEWAYS, ABOVE = 0.02, 0.03    # [m] of the fingertip from the middle of the cube's upper face
 IN_TRAY = 0.04          # [m] of a cube's centre above the table, at most
 OPEN = 0.3              # of the gripper's range
+HELD_NS = 333_000_000   # [ns] for which a test must hold
+
+
+class Held:
+    """Tells what holds for a while from what holds for a moment."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, int] = {}
+
+    def update(self, stamp_ns: int, tests: dict[str, bool]) -> dict[str, bool]:
+        """The tests as they are at that time, and of them those that have held for HELD_NS."""
+        if any(stamp_ns < since for since in self._since.values()):
+            self._since.clear()    # the clock was set back
+        self._since = {name: self._since.get(name, stamp_ns) for name, holds in tests.items() if holds}
+        return {name: name in self._since and stamp_ns - self._since[name] >= HELD_NS for name in tests}
 
 
 def success_tests(scene: Scene, qpos: np.ndarray) -> dict[str, bool]:

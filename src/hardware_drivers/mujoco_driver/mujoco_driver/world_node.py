@@ -22,10 +22,11 @@ from molmoact2_msgs.msg import SuccessTest
 from .bus import BusError, default_address
 from .bus_faults import FAULTS
 from .nodes import diagnostics, fixed, time_message
+from .success import Held
 from .world_client import WorldClient
 from .world_process import Settings
 
-TEST_PERIOD = 0.2    # [s]
+TEST_PERIOD = 0.1    # [s]
 SEED = "seed of the scene; setting it begins the scene anew, arm and cubes, while no controller commands the arm"
 
 
@@ -42,7 +43,7 @@ class WorldNode(DriverNode):
         self._scene, self.address = settings.scene, settings.address
         self.client = WorldClient(settings)
         self._set_bus_fault, self._begin = self.client.set_bus_fault, self.client.begin
-        self._dropped_before = 0.0
+        self._dropped_before, self._held = 0.0, Held()
         self._tests = self.create_publisher(SuccessTest, "success_tests", SUCCESS_TESTS)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
         self.create_service(Trigger, "~/reset", self._reset)
@@ -100,7 +101,7 @@ class WorldNode(DriverNode):
         except BusError:
             return
         header = Header(stamp=time_message(report.stamp_ns))
-        for name, holds in report.tests.items():
+        for name, holds in self._held.update(report.stamp_ns, report.tests).items():
             self._tests.publish(SuccessTest(header=header, name=name, holds=holds))
 
     def _diagnose(self) -> None:

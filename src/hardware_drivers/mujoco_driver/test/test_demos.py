@@ -128,8 +128,8 @@ def is_there(group: int) -> bool:
     return True
 
 
-def wait_until(holds) -> None:
-    deadline = time.monotonic() + 20
+def wait_until(holds, patience: float = 20) -> None:
+    deadline = time.monotonic() + patience
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -230,18 +230,42 @@ def test_what_cannot_be_demonstrated_is_refused_and_nothing_is_written(tmp_path,
     assert list(tmp_path.iterdir()) == []
 
 
+class Endless:
+    """`molmoact2 sim demos` with more to do than a test waits for, in a process group of its own."""
+
+    def __init__(self, folder: Path):
+        self.root = folder / "cut"
+        command = [sys.executable, "-m", "molmoact2_model.cli", "sim", "demos", "--out", str(self.root)]
+        self.process = subprocess.Popen(
+            [*command, "--episodes", "5000", "--workers", "2", "--tasks", "touch", "--size", "64x48"],
+            text=True, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        wait_until(lambda: self.process.poll() is not None or list(folder.glob(".cut.*.partial/videos/*/*/*.mp4")), 120)
+        assert self.process.poll() is None
+
+    def end(self) -> tuple[int, str]:
+        """Code and errors, when all its processes are gone and what is left is whole, or nothing."""
+        _, errors = self.process.communicate(timeout=60)
+        wait_until(lambda: not is_there(self.process.pid))
+        left = [path.name for path in self.root.parent.iterdir()]
+        assert left in (["cut"], []) and (left == [] or samples(self.root))
+        return self.process.returncode, errors
+
+    def workers(self) -> list[int]:
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
 def test_an_interruption_leaves_a_whole_data_set_and_no_process(tmp_path):
-    command = [sys.executable, "-m", "molmoact2_model.cli", "sim", "demos", "--out", str(tmp_path / "cut")]
-    process = subprocess.Popen(
-        [*command, "--episodes", "5000", "--workers", "2", "--tasks", "touch", "--size", "64x48"],
-        text=True, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    while not list(tmp_path.glob(".cut.*.partial/videos/*/*/*.mp4")):
-        assert process.poll() is None
-    os.killpg(process.pid, signal.SIGINT)    # as a terminal does
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and "interrupted" in err, (out, err)
-    wait_until(lambda: not is_there(process.pid))
-    left = [path.name for path in tmp_path.iterdir()]
-    assert left in (["cut"], []) and (left == [] or samples(tmp_path / "cut"))
+    demos = Endless(tmp_path)
+    os.killpg(demos.process.pid, signal.SIGINT)    # as a terminal does
+    code, errors = demos.end()
+    assert code == 130 and "interrupted" in errors
+
+
+def test_a_worker_that_is_killed_ends_it_with_what_stands_and_is_named(tmp_path):
+    demos = Endless(tmp_path)
+    os.kill(demos.workers()[0], signal.SIGKILL)
+    code, errors = demos.end()
+    assert code == 1 and "a worker died; with less memory free" in errors

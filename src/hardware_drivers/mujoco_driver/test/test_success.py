@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mujoco_driver.scene import CUBE_HALF, TRAY_CENTRE
-from mujoco_driver.success import ABOVE, LIFTED, SIDEWAYS, success_tests
+from mujoco_driver.success import ABOVE, HELD_NS, LIFTED, SIDEWAYS, Held, success_tests
 
 COLOURS = ("red", "green", "blue")
 
@@ -74,3 +74,11 @@ def test_a_cube_is_in_the_tray_once_the_gripper_has_let_go(still_world):
 
 def test_a_state_that_is_not_a_number_is_no_success(still_world):
     assert those_that_hold(still_world, with_cube(still_world, "red", [np.nan] * 3)) == []
+
+
+def test_only_what_holds_for_a_while_without_a_break_is_success():
+    held, tenth = Held(), HELD_NS // 10
+    seen = [held.update(k * tenth, {"lifted": k != 4, "touched": False}) for k in range(20)]
+    assert [k for k, tests in enumerate(seen) if tests["lifted"]] == list(range(15, 20))
+    assert not any(tests["touched"] for tests in seen)
+    assert not held.update(0, {"lifted": True, "touched": True})["lifted"]    # the clock was set back

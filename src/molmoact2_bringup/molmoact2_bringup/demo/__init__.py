@@ -2,5 +2,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `molmoact2 demo` leaves behind: a bag of the run, and from the bag alone a video, plots and a summary.
 
-`recorder` and `live` need a ROS graph; `bag`, `report` and what it uses read files only.
+`live` and `tasks` need a ROS graph; `report` and what it uses read files only.
 """

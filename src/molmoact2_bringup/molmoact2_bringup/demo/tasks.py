@@ -35,10 +35,10 @@ class Task:
 
 
 CHECKPOINT = "molmoact2-tiny-think-so101-cubes"    # which was trained on these tasks
-TABLETOP = (
-    Task("pick up the red cube", "the red cube is lifted", 12.0),
-    Task("put the red cube in the tray", "the red cube is in the tray", 15.0),
-    Task("touch the blue cube", "the blue cube is touched", 12.0),
+TABLETOP = (    # with the rests between them, for half a minute
+    Task("pick up the red cube", "the red cube is lifted", 8.0),
+    Task("put the red cube in the tray", "the red cube is in the tray", 12.0),
+    Task("touch the blue cube", "the blue cube is touched", 6.0),
 )
 
 

@@ -17,7 +17,7 @@ from molmoact2_data.layout import CORRECTED
 if TYPE_CHECKING:
     from .episode import Pilot
 
-BAD_INPUT, INTERRUPTED = 2, 130
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 
 def register(subparsers: Any) -> None:
@@ -36,6 +36,7 @@ def register(subparsers: Any) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What demonstrations depend on."""
+    parser.set_defaults(contract="so101", norm_tag="so101_sim_molmoact2_tiny")
     parser.add_argument("--out", type=Path, required=True, help="folder of the data set; must not exist")
     parser.add_argument("--episodes", type=int, default=100, help="attempts (default %(default)s)")
     parser.add_argument(
@@ -85,9 +86,13 @@ def run(args: argparse.Namespace, pilot: Callable[[], Pilot] | None = None) -> i
     print(f"{made.episodes} episodes, {made.frames} frames")
     for reason, count in made.failures.most_common():
         print(f"left out: {count} {reason}")
+    stands = "what stands is whole" if made.episodes else "nothing was written"
     if made.interrupted:
-        print("interrupted; " + ("what stands is whole" if made.episodes else "nothing was written"), file=sys.stderr)
+        print(f"interrupted; {stands}", file=sys.stderr)
         return INTERRUPTED
+    if made.broken:
+        print(f"error: {made.broken}; {stands}", file=sys.stderr)
+        return FAILED
     if not made.episodes:
         print("error: no attempt succeeded; nothing was written", file=sys.stderr)
         return BAD_INPUT
@@ -117,7 +122,7 @@ def _settings(args: argparse.Namespace) -> Any:
     from .dataset import Settings
     from .episode import Wanted
 
-    contract, scene = load_contract("so101"), build(args.scene)
+    contract, scene = load_contract(args.contract), build(args.scene)
     home = home_of(contract, scene)
     size = _size(args.size)
     wanted = Wanted(
@@ -125,7 +130,7 @@ def _settings(args: argparse.Namespace) -> Any:
         points=args.points, alternatives_every=args.alternatives, questions_every=args.questions,
     )
     depth = None if args.no_depth else (size[0] // 2, size[1] // 2)
-    notes = {"units": "ros", "action": "command", "norm_tag": "so101_sim_molmoact2_tiny", "contract": "so101"}
+    notes = {"units": "ros", "action": "command", "norm_tag": args.norm_tag, "contract": args.contract}
     joints = tuple(f"{joint}.pos" for joint in scene.joints)
     return Settings(
         args.scene, tuple(home[j] for j in scene.joints), joints, wanted, size, depth,

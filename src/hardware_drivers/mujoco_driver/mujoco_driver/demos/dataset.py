@@ -7,8 +7,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,10 @@ from ..tabletop import RATE
 from .episode import Episode, Pilot, Wanted
 
 HELD_OUT = range(90_000, 100_000)    # seeds that policies are judged by; never trained on
+
+
+class WorkerDied(RuntimeError):
+    """One of the processes ended without a result."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +48,19 @@ class Settings:
 
 @dataclass
 class Made:
-    """What came of it. failures: attempts that were not kept, by reason; interrupted: before all seeds were tried."""
+    """What came of it. failures: attempts that were not kept, by reason; interrupted: before all seeds were tried;
+    broken: so, and why, where a worker died."""
 
     episodes: int = 0
     frames: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     interrupted: bool = False
+    broken: str = ""
 
 
 def make(root: Path, seeds: Sequence[int], settings: Settings, workers: int, show: bool) -> Made:
-    """Writes the demonstrations of these seeds; those that fail are left out. An interruption (Ctrl-C) ends it with the
-    episodes that stand. workers: processes. Errors: DatasetError; RuntimeError where a worker dies."""
+    """Writes the demonstrations of these seeds; those that fail are left out. An interruption (Ctrl-C) and a worker that
+    dies end it with the episodes that stand. workers: processes. Errors: DatasetError."""
     depth = {} if settings.depth_size is None else {settings.wanted.main_camera: settings.depth_size}
     cameras = dict.fromkeys(_cameras(settings.scene), settings.size)
     made = Made()
@@ -68,6 +76,8 @@ def make(root: Path, seeds: Sequence[int], settings: Settings, workers: int, sho
                 bar.set_postfix_str(f"{writer.episodes} kept")
         except KeyboardInterrupt:
             made.interrupted = True
+        except WorkerDied as error:
+            made.broken = str(error)
         made.episodes, made.frames = writer.episodes, writer.frames
     return made
 
@@ -88,25 +98,20 @@ def _write(writer: DatasetWriter, episode: Episode) -> None:
 def _performed(seeds: Sequence[int], settings: Settings, workers: int) -> Iterator[Episode]:
     """The episodes in the order of their seeds, whoever made them."""
     context = multiprocessing.get_context("spawn")
-    with context.Pool(min(workers, len(seeds)), _begin, (settings,)) as pool:
-        # Not imap, which would run ahead of the writer without end.
-        ahead, waiting = 2 * workers, []
-        upcoming = iter(seeds)
-        for seed in upcoming:
-            waiting.append(pool.apply_async(_perform, (seed,)))
+    pool = ProcessPoolExecutor(min(workers, len(seeds)), context, _begin, (settings,))
+    try:
+        # Not map, which would run ahead of the writer without end.
+        ahead, waiting = 2 * workers, deque[Future[Episode]]()
+        for seed in seeds:
+            waiting.append(pool.submit(_perform, seed))
             if len(waiting) >= ahead:
-                yield _result(waiting.pop(0), pool)
+                yield waiting.popleft().result()
         while waiting:
-            yield _result(waiting.pop(0), pool)
-
-
-def _result(promised: Any, pool: Any) -> Episode:
-    while True:
-        promised.wait(1.0)
-        if promised.ready():
-            return promised.get()
-        if any(process.exitcode not in (None, 0) for process in pool._pool):
-            raise RuntimeError("a worker died; with less memory free than a scene needs, use fewer --workers")
+            yield waiting.popleft().result()
+    except BrokenProcessPool:
+        raise WorkerDied("a worker died; with less memory free than a scene needs, use fewer --workers") from None
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 _demonstrator: Any = None    # of a worker's process
