@@ -21,6 +21,7 @@ from arm_controller.driver import DriverError
 from arm_controller.waiting import Call, Overdue
 
 from . import words
+from .health import HealthRecord
 from .options import Options
 
 # Limits of the Franka Research 3 [rad], which franky does not check.
@@ -51,6 +52,7 @@ class ArmSession:
         self._device_ms = -1
         self._stamp_ns, self._new_at = 0, 0.0
         self._positions = np.zeros(7)
+        self.health = HealthRecord(options.min_success_rate, silent_after)
 
     # --- connection ---------------------------------------------------------------------------------------------------
     def open(self) -> None:
@@ -110,6 +112,8 @@ class ArmSession:
         if state.time.to_msec() != self._device_ms:
             self._device_ms, self._new_at = state.time.to_msec(), time.monotonic()
             self._stamp_ns, self._positions = time.time_ns(), np.array(state.q, dtype=np.float64).reshape(7)
+            self.health.new_at = self._new_at
+            self.health.torques = np.array(state.tau_ext_hat_filtered, dtype=np.float64).reshape(7)
         elif now - self._new_at > self._silent_after:
             raise DriverError(
                 f"the robot at {self._options.host} has sent no state for {now - self._new_at:.2f} s; check its power "
@@ -150,6 +154,7 @@ class ArmSession:
     def _watch(self, rate: float, now: float) -> None:
         """The share of commands that reach the robot in time; only while there are any."""
         least = self._options.min_success_rate
+        self.health.rate = rate if self._tracker is not None else None
         if self._tracker is None or rate >= least:
             self._poor_since = 0.0
         elif not self._poor_since:

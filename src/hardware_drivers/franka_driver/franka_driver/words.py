@@ -42,6 +42,11 @@ def reflex(names: str) -> str:
     return f"the robot stopped itself: {', '.join(found)} ({mends}); {RECOVER}"
 
 
+def tells_reflex(text: str) -> bool:
+    """Whether a text of ours says that the robot stopped itself."""
+    return text.startswith(("the robot stopped itself", "the robot is in reflex"))
+
+
 def mode(name: str, errors: str = "") -> str:
     """Why a robot in a mode cannot be moved; empty where it can. name: of libfranka's RobotMode; errors: what it
     names."""

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
 
+from arm_controller import driver
 from arm_controller.driver import ArmDriver, ArmState, DriverError
 from molmoact2_contract import Arm, Contract
 
@@ -24,6 +25,7 @@ from .calibration import MOTORS, Calibration, CalibrationError, Units, load_cali
 from .double.arm import NAME as DOUBLE
 from .double.arm import default_link, double_calibration
 from .hand import Hand
+from .health import HealthRecord
 from .identify import ArmError
 from .port import PortError
 from .registers import BAUD_RATES
@@ -70,6 +72,7 @@ class SO101Driver(ArmDriver):
         self._goals: np.ndarray | None = None    # sent last, ROS units
         self._read_at = self._tried_at = -np.inf    # steady clock [s]
         self._lost = ""
+        self._health = HealthRecord()
 
     def _check_range(self) -> None:
         """The contract must not allow what this arm cannot reach: its servos would stop short, silently."""
@@ -121,6 +124,10 @@ class SO101Driver(ArmDriver):
             raise DriverError("the arm is not held by this driver; arm it first")
         self._hand = Hand(self._goals, self._units.lower, self._units.upper)
 
+    def health(self) -> Sequence[driver.Reading]:
+        """What each servo said with its last position, and how the bus does."""
+        return self._health.readings(self._servos.bus if self._servos is not None else None)
+
     def close(self) -> None:
         """Leaves the bus. The servos hold their last goals, for ever, unless at_close is "release" and the arm is at
         its rest pose."""
@@ -165,13 +172,14 @@ class SO101Driver(ArmDriver):
     def _read(self) -> ArmState:
         servos = self._connected()
         # The beginning of the reading: an answer that had to be asked for again is never younger than it says.
-        stamp = time.time_ns()
+        stamp, began = time.time_ns(), time.monotonic()
         readings = servos.read()
         steady = time.monotonic()
         positions = self._units.to_ros(self._counts(readings))
         assert self._watch is not None
         problem = self._watch.check(readings, servos.ids, steady)
         limp = self._limp(servos)
+        self._health.take(readings, self._watch, time.monotonic() - began)
         if limp:
             self._on, self._hand = False, None
             problem = "; ".join(filter(None, [problem, f"{limp} lost torque: a dip of the power, or another program"]))
@@ -243,16 +251,21 @@ class SO101Driver(ArmDriver):
     def _ask(self, call: Callable[[], Value]) -> Value:
         try:
             return call()
-        except PortError as error:
+        except (PortError, NoAnswer, ArmError) as error:
+            self._health.errors += 1
+            raise self._failure(error) from error
+
+    def _failure(self, error: PortError | NoAnswer | ArmError) -> DriverError:
+        """What a failure is to the controller; the driver remembers what it means for the next call."""
+        if isinstance(error, PortError):
             self._lost = str(error)
             self._leave()
-            raise DriverError(self._lost) from error
-        except NoAnswer as error:
+            return DriverError(self._lost)
+        if isinstance(error, NoAnswer):
             self._doubtful = True
             named = str(error) + self._names(error)
-            raise DriverError(f"{named}; look at the arm's power supply and its cables") from error
-        except ArmError as error:
-            raise DriverError(str(error)) from error
+            return DriverError(f"{named}; look at the arm's power supply and its cables")
+        return DriverError(str(error))
 
     def _names(self, error: NoAnswer) -> str:
         of = [name for name, motor in self._calibration.items() if motor.id in (*error.silent, *error.garbled)]
@@ -286,6 +299,7 @@ class SO101Driver(ArmDriver):
 
     def _leave(self) -> None:
         if self._servos is not None:
+            self._health.leave(self._servos.bus)
             self._servos.close()
         self._servos, self._hand, self._on = None, None, False
 
