@@ -14,17 +14,20 @@ import socket
 import sys
 import threading
 import time
+from typing import TYPE_CHECKING
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.publisher import Publisher
 from sensor_msgs.msg import JointState
-from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from molmoact2_contract.qos import CHUNK, SENSOR_SUBSCRIBE
+from molmoact2_contract.qos import SENSOR_SUBSCRIBE
 
-from .wire import Goal, Measured, Plan, Ready, Trouble, receive, send
+from .topic_sink import TopicSink
+from .wire import ACTION, PACKET, TOPIC, Goal, Measured, Plan, Ready, Trouble, receive, send
+
+if TYPE_CHECKING:
+    from .action_sink import ActionSink
 
 WATCH = 0.2          # [s] between two looks at who is there
 SETTLED = 2.0        # [s] that all must be well at the start; discovery takes less
@@ -41,12 +44,27 @@ class Bridge(Node):
         super().__init__("ros2_control_bridge")
         self._plan, self._driver = plan, driver
         self._values: dict[str, tuple[float, int]] = {}    # position and stamp [ns] by joint
-        self._publishers_of: list[Publisher] = []
+        self.trouble = ""
+        self._sinks = self._make_sinks()
+        self._sink, self._opened = self._sinks[0], False
         self.create_subscription(JointState, plan.states, self._on_states, SENSOR_SUBSCRIBE)
         self.create_timer(WATCH, self._watch)
         self._deadline = time.monotonic() + plan.patience
         self._ready, self._well_since = False, 0.0
-        self.trouble = ""
+
+    def _make_sinks(self) -> list[TopicSink | ActionSink]:
+        """The ways that may be taken, the one to be preferred first."""
+        topic = TopicSink(self, self._plan)
+        if self._plan.via == TOPIC:
+            return [topic]
+        try:
+            from .action_sink import ActionSink
+        except ImportError as error:
+            if self._plan.via == ACTION:
+                self._end(f"via=action needs the package control_msgs, which does not load ({error}); install it anew")
+            return [topic]
+        action = ActionSink(self, self._plan, self._end)
+        return [action] if self._plan.via == ACTION else [topic, action]
 
     # --- states -------------------------------------------------------------------------------------------------------
     def _on_states(self, message: JointState) -> None:
@@ -65,7 +83,9 @@ class Bridge(Node):
 
     # --- who is there -------------------------------------------------------------------------------------------------
     def _watch(self) -> None:
-        now, error = time.monotonic(), self._rival() or self._other_system_error()
+        if not self._opened:
+            self._sink = next((sink for sink in self._sinks if not sink.missing()), self._sinks[0])
+        now, error = time.monotonic(), self._sink.rival() or self._other_system_error()
         self._well_since = 0.0 if error else self._well_since or now
         if error and (self._ready or now > self._deadline):
             self._end(error)
@@ -73,33 +93,18 @@ class Bridge(Node):
             self._begin()
 
     def _begin(self) -> None:
-        """Only who has found that nobody else is there publishes, so that of two programs the second withdraws."""
-        if not self._publishers_of:
-            topics = [topic for topic, _ in self._plan.groups]
-            self._publishers_of = [self.create_publisher(JointTrajectory, topic, CHUNK) for topic in topics]
-        if all(publisher.get_subscription_count() for publisher in self._publishers_of):
+        """Only who has found that nobody else is there begins to speak: of two programs the second withdraws."""
+        self._opened = True
+        if self._sink.open():
             self._ready = True
             send(self._driver, self._measured())
             send(self._driver, Ready())
 
-    def _rival(self) -> str:
-        """Who else moves the arm; empty where nobody does."""
-        for topic, _ in self._plan.groups:
-            names = [i.node_name for i in self.get_publishers_info_by_topic(topic)]
-            if len(names) > len(self._publishers_of[:1]):
-                others = [name for name in names if name != self.get_name()] or ["another ros2_control_bridge"]
-                return f"{', '.join(others)} also publishes on {topic}; end it: one program moves an arm"
-        return ""
-
     def _other_system_error(self) -> str:
         """What is wrong with the other system; empty where nothing is."""
-        for topic, places in self._plan.groups:
-            names = ", ".join(self._plan.joints[place] for place in places)
-            if not self.count_subscribers(topic):
-                return (
-                    f"no controller listens on {topic} (for {names}); start and activate it, or name yours with the "
-                    "option controller"
-                )
+        missing = self._sink.missing()
+        if missing:
+            return missing
         publishers = [i.node_name for i in self.get_publishers_info_by_topic(self._plan.states)]
         if OURS in publishers:
             return (
@@ -132,16 +137,14 @@ class Bridge(Node):
         return ""
 
     # --- goals --------------------------------------------------------------------------------------------------------
+    @property
+    def takes_all(self) -> bool:
+        """Whether each goal counts, and not the newest alone."""
+        return self._sink.takes_all
+
     def go(self, goal: Goal) -> None:
-        """One point, which each controller is to reach `lead` after the goal's stamp; where it comes later than that
-        the controller refuses it, and holds."""
-        for publisher, (_, places) in zip(self._publishers_of, self._plan.groups, strict=True):
-            message = JointTrajectory(joint_names=[self._plan.joints[place] for place in places])
-            message.header.stamp.sec, message.header.stamp.nanosec = divmod(goal.stamp_ns, 1_000_000_000)
-            point = JointTrajectoryPoint(positions=[goal.positions[place] for place in places])
-            point.time_from_start.nanosec = int(self._plan.lead * 1e9)
-            message.points = [point]
-            publisher.publish(message)
+        """From any thread."""
+        self._sink.go(goal)
 
     def _end(self, text: str) -> None:
         if not self.trouble:
@@ -150,20 +153,20 @@ class Bridge(Node):
 
 
 def _take_goals(bridge: Bridge, driver: socket.socket, ended: threading.Event) -> None:
-    """In a thread: waits for the driver; only the newest goal counts."""
+    """In a thread: waits for the driver. Of goals that wait on a topic only the newest counts; a path has them all."""
     while True:
         try:
-            packet = driver.recv(1 << 16)
-            message = pickle.loads(packet) if packet else None
+            packet = driver.recv(PACKET)
+            goals = [pickle.loads(packet)] if packet else []
             while packet and (newer := receive(driver)) is not None:
-                message = newer
+                goals = [*goals, newer] if bridge.takes_all else [newer]
         except (OSError, EOFError):
-            message = None
-        if message is None:
+            goals = []
+        if not goals:
             ended.set()
             return
-        if not bridge.trouble:
-            bridge.go(message)
+        for goal in goals if not bridge.trouble else ():
+            bridge.go(goal)
 
 
 def main() -> int:

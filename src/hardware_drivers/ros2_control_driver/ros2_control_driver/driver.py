@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import pickle
 import select
@@ -11,23 +12,26 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from arm_controller.driver import ArmDriver, ArmState, DriverError
+from arm_controller.driver import ArmDriver, ArmState, DriverError, Reading
 from arm_controller.waiting import Call, Overdue
 from molmoact2_contract import Arm, Contract
 
-from .wire import Goal, Measured, Plan, Ready, Trouble, receive, send
+from .wire import ACTION, AUTO, TOPIC, Goal, Measured, Plan, Ready, Trouble, receive, send
 
 PATIENCE = 20.0    # [s] for the other system to be there
 START_WITHIN = 40.0    # [s] for the bridge to start, on a busy machine
 RECOVER_WITHIN = 1.0    # [s] of a request; what takes longer goes on, and is asked for again
 DEAF_FOR = 0.25    # [s] that the bridge may take no goal
 LEADS = (0.02, 0.5)
+ACTION_LEADS = (0.1, 1.0)
+ACTION_LEAD = 0.3    # [s], where the contract lets an arm lag so much
 KNOWN = (
-    "controller", "joint_states", "joints", "lead", "gripper_controller", "gripper_joint", "gripper_closed",
+    "controller", "joint_states", "joints", "via", "lead", "gripper_controller", "gripper_joint", "gripper_closed",
     "gripper_open",
 )
 
@@ -52,14 +56,17 @@ class Ros2ControlDriver(ArmDriver):
     Where setpoints cease, or a process of ours dies, the other system's controller holds the last point it was given.
     """
 
-    def __init__(self, plan: Plan, units: Units):
-        self._plan, self._units = plan, units
+    def __init__(self, plan: Plan, units: Units, grippers: Sequence[bool]):
+        """grippers: which of the joints are (J,)."""
+        self._plan, self._units, self._grippers = plan, units, np.array(grippers)
         self._bridge: subprocess.Popen | None = None
         self._socket: socket.socket | None = None
         self._measured: Measured | None = None
         self._broken = ""
         self._recovery: Call | None = None
         self._deaf_since = 0.0    # steady clock [s]; 0: the bridge takes goals
+        self._sent = self._untaken = 0
+        self._goal: np.ndarray | None = None    # last that was taken, ROS units
 
     def connect(self) -> None:
         """Starts the bridge and waits for the other system; moves nothing. Errors: DriverError."""
@@ -68,7 +75,7 @@ class Ros2ControlDriver(ArmDriver):
         command = [sys.executable, "-m", "ros2_control_driver.bridge", str(theirs.fileno()), words]
         self._bridge = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         theirs.close()
-        self._socket, self._deaf_since = ours, 0.0
+        self._socket, self._deaf_since, self._goal = ours, 0.0, None
         deadline = time.monotonic() + self._plan.patience + START_WITHIN
         while True:
             select.select([ours], [], [], max(deadline - time.monotonic(), 0.0))
@@ -115,15 +122,24 @@ class Ros2ControlDriver(ArmDriver):
         assert self._socket is not None
         device = self._units.to_device(np.asarray(positions, dtype=np.float64))
         if send(self._socket, Goal(tuple(device.tolist()), stamp_ns)):
-            self._deaf_since = 0.0
-        elif not self._deaf_since:
+            self._deaf_since, self._sent = 0.0, self._sent + 1
+            self._goal = np.array(positions, dtype=np.float64)
+            return
+        self._untaken += 1
+        if not self._deaf_since:
             self._deaf_since = time.monotonic()
         elif time.monotonic() - self._deaf_since > DEAF_FOR:
             raise self._break("the bridge to ros2_control takes no more goals; free the processor, then clear_fault")
 
     def stop(self) -> None:
-        """Gives the controller the measured position as its goal, from whenever it arrives on. Errors: DriverError."""
-        self._send(self.read().positions, 0)
+        """Gives the controller the measured position as its goal, from whenever it arrives on; a gripper keeps its own.
+        Errors: DriverError."""
+        here = self.read().positions
+        self._send(here if self._goal is None else np.where(self._grippers, self._goal, here), 0)
+
+    def held(self) -> np.ndarray | None:
+        """What the controller was given last."""
+        return self._goal
 
     def recover(self) -> None:
         """Starts the bridge anew. Errors: DriverError."""
@@ -143,6 +159,14 @@ class Ros2ControlDriver(ArmDriver):
     def _reconnect(self) -> None:
         self.close()
         self.connect()
+
+    def health(self) -> Sequence[Reading]:
+        """How old the newest joint states are, and what became of setpoints; of its hardware the other system tells
+        nothing on this way."""
+        told = [Reading("setpoints handed over", self._sent, ""), Reading("setpoints not taken", self._untaken, "")]
+        if self._measured is not None:
+            told.append(Reading("age of joint states", (time.time_ns() - self._measured.stamp_ns) / 1e6, "ms"))
+        return told
 
     def close(self) -> None:
         """Ends the bridge; the other system's controller holds its last point."""
@@ -172,8 +196,8 @@ class Ros2ControlDriver(ArmDriver):
 def create(contract: Contract, arm: Arm, options: dict[str, str], patience: float = PATIENCE) -> Ros2ControlDriver:
     """Makes the driver. options, all optional but those of a gripper: controller (name of the
     joint_trajectory_controller), joint_states (topic), joints (the other system's names, in the contract's order,
-    grippers apart), lead [s], gripper_joint, gripper_closed, gripper_open (its joint and its positions there),
-    gripper_controller (where it has one of its own). Errors: DriverError."""
+    grippers apart), via (topic, action or auto), lead [s], gripper_joint, gripper_closed, gripper_open (its joint and
+    its positions there), gripper_controller (where it has one of its own). Errors: DriverError."""
     unknown = sorted(set(options) - set(KNOWN))
     if unknown:
         raise DriverError(f"driver ros2_control has no option {', '.join(unknown)}; it has: {', '.join(KNOWN)}")
@@ -188,12 +212,47 @@ def create(contract: Contract, arm: Arm, options: dict[str, str], patience: floa
             raise DriverError(f"options gripper_closed and gripper_open are both {closed:g}; they must differ")
         scale[gripper], offset[gripper] = opened - closed, closed
         groups.setdefault(options.get("gripper_controller", controller), []).append(gripper)
+    via = _via(options)
     lead = _number(options, "lead", 0.1)
-    if not LEADS[0] <= lead <= LEADS[1]:
+    if via != ACTION and not LEADS[0] <= lead <= LEADS[1]:
         raise DriverError(f"option lead is {lead:g} s; it must be from {LEADS[0]:g} to {LEADS[1]:g}")
-    topics = tuple((f"{name}/joint_trajectory", tuple(sorted(joints))) for name, joints in groups.items())
-    plan = Plan(names, options.get("joint_states", "/joint_states"), topics, lead, patience)
-    return Ros2ControlDriver(plan, Units(scale, offset))
+    action_lead = _action_lead(contract, arm, options) if via != TOPIC else ACTION_LEAD
+    plan = Plan(
+        names, options.get("joint_states", "/joint_states"),
+        tuple((name, tuple(sorted(joints))) for name, joints in groups.items()), via, lead, action_lead, patience,
+    )
+    return Ros2ControlDriver(plan, Units(scale, offset), [contract.joints[joint].is_gripper for joint in arm.joints])
+
+
+def _via(options: dict[str, str]) -> str:
+    via = options.get("via", TOPIC)
+    if via not in (TOPIC, ACTION, AUTO):
+        raise DriverError(f"option via is {via!r}; it must be one of {TOPIC}, {ACTION}, {AUTO}")
+    if via == ACTION and importlib.util.find_spec("control_msgs") is None:
+        raise DriverError(
+            "option via=action needs the messages of ros2_control, which are not here; install them "
+            "(sudo apt install ros-jazzy-control-msgs), or choose via=topic"
+        )
+    return via
+
+
+def _action_lead(contract: Contract, arm: Arm, options: dict[str, str]) -> float:
+    """By the action an arm lags by the lead, which must not be taken for a joint that does not follow."""
+    joints = [contract.joints[name] for name in arm.joints if not contract.joints[name].is_gripper]
+    slowest = min(joints, key=lambda joint: joint.tracking / joint.velocity)
+    most = min(slowest.tracking / slowest.velocity, ACTION_LEADS[1])
+    lead = _number(options, "lead", min(ACTION_LEAD, most))
+    if not ACTION_LEADS[0] <= lead <= ACTION_LEADS[1]:
+        raise DriverError(
+            f"option lead is {lead:g} s; by the action it must be from {ACTION_LEADS[0]:g} to {ACTION_LEADS[1]:g}"
+        )
+    if lead > most:
+        raise DriverError(
+            f"option lead is {lead:g} s, and by the action the arm lags by that: at its velocity of "
+            f"{slowest.velocity:g} rad/s {slowest.name!r} is farther behind than its tracking of {slowest.tracking:g} "
+            f"rad; at most {most:.3f}, or lower `velocity` or raise `tracking` in {contract.path}"
+        )
+    return lead
 
 
 def _names(contract: Contract, arm: Arm, options: dict[str, str]) -> tuple[str, ...]:

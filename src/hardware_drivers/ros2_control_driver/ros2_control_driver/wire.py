@@ -10,18 +10,22 @@ from dataclasses import dataclass
 from typing import Any
 
 PACKET = 1 << 16    # [bytes]
+TOPIC, ACTION, AUTO = "topic", "action", "auto"
 
 
 @dataclass(frozen=True)
 class Plan:
     """What the bridge is made of. joints: the other system's names, in the arm's order; states: their topic; groups:
-    topic of each controller, and the places of its joints in that order; lead: how far ahead of its stamp a goal lies
-    [s]; patience: how long to wait for the other system [s]."""
+    name of each controller, and the places of its joints in that order; via: TOPIC, ACTION, or AUTO for the topic where
+    all controllers listen on it, else the action; lead, action_lead: how far ahead of its stamp a goal lies, by either
+    way [s]; patience: how long to wait for the other system [s]."""
 
     joints: tuple[str, ...]
     states: str
     groups: tuple[tuple[str, tuple[int, ...]], ...]
+    via: str
     lead: float
+    action_lead: float
     patience: float
 
 

@@ -131,6 +131,17 @@ def test_joint_states_that_cease_keep_their_stamp_so_that_the_controller_sees_th
     until(lambda: time.time_ns() - driver.read().stamp_ns > 300_000_000)
 
 
+def test_how_old_joint_states_are_and_what_became_of_setpoints_is_reported(start, make):
+    start()
+    driver = make()
+    assert [reading.value for reading in driver.health()] == [0, 0]
+    driver.connect()
+    driver.write(driver.read().positions)
+    told = {reading.name: reading for reading in driver.health()}
+    assert told["setpoints handed over"].value == 1 and told["setpoints not taken"].value == 0
+    assert told["age of joint states"].unit == "ms"
+
+
 def test_another_system_that_ends_is_named_stays_so_and_is_found_again(start, make):
     system = start()
     driver = make()
