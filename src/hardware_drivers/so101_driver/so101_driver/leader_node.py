@@ -3,12 +3,14 @@
 """The node `leader`: an SO-101 leader arm in the policy's place, so that people can record demonstrations.
 
 It announces itself and sends chunks as a policy does; the controller checks and limits them as it does any. Services
-policy/set_instruction and policy/reset begin an episode, as the policy's do.
+policy/set_instruction and policy/reset begin an episode, as the policy's do. policy/status says why nothing is sent.
 """
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 import uuid
 from typing import Any
 
@@ -27,11 +29,16 @@ from molmoact2_msgs.srv import ResetEpisode, SetInstruction
 from .calibration import CalibrationError, load_calibration
 from .double.arm import NAME as DOUBLE
 from .double.arm import default_link, double_calibration
-from .leader import LeaderArm, LeaderPlan
+from .leader import LeaderArm, LeaderPlan, LeaderWatch
 from .registers import BAUD_RATES
 
 STATUS_PERIOD = 0.2    # [s]
 MOST_MISSED = 15       # readings in a row
+FOR_THE_DOUBLE = 30.0    # [s]; it is started beside this
+STATES = {
+    ControllerStatus.DISARMED: "is not armed", ControllerStatus.STOPPING: "is being stopped",
+    ControllerStatus.FAULT: "is in fault",
+}
 
 
 class LeaderNode(DriverNode):
@@ -49,7 +56,9 @@ class LeaderNode(DriverNode):
             raise ContractError(f"parameter rate is {rate:g}; it must be from 2 to {1 / tag.dt:g} plans per second")
         self._instruction = declare("instruction", "", "what is demonstrated, in words")
         self._leader = self._open(declare)
-        self._plan = LeaderPlan(contract, self._arm, tag)
+        self._plan, self._watch = LeaderPlan(contract, self._arm, tag), LeaderWatch(contract, self._arm)
+        # Why nothing is sent; why the leader was not read.
+        self._withheld, self._missing = "the leader was not read yet", ""
         self._follower: np.ndarray | None = None
         self._state, self._missed, self._chunk_id, self._error = ControllerStatus.DISARMED, 0, 0, ""
         self._process, self._episode = uuid.uuid4().hex, uuid.uuid4().hex
@@ -74,7 +83,10 @@ class LeaderNode(DriverNode):
         if not port or not source:
             raise ContractError("parameters port and calibration of the leader are needed (docs/robots/so101.md)")
         calibration = double_calibration() if source == DOUBLE else load_calibration(source)
-        port = default_link("leader") if port == DOUBLE else port
+        if port == DOUBLE:
+            port, deadline = default_link("leader"), time.monotonic() + FOR_THE_DOUBLE
+            while not os.path.exists(port) and time.monotonic() < deadline:
+                time.sleep(0.05)
         return LeaderArm(port, baud, calibration, source, self._arm.joints)
 
     # --- what comes in ------------------------------------------------------------------------------------------------
@@ -85,22 +97,28 @@ class LeaderNode(DriverNode):
 
     def _on_status(self, message: ControllerStatus) -> None:
         self._state = message.state
+        if message.state == ControllerStatus.DISARMED:    # whoever arms it again begins anew
+            self._watch.begin()
 
     def _set_instruction(
         self, request: SetInstruction.Request, response: SetInstruction.Response
     ) -> SetInstruction.Response:
         self._instruction = request.instruction
         if request.new_episode:
-            self._episode = uuid.uuid4().hex
+            self._begin_episode()
         self._announce()
         response.success, response.message, response.episode_id = True, "demonstrating it", self._episode
         return response
 
     def _reset(self, _: ResetEpisode.Request, response: ResetEpisode.Response) -> ResetEpisode.Response:
-        self._episode = uuid.uuid4().hex
+        self._begin_episode()
         self._announce()
         response.success, response.message, response.episode_id = True, "a new episode began", self._episode
         return response
+
+    def _begin_episode(self) -> None:
+        self._episode = uuid.uuid4().hex
+        self._watch.begin()
 
     # --- what goes out ------------------------------------------------------------------------------------------------
     def _announce(self) -> None:
@@ -108,6 +126,7 @@ class LeaderNode(DriverNode):
         message.header.stamp = self.get_clock().now().to_msg()
         message.arms, message.backend, message.instruction = [self._arm.name], "leader arm", self._instruction
         message.norm_tag, message.chunks = self._tag.name, self._chunk_id
+        message.withheld, message.last_error = self._missing or self._withheld, self._missing
         self._status.publish(message)
 
     def _lead(self) -> None:
@@ -116,22 +135,42 @@ class LeaderNode(DriverNode):
             state = self._leader.read(now.nanoseconds)
         except DriverError as error:
             # Without chunks the follower comes to rest within half a second.
-            self._missed += 1
+            self._missed, self._missing = self._missed + 1, str(error)
             self.get_logger().warning(str(error), throttle_duration_sec=1.0)
             self._error = str(error) if self._missed > MOST_MISSED else ""
             return
-        self._missed = 0
+        self._missed, self._missing = 0, ""
         names, stamp = list(self._arm.joints), now.to_msg()
         message = JointState(name=names, position=state.positions.tolist())
         message.header.stamp = stamp
         self._joints.publish(message)
-        if self._follower is None:
-            return
-        seconds = now.nanoseconds / 1e9
-        if self._state != ControllerStatus.FOLLOWING:
-            self._plan.begin(self._follower, seconds)
-        if self._state in (ControllerStatus.HOLDING, ControllerStatus.FOLLOWING):
+        seconds, done = now.nanoseconds / 1e9, self.get_clock().now().nanoseconds / 1e9
+        self._withhold(self._why_not(state.positions, seconds, done))
+        if not self._withheld:
             self._send(self._plan.waypoints(state.positions, seconds), stamp, names)
+
+    def _why_not(self, leader: np.ndarray, seconds: float, done: float) -> str:
+        """Why nothing may be sent now; empty where the plan may. seconds, done: times around the leader's reading."""
+        if self._follower is None:
+            return f"nothing was heard of the follower; is the controller of {self._arm.name!r} running?"
+        led = self._state == ControllerStatus.FOLLOWING and not self._withheld    # and not by what another has sent
+        if not led or self._plan.at is None:
+            self._plan.begin(self._follower, seconds)
+        assert self._plan.at is not None
+        text = self._watch.look(leader, self._plan.at, seconds, done, led)
+        if self._state in (ControllerStatus.HOLDING, ControllerStatus.FOLLOWING):
+            return text
+        return f"the follower {STATES.get(self._state, f'is in state {self._state}')}"
+
+    def _withhold(self, text: str) -> None:
+        """Says once what begins to stand in the way."""
+        if text and bool(self._watch.stopped) and text != self._withheld:
+            self.get_logger().error(text)
+        elif text and not self._withheld:
+            self.get_logger().info(f"nothing is sent: {text}")
+        elif self._withheld and not text:
+            self.get_logger().info("leading")
+        self._withheld = text
 
     def _send(self, waypoints: np.ndarray, stamp: Time, names: list[str]) -> None:
         self._chunk_id += 1

@@ -14,7 +14,7 @@ from arm_controller.driver import make_driver
 from molmoact2_contract import load_system
 from molmoact2_contract.qos import CHUNK, SENSOR_PUBLISH, STATUS
 from molmoact2_msgs.msg import ActionChunk, ControllerStatus, PolicyStatus
-from molmoact2_msgs.srv import SetInstruction
+from molmoact2_msgs.srv import ResetEpisode, SetInstruction
 from so101_driver.calibration import MOTORS
 from so101_driver.double.node import DoubleNode
 from so101_driver.driver import SO101Driver
@@ -115,6 +115,48 @@ def test_an_instruction_for_the_leader_begins_an_episode(leading):
     answer = leading.client.call_async(SetInstruction.Request(instruction="open the jar", new_episode=True))
     leading.until(lambda: leading.statuses[-1].instruction == "open the jar" and answer.done())
     assert leading.statuses[-1].episode_id not in ("", before)
+
+
+def leader_at(leading, joint, angle):
+    """A hand moves a joint of the leader's double."""
+    port = leading.nodes[0]._port
+    with port.lock:
+        port.bus.servos[0]._plant.push(MOTORS.index(joint), angle)
+
+
+def test_a_leader_far_from_the_follower_sends_nothing_and_says_why(leading):
+    leader_at(leading, "shoulder_pan", 1.2)
+    leading.says(ControllerStatus.HOLDING)
+    leading.until(lambda: leading.statuses and "shoulder_pan is 1.20 rad" in leading.statuses[-1].withheld)
+    assert not leading.chunks
+    leader_at(leading, "shoulder_pan", 0.1)
+    leading.until(lambda: leading.chunks)
+    leading.until(lambda: not leading.statuses[-1].withheld)
+
+
+def test_a_leader_that_is_let_go_stops_leading_at_once_and_a_reset_begins_anew(leading):
+    leading.says(ControllerStatus.FOLLOWING)
+    leading.until(lambda: leading.chunks)
+    leader_at(leading, "elbow_flex", -1.6)
+    leading.until(lambda: "elbow_flex moved at" in leading.statuses[-1].withheld)
+    sent = len(leading.chunks)
+    leader_at(leading, "elbow_flex", leading.home[MOTORS.index("elbow_flex")])
+    seen = len(leading.poses)
+    leading.until(lambda: len(leading.poses) > seen + 5)
+    assert len(leading.chunks) == sent
+    leading.says(ControllerStatus.HOLDING)
+    leading.nodes[1]._reset(ResetEpisode.Request(), ResetEpisode.Response())
+    leading.until(lambda: len(leading.chunks) > sent)
+
+
+def test_a_leader_that_is_unplugged_falls_silent_names_itself_and_ends(leading):
+    leading.says(ControllerStatus.FOLLOWING)
+    leading.until(lambda: leading.chunks)
+    leading.nodes[0]._port.spoil("unplug")
+    leading.until(lambda: leading.statuses[-1].withheld.startswith("leader: "))
+    sent = len(leading.chunks)
+    leading.until(lambda: leading.nodes[1].error)
+    assert "has gone" in leading.nodes[1].error and len(leading.chunks) == sent
 
 
 @pytest.mark.parametrize("name", ["so101", "so100", "so101_teleop"])

@@ -20,9 +20,9 @@ from mujoco_driver.bus import BusError, default_address
 from ..port import PortError
 from .arm import default_link, make_double
 from .bus import USAGE, FaultError
-from .plants import MujocoPlant, Plant, PointPlant, WorldPlant
+from .plants import LedPlant, MujocoPlant, Plant, PointPlant, WorldPlant
 
-PLANTS = ("world", "mujoco", "point")
+PLANTS = ("world", "mujoco", "point", "led")
 PRIORITY = 45      # of the real-time class; below the controller, which never waits for more than an answer
 PATIENCE = 60.0    # [s]; the world builds its scene first
 
@@ -41,7 +41,8 @@ class DoubleNode(DriverNode):
 
         declare("contract", "", "unused; every process is given one")
         declare("simulation", True, "always true: this node is a simulation")
-        link = declare("link", "", "name of the port; empty: what port=double stands for") or default_link()
+        link = declare("link", "so101", "path of the port, or the arm that port=double stands for: so101, leader")
+        link = link if "/" in link else default_link(link)
         address = declare("address", "", "path of the world's unix socket; empty: the default") or default_address()
         plant = self._plant(declare("plant", "world", f"what moves: {', '.join(PLANTS)}"), address)
         self._port = make_double(plant, link)
@@ -54,7 +55,7 @@ class DoubleNode(DriverNode):
         if name not in PLANTS:
             raise ContractError(f"parameter plant is {name!r}; it must be one of {', '.join(PLANTS)}")
         if name != "world":
-            return MujocoPlant() if name == "mujoco" else PointPlant()
+            return {"mujoco": MujocoPlant, "point": PointPlant, "led": LedPlant}[name]()
         deadline = time.monotonic() + PATIENCE
         while True:
             try:

@@ -73,6 +73,26 @@ class PointPlant:
         self._angles[index] = angle
 
 
+class LedPlant:
+    """A leader in a hand that sways it slowly about its start; nothing of it is driven. clock: steady [s]."""
+
+    SWAY = np.array([0.5, 0.1, 0.1, 0.1, 0.3, 0.3])    # [rad]
+    TURN = 8.0                                         # [s], there and back
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock, self._began = clock, clock()
+
+    def angles(self) -> np.ndarray:
+        turns = (self._clock() - self._began) / self.TURN
+        return np.array(START) + self.SWAY * np.sin(2 * np.pi * turns)
+
+    def set_goal(self, index: int, goal: float | None) -> None:
+        """Nothing is driven."""
+
+    def loads(self) -> np.ndarray:
+        return np.zeros(len(MOTORS))
+
+
 class MujocoPlant:
     """The simulated SO-101 in MuJoCo, with weight: its physics go on whenever it is looked at, up to the present.
 
