@@ -204,7 +204,9 @@ class Trainer:
         for number in itertools.count(self.step * run.accumulate):
             random = np.random.default_rng([run.seed, number, self._process])
             frames = list(itertools.islice(stream, run.batch))
-            yield self._beginning.sampler.batch(frames, random)
+            # The same in every process, so that none with a short batch waits for one with a long one.
+            style = self._beginning.sampler.style(np.random.default_rng([run.seed, number]))
+            yield self._beginning.sampler.batch(frames, style, random)
 
 
 def open_processes(device: str) -> Accelerator:

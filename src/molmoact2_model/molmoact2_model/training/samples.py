@@ -71,9 +71,14 @@ class Sampler:
         if mix.discrete and (fast is None or config.action_tokens is None):
             raise InputError("discrete actions need a FAST tokenizer and a checkpoint with action tokens")
 
-    def batch(self, frames: Many[TrainingFrame], random: np.random.Generator) -> Batch:
+    def style(self, random: np.random.Generator) -> str:
+        """Of a batch: one of STYLES, as often as the mix says."""
+        shares = np.array([self._mix.action, self._mix.depth, self._mix.depth_action])
+        return STYLES[int(random.choice(3, p=shares / shares.sum()))]
+
+    def batch(self, frames: Many[TrainingFrame], style: str, random: np.random.Generator) -> Batch:
         """Errors: InputError, with the frame that is at fault."""
-        pixels, sequences, style = [], [], self._style(random)
+        pixels, sequences = [], []
         for frame in frames:
             lacking = [camera for camera in self._cameras if camera not in frame.images]
             if lacking:
@@ -82,7 +87,7 @@ class Sampler:
             if random.random() < self._augment.lost:
                 camera = int(random.integers(len(images)))
                 images[camera] = _lost(images[camera].shape, random)
-                if camera == 0:    # nothing can be found there, and what is asked must be answerable
+                if camera == 0:    # nothing can be found there; depth codes are asked still, so that they are ended
                     frame = dataclasses.replace(frame, points={}, questions=[])
             pixels.append(pixel_values(images, self._images, torch.device("cpu")))
             sequences.append(self._sequences(frame, style, random))
@@ -97,10 +102,6 @@ class Sampler:
         by = 1 + self._augment.contrast * random.uniform(-1, 1)
         more = 255 * self._augment.brightness * random.uniform(-1, 1)
         return np.clip((image.astype(np.float32) - 128) * by + 128 + more, 0, 255).astype(np.uint8)
-
-    def _style(self, random: np.random.Generator) -> str:
-        shares = np.array([self._mix.action, self._mix.depth, self._mix.depth_action])
-        return STYLES[int(random.choice(3, p=shares / shares.sum()))]
 
     def _sequences(self, frame: TrainingFrame, style: str, random: np.random.Generator) -> list[Sequence]:
         state = self._tag.state.normalize(frame.state)
