@@ -49,6 +49,8 @@ setup(
             "check = molmoact2_bringup.check_command:register",
             "task = molmoact2_bringup.cli:register_task",
             "record = molmoact2_bringup.cli:register_record",
+            "operate = molmoact2_bringup.operate_command:register_operate",
+            "episode = molmoact2_bringup.operate_command:register_episode",
             "view = molmoact2_bringup.cli:register_view",
             "eval = molmoact2_bringup.eval_command:register",
             "corrections = molmoact2_bringup.corrections_command:register",
