@@ -1,0 +1,85 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""Camera images on the wire: raw arrays, or JPEG and PNG as base64 text with or without "data:image/...;base64,"."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import warnings
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from .wire import WireError, short
+
+ENCODINGS = ("raw", "jpeg", "png")
+MOST_PIXELS = 4096 * 4096
+MOST_SIDE = 8192
+
+
+def write_picture(image: np.ndarray, encoding: str, jpeg_quality: int = 95) -> np.ndarray | str:
+    """uint8 (H, W, 3) RGB as it is sent. JPEG loses detail, colour at half resolution; PNG does not."""
+    if encoding == "raw":
+        return image
+    data = io.BytesIO()
+    options: dict[str, Any] = {"quality": jpeg_quality} if encoding == "jpeg" else {"compress_level": 1}
+    Image.fromarray(image).save(data, encoding.upper(), **options)
+    return f"data:image/{encoding};base64,{base64.b64encode(data.getvalue()).decode()}"
+
+
+def read_picture(value: Any, name: str) -> np.ndarray:
+    """What was sent as image `name`, as uint8 (H, W, 3) RGB; text is never a file's path. Errors: WireError."""
+    if isinstance(value, str):
+        return _encoded(value, name)
+    if isinstance(value, list):
+        value = _listed(value, name)
+    if not isinstance(value, np.ndarray):
+        raise WireError(f"{name} is {short(value)}, expected uint8 (height, width, 3), or JPEG or PNG as base64")
+    if value.dtype != np.uint8:
+        raise WireError(f"{name} has dtype {value.dtype}, expected uint8, 0 .. 255")
+    if value.ndim != 3 or value.shape[2] != 3 or 0 in value.shape:
+        raise WireError(f"{name} has shape {value.shape}, expected (height, width, 3) RGB")
+    _check_size(value.shape[1], value.shape[0], name)
+    return value
+
+
+def _listed(value: list, name: str) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise WireError(f"{name} is a list whose rows differ in length, expected (height, width, 3)") from None
+    if array.dtype.kind not in "iu" or array.size and (array.min() < 0 or array.max() > 255):
+        raise WireError(f"{name} is a list of something other than whole numbers 0 .. 255")
+    return array.astype(np.uint8)
+
+
+def _check_size(width: int, height: int, name: str) -> None:
+    if max(width, height) > MOST_SIDE or width * height > MOST_PIXELS:
+        raise WireError(f"{name} has {width} x {height} pixels, over {MOST_SIDE} a side or {MOST_PIXELS} in all")
+
+
+def _encoded(text: str, name: str) -> np.ndarray:
+    text = text.strip()
+    if text.startswith("data:"):
+        head, comma, text = text.partition(",")
+        if not comma or not head.endswith(";base64"):
+            raise WireError(f"{name} begins with {short(head, 30)}, expected data:image/jpeg;base64,...")
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise WireError(f"{name} is text that is not base64 of a JPEG or PNG; paths are not opened") from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")    # of pictures that unpack to far more than they are
+            with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as picture:
+                _check_size(*picture.size, name)
+                if picture.mode not in ("RGB", "L"):
+                    raise WireError(f"{name} is a picture of mode {picture.mode}, expected RGB without transparency")
+                return np.array(picture.convert("RGB"))
+    except WireError:
+        raise
+    except Exception as error:    # Pillow's readers raise whatever a broken file makes them
+        raise WireError(f"{name} is no JPEG or PNG that can be read: {error}") from None
