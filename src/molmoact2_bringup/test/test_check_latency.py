@@ -13,12 +13,14 @@ from arm_controller.driver import ArmDriver, ArmState, DriverError
 from molmoact2_bringup.check import machine
 from molmoact2_bringup.check.checkpoint import look
 from molmoact2_bringup.check.drivers import bus_line, driver_line, process_lines
+from molmoact2_bringup.check.heard import Heard, Thinking
 from molmoact2_bringup.check.latency import LATENCY, PLAN, latency_lines, load, measure, plan_line
 from molmoact2_bringup.check.line import FAIL, PASS, SKIP, WARN, Line, failed, passed
 from molmoact2_bringup.check.policy import PolicyCheck, made_up
-from molmoact2_bringup.check.report import Report
+from molmoact2_bringup.check.report import Interrupted, Report
 from molmoact2_bringup.check.wanted import configuration_of, controllers_of, policy_of
 from molmoact2_contract import load_system
+from molmoact2_policy.act_backend import Remote
 from molmoact2_policy.backend import BackendError, Inference, Unanswered
 
 SYSTEM = load_system("so101_sim")
@@ -80,7 +82,7 @@ def measured(usual, whole=None, configuration=CONFIGURATION):
 
 
 def latency(usual, age=0.0, whole=None) -> Line:
-    return next(x for x in latency_lines(measured(usual, whole), age, CONFIGURATION, STEPS) if x.name == LATENCY)
+    return next(x for x in latency_lines(measured(usual, whole), age, CONFIGURATION) if x.name == LATENCY)
 
 
 # --- latency ----------------------------------------------------------------------------------------------------------
@@ -111,8 +113,41 @@ def test_a_full_depth_pass_that_is_too_slow_is_remarked():
     assert latency(0.1, whole=0.3).outcome == PASS
 
 
+def test_of_slow_inferences_few_are_made():
+    found = measured(40.0)
+    assert len(found.seconds) == 1 and len(found.whole) == 1
+
+
+def test_ctrl_c_ends_it_between_two_inferences():
+    clock = Clock()
+    with pytest.raises(Interrupted):
+        measure(
+            FakeBackend(clock), CONFIGURATION, made_up(SYSTEM, CONFIGURATION), HOME, clock, lambda: clock.now > 0.3
+        )
+    assert clock.now < 0.5
+
+
+def test_of_a_policy_that_runs_its_own_latency_is_taken_and_nothing_is_loaded(tmp_path):
+    running = Thinking(True, CONFIGURATION.settings.checkpoint, CONFIGURATION.tag.name, 0.2, 0.3, "")
+    _, known = look(CONFIGURATION.settings, CONTRACT, CONFIGURATION.tag)
+
+    def lines(policy):
+        report = Report(tmp_path, "so101_sim")
+        check = PolicyCheck(SYSTEM, CONFIGURATION, known, report, lambda _: None)
+        check.ask(Heard({}, {}, "joint_states", {}, policy=policy))
+        return [(line.name, line.outcome) for line in report.lines]
+
+    assert lines(running) == [("policy", PASS), (LATENCY, PASS)]
+    assert lines(replace(running, late=0.6)) == [("policy", PASS), (LATENCY, WARN)]
+    assert lines(replace(running, latency=1.0, late=1.2))[1] == (LATENCY, FAIL)
+    assert lines(replace(running, latency=0.0, late=0.0))[1] == (LATENCY, SKIP)
+    assert lines(replace(running, checkpoint="another"))[0] == ("policy", FAIL)
+    assert lines(replace(running, trouble="no instruction was given"))[0] == ("policy", WARN)
+
+
 def test_a_chunk_that_would_be_refused_as_too_old_fails():
-    lines = latency_lines(measured(1.2), 0.0, CONFIGURATION, 300)    # chunks of ten seconds
+    long = replace(measured(1.2), actions=np.tile(HOME, (300, 1)))    # ten seconds
+    lines = latency_lines(long, 0.0, CONFIGURATION)
     assert [line.outcome for line in lines] == [PASS, FAIL] and "max_observation_age" in lines[1].text
 
 
@@ -149,6 +184,16 @@ def test_without_devices_made_up_images_of_the_systems_size_are_shown_and_said_t
     assert [image.shape for image in images] == [(240, 320, 3)] * 2 and instruction == "pick up the red cube"
     assert lines["inference"].outcome == SKIP and "made-up" in lines["inference"].text
     assert PLAN not in lines and backend.closed
+
+
+def test_what_a_server_computes_is_measured_and_its_memory_is_its_own(tmp_path):
+    report, backend = Report(tmp_path, "so101_sim"), FakeBackend(Clock())
+    there = replace(CONFIGURATION, remote=Remote("http://127.0.0.1:8202"))
+    check = PolicyCheck(SYSTEM, there, None, report, lambda _: backend)
+    check.load()
+    check.ask(None)
+    found = {line.name: line.outcome for line in report.lines}
+    assert found[machine.MEMORY] == SKIP and found["checkpoint loads"] == PASS and found[LATENCY] == PASS
 
 
 def test_a_model_that_cannot_be_loaded_or_gives_no_action_is_a_line_and_no_crash(tmp_path):

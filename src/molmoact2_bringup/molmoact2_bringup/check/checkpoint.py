@@ -111,7 +111,7 @@ def _listed(cameras: Sequence[str]) -> str:
 
 
 def unknown(why: str) -> list[Line]:
-    """The lines of a system without a policy, or with one that cannot be read."""
+    """The lines of a checkpoint whose files are not here."""
     return [skipped(name, why) for name in (FILES, TAG, FIT)]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from molmoact2_contract import ContractError, System, load_system
+from molmoact2_policy.node import make_backend
 from molmoact2_policy.parameters import Configuration
 
 from ..up import with_settings
@@ -44,15 +45,16 @@ def check(system_name: str, settings: list[str], options: Options) -> int:
     except (Interrupted, KeyboardInterrupt):
         print(f"\nstopped; until then: {report.write()}", flush=True)
         return STOPPED
-    print(f"\n{report.write()}; all of it, and what the cameras showed, in {options.out}", flush=True)
+    print(f"\n{report.write()}; all of it in {options.out}", flush=True)
     return FAILED if report.failed else OK
 
 
 def _check(system: System, options: Options, report: Report, log: Callable[[str], None]) -> None:
     report.add(process_lines(system))
     configuration, known = _policy_files(system, report)
-    policy = PolicyCheck(system, configuration, known, report)
-    policy.load()
+    policy = PolicyCheck(system, configuration, known, report, make_backend)
+    if not options.running:    # of a policy that runs no second one is loaded beside it
+        policy.load()
     unfit = _drivers(system, options, report)
     if options.offline:
         report.add(skipped("devices", "--offline: no device was touched"))
@@ -77,7 +79,10 @@ def _policy_files(system: System, report: Report) -> tuple[Configuration | None,
         report.add(failed("policy settings", str(error), f"correct the parameters of {process.name} in {system.path}"))
         report.add(unknown("see the line above"))
         return None, None
-    print(f"      reading {configuration.settings.checkpoint}", file=sys.stderr, flush=True)
+    if configuration.remote is not None and not Path(configuration.settings.checkpoint or "-").is_dir():
+        report.add(unknown(f"the server {configuration.remote.url} has the checkpoint"))
+        return configuration, None
+    print(f"reading {configuration.settings.checkpoint}", file=sys.stderr, flush=True)
     lines, known = look(configuration.settings, configuration.contract, configuration.tag)
     report.add(lines)
     return configuration, known

@@ -81,7 +81,9 @@ class DeviceCheck:
                 self._report.add(self._processes(running))
             heard = self._listen(running, listener)
             self._judge(heard)
-            policy.ask(heard)
+            if self._options.running and heard.policy is None:
+                policy.load()
+            policy.ask(heard, running.stopping.is_set)
             _stop_if_asked(running)
         for exit_ in running.unclean:
             self._report.add(warned(PROCESSES, f"on ending, {exit_}", "see log.txt"))

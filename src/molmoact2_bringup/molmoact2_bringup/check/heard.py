@@ -92,15 +92,28 @@ class Report:
     values: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class Thinking:
+    """What a policy that runs says of itself. latency, late: from capture to chunk, median and 95th percentile [s]."""
+
+    active: bool
+    checkpoint: str
+    norm_tag: str
+    latency: float
+    late: float
+    trouble: str
+
+
 @dataclass
 class Heard:
-    """cameras: by name, in the model's order; arms: by name."""
+    """cameras: by name, in the model's order; arms: by name; policy: None where none runs."""
 
     cameras: dict[str, Images]
     joints: dict[tuple[str, ...], Joints]    # by the joints that are published together
     joint_topic: str
     arms: dict[str, Ticks]
     reports: dict[str, Report] = field(default_factory=dict)
+    policy: Thinking | None = None
 
     def state(self, names: tuple[str, ...]) -> np.ndarray | None:
         """Positions of joints, float64 (len(names),); None where one was not heard or is not a number."""

@@ -18,10 +18,12 @@ from molmoact2_policy.model_frame import ModelFrame
 from molmoact2_policy.parameters import Configuration
 from molmoact2_policy.runner import MARGIN
 
-from .line import Line, failed, passed, warned
+from .line import Line, failed, passed, skipped, warned
+from .report import Interrupted
 
 LOADS, ANSWERS, LATENCY, PLAN, TIMEOUTS = "checkpoint loads", "inference", "latency", "first plan", "policy timeouts"
 COUNT, WHOLE = 5, 3    # inferences, as they follow each other; and with every depth code anew
+BUDGET = 30.0          # [s]; of slower ones fewer are made, of each kind one at least
 INSTRUCTION = "pick up the red cube"
 SLOWER = "use a GPU (policy.device=cuda), policy.dtype=bfloat16, policy.depth=off or fewer policy.num_steps"
 
@@ -49,14 +51,16 @@ def load(backend: Backend, clock: Callable[[], float] = time.perf_counter) -> Li
 
 def measure(
     backend: Backend, configuration: Configuration, images: Sequence[np.ndarray], state: np.ndarray,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Callable[[], float] = time.perf_counter, stopped: Callable[[], bool] = lambda: False,
 ) -> Measured | Line:
     """Inferences on these images, uint8 (H, W, 3), and this state, float64 (D,) in ROS units; a line where there is no
-    answer."""
+    answer. stopped: whether to give up. Errors: Interrupted where it was so."""
     model_state = ModelFrame(configuration.contract, configuration.tag).to_model(state)
     instruction = configuration.instruction.strip() or INSTRUCTION
 
     def one() -> tuple[float, np.ndarray]:
+        if stopped():
+            raise Interrupted
         began = clock()
         actions = backend.infer(images, model_state, instruction, configuration.seed).actions
         return clock() - began, actions
@@ -64,9 +68,11 @@ def measure(
     try:
         backend.check_instruction(instruction)
         _, actions = one()    # of another size than what it was warmed up with
-        seconds = [one()[0] for _ in range(COUNT)]
-        whole = []
-        for _ in range(WHOLE if configuration.settings.depth != "off" else 0):
+        seconds: list[float] = []
+        while len(seconds) < COUNT and sum(seconds) < BUDGET:
+            seconds.append(one()[0])
+        whole: list[float] = []
+        while configuration.settings.depth != "off" and len(whole) < WHOLE and sum(whole) < BUDGET:
             backend.reset()
             whole.append(one()[0])
     except (BackendError, Unanswered, ValueError) as error:
@@ -74,14 +80,27 @@ def measure(
     return Measured(tuple(seconds), tuple(whole), actions)
 
 
-def latency_lines(measured: Measured, age: float | None, configuration: Configuration, steps: int) -> list[Line]:
-    """age: of images when they come [s], None where it was not measured; steps: waypoints of a chunk."""
-    tag = configuration.tag
-    lasts = (steps - 1 + tag.first_offset) * tag.dt
+def lasts_of(steps: int, tag: NormTag) -> float:
+    """How long a chunk of so many waypoints lasts, from its observation on [s]."""
+    return (steps - 1 + tag.first_offset) * tag.dt
+
+
+def latency_lines(measured: Measured, age: float | None, configuration: Configuration) -> list[Line]:
+    """age: of images when they come [s], None where it was not measured."""
+    lasts = lasts_of(len(measured.actions), configuration.tag)
     return [
         _latency_line(measured, age or 0.0, lasts, age is not None),
         _timeouts_line(measured, age or 0.0, configuration),
     ]
+
+
+def running_line(usual: float, late: float, lasts: float) -> Line:
+    """usual, late: from capture to chunk, median and 95th percentile, as a policy that runs says [s]; 0 before its
+    first."""
+    if not late:
+        return skipped(LATENCY, "the policy that runs has made no chunk yet")
+    text = f"from capture to chunk {usual:.3f} s (median, 95 % within {late:.3f} s), by the policy that runs"
+    return _held_against(usual, late, lasts, text)
 
 
 def _latency_line(measured: Measured, age: float, lasts: float, age_is_known: bool) -> Line:
@@ -91,6 +110,11 @@ def _latency_line(measured: Measured, age: float, lasts: float, age_is_known: bo
         text += f", with every depth code anew {median(measured.whole):.3f} s"
     text += f"; images are {age:.3f} s old when they come" if age_is_known else "; the age of images was not measured"
     latency, anew = usual + age, median(measured.whole or measured.seconds) + age
+    return _held_against(latency, anew, lasts, text)
+
+
+def _held_against(latency: float, longest: float, lasts: float, text: str) -> Line:
+    """longest: what it may take now and then [s]."""
     text += f": {latency:.3f} s of the {lasts:.3f} s that a chunk lasts"
     useful = lasts - MARGIN
     if latency >= useful:
@@ -99,8 +123,8 @@ def _latency_line(measured: Measured, age: float, lasts: float, age_is_known: bo
         lost = least_loss(latency, useful)
         pauses = f"{text}; motion pauses between chunks, at least {lost:.0%} of the time is lost"
         return warned(LATENCY, pauses, f"{SLOWER}; when_late: slow of the controller moves on slowly (docs/motion.md)")
-    if anew > useful / 2:
-        return warned(LATENCY, f"{text}; motion pauses where all depth codes are made anew", SLOWER)
+    if longest > useful / 2:
+        return warned(LATENCY, f"{text}; motion pauses where it takes {longest:.3f} s", SLOWER)
     return passed(LATENCY, text)
 
 

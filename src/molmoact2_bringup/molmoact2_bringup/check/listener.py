@@ -16,10 +16,10 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from molmoact2_contract import System
 from molmoact2_contract.qos import DIAGNOSTICS, SENSOR_SUBSCRIBE, STATUS
-from molmoact2_msgs.msg import ControllerStatus
+from molmoact2_msgs.msg import ControllerStatus, PolicyStatus
 from molmoact2_policy.ingest import ObservationError, digest, read_image, stamp_ns
 
-from .heard import Heard, Images, Joints, Report, Ticks
+from .heard import Heard, Images, Joints, Report, Thinking, Ticks
 from .wanted import heard_as, policy_of
 
 ENOUGH = 2    # messages of a topic, after which it counts as there
@@ -43,6 +43,7 @@ class Listener:
             subscribe(kind, heard_as(system, camera.topic), take, SENSOR_SUBSCRIBE)
         subscribe(JointState, self._joint_topic, self._guarded(self._on_joints), SENSOR_SUBSCRIBE)
         subscribe(DiagnosticArray, "/diagnostics", self._guarded(self._on_diagnostics), DIAGNOSTICS)
+        subscribe(PolicyStatus, "policy/status", self._guarded(self._on_policy), STATUS)
         for arm in system.contract.arms:
             subscribe(ControllerStatus, f"{arm}/status", self._guarded(partial(self._on_status, arm)), STATUS)
 
@@ -129,6 +130,12 @@ class Listener:
         ticks.ticks.append(message.ticks)
         ticks.missed.append(message.missed_ticks)
         ticks.state, ticks.fault, ticks.shadow = message.state, message.fault_text, message.shadow
+
+    def _on_policy(self, message: PolicyStatus, arrival: int) -> None:
+        self._heard.policy = Thinking(
+            message.state == PolicyStatus.ACTIVE, message.checkpoint, message.norm_tag, message.latency_p50,
+            message.latency_p95, message.last_error or message.withheld,
+        )
 
     def _on_diagnostics(self, message: DiagnosticArray, arrival: int) -> None:
         for entry in message.status:
