@@ -5,20 +5,16 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from .evaluation.attempts import AS_IT_IS, Attempt, Condition
-
-if TYPE_CHECKING:
-    from .evaluation.report import Found
+from typing import Any
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 PREFIX = "gym:"
+OF_SCENES = ("task", "latency", "joining", "when_late", "depth", "cache", "cameras")
+OF_SYSTEMS = ("task", "latency", "joining", "when_late", "cache", "cameras", "settings", "mode")    # no environment's
+OF_ENVIRONMENTS = ("map", "norm_tag", "device", "dtype")                                            # no system's
 
 
 def register(subparsers: Any) -> None:
@@ -26,42 +22,50 @@ def register(subparsers: Any) -> None:
         "eval",
         help="how often a policy does its tasks, and why not",
         description="Tries tasks in the simulated scenes of a system and counts. OUT gets report.html, with videos of "
-        "failures, and summary.json. Ctrl-C ends it with what stands.",
+        "failures, summary.json, and each attempt as it ends; Ctrl-C ends it with what stands, and the same command "
+        "goes on. What is not given is as in the system's file.",
     )
     parser.add_argument(
         "system", help="system file, by path or name; or gym:NAME, an environment with gymnasium's interface"
     )
-    parser.add_argument("--task", default="touch,pick", help="touch, pick, tray; several with commas (%(default)s)")
+    parser.add_argument("--task", default="", help="touch, pick, tray; several with commas (touch,pick)")
     parser.add_argument(
-        "--scenes", default="90000:90020", help="seeds, end excluded; 90000-99999 were never trained on (%(default)s)"
+        "--scenes", default="80000:80020", help="seeds, end excluded; 90000-99999 are kept for the last word "
+        "(default %(default)s)",
     )
     parser.add_argument(
-        "--mode", choices=("fast", "live", "both"), default="fast",
+        "--mode", choices=("fast", "live", "both"), default="",
         help="fast: without ROS, the controller's own objects and the engine on a simulated clock; live: the whole "
-        "system in real time (default %(default)s)",
+        "system in real time (default fast)",
     )
     parser.add_argument("--checkpoint", default="", help="instead of the system's")
-    parser.add_argument("--latency", default="", help="from capture to arrival [s]; several with commas (as it is)")
-    parser.add_argument("--joining", default="splice", help="several with commas (default %(default)s)")
-    parser.add_argument("--when-late", default="hold", choices=["hold", "slow"])
     parser.add_argument(
-        "--depth", default="adaptive", help="off, full, adaptive, verified; several with commas (default %(default)s)"
+        "--latency", default="", help="from capture to arrival [s], or as-it-is: as long as the inference takes; "
+        "several with commas",
     )
+    parser.add_argument("--joining", default="", help="splice, rtc, ensemble; several with commas")
+    parser.add_argument("--when-late", default="", help="hold, slow; several with commas")
     parser.add_argument(
-        "--cache", default="bounded", help="of adaptive depth: bounded, reference; several with commas (%(default)s)"
+        "--depth", default="", help="off, full, adaptive, verified; several with commas (in environments adaptive, or "
+        "off where the checkpoint has no depth)",
     )
+    parser.add_argument("--cache", default="", help="of adaptive depth: bounded, reference; several with commas")
     parser.add_argument(
-        "--cameras", default="none",
-        help="what is wrong with them: none, dark, noise, shift, blackout; several with commas (default %(default)s)",
+        "--cameras", default="",
+        help="what is wrong with them: none, dark, noise, shift, blackout; several with commas (none)",
     )
     parser.add_argument(
         "--set", action="append", default=[], dest="settings", metavar="PROCESS.PARAMETER=VALUE",
         help="changes the system, e.g. world.scene=so101_tabletop_varied; may be given again",
     )
-    gym = parser.add_argument_group("environments", "--task, --latency, --joining and --cameras have no meaning there")
+    gym = parser.add_argument_group("environments", "with --checkpoint, --scenes and --depth")
     gym.add_argument("--map", type=Path, help="YAML file: which observations are cameras, state and success")
     gym.add_argument("--norm-tag", default="", help="of the checkpoint")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the results; must not exist")
+    gym.add_argument("--device", default="", help="torch device (cpu)")
+    gym.add_argument("--dtype", default="", choices=("float32", "bfloat16", "float16"), help="(float32)")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of the results: a new one, or one that the same command began"
+    )
     parser.set_defaults(func=run)
 
 
@@ -73,207 +77,109 @@ def run(args: argparse.Namespace) -> int:
     from mujoco_driver.scene import SceneError
 
     from .lifecycle import BringUpError
-    from .running import Stopped, SystemEnded
+    from .running import SystemEnded
 
+    gym = args.system.startswith(PREFIX)
     try:
-        return _run(args)
+        _refuse(args, OF_SYSTEMS if gym else OF_ENVIRONMENTS)
+        interrupted = _run_gym(args) if gym else _run(args)
     except (ContractError, ModelError, BackendError, SceneError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
     except (BringUpError, SystemEnded, BusError) as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
-    except Stopped:
-        print("stopped while starting", file=sys.stderr)
+    except KeyboardInterrupt:    # while the report was written; the attempts are
         return INTERRUPTED
-
-
-def _run(args: argparse.Namespace) -> int:
-    from molmoact2_model.policy import machine
-
-    from .evaluation.report import FAST, LIVE, write_results
-
-    if args.out.exists():
-        raise ValueError(f"--out {args.out} exists already; remove it or choose another folder")
-    if args.system.startswith(PREFIX):
-        return _run_gym(args)
-    seeds, conditions = _seeds(args.scenes), list(_conditions(args))
-    modes = {"both": (FAST, LIVE)}.get(args.mode, (args.mode,))
-    scene = _Scene(args.system, args.settings)
-    checkpoint = scene.checkpoint(args)
-    args.out.mkdir(parents=True)
-    try:
-        found, interrupted = _tried(args, scene, conditions, modes, seeds)
-    except BaseException:
-        with suppress(OSError):
-            args.out.rmdir()    # where nothing was written yet
-        raise
-    facts = {
-        "title": f"{checkpoint.name} in {scene.table.scene.name}", "system": args.system,
-        "settings": ", ".join(args.settings) or "as in the file", "checkpoint": str(checkpoint),
-        "scenes": args.scenes, "processor": machine("cpu")["processor"],
-    }
-    write_results(args.out, facts | ({"interrupted": "yes"} if interrupted else {}), found, scene.table)
-    print(f"\n{args.out / 'report.html'}")
     return INTERRUPTED if interrupted else 0
 
 
-def _run_gym(args: argparse.Namespace) -> int:
-    from tqdm import tqdm
+def _refuse(args: argparse.Namespace, without_meaning: tuple[str, ...]) -> None:
+    """Errors: ValueError for an option that has no meaning for what is evaluated."""
+    for name in without_meaning:
+        if getattr(args, name):
+            option = {"settings": "set"}.get(name, name).replace("_", "-")
+            raise ValueError(f"--{option} has no meaning for {args.system}; leave it out")
 
+
+def _run(args: argparse.Namespace) -> bool:
+    """Returns whether it was interrupted."""
+    from molmoact2_contract import load_system
+    from molmoact2_model.policy import machine
+
+    from .check.wanted import configuration_of
+    from .evaluation.folder import Folder
+    from .evaluation.report import FAST, LIVE
+    from .evaluation.simulated import SimulatedScene
+    from .evaluation.trying import Trial, scenes, try_all
+    from .up import with_settings
+
+    seeds = scenes(args.scenes)
+    scene = SimulatedScene(with_settings(load_system(args.system), args.settings))
+    asked = {name: getattr(args, name) for name in OF_SCENES}
+    conditions = scene.conditions(asked | {"task": args.task or "touch,pick", "cameras": args.cameras or "none"})
+    systems = {condition: scene.under(condition, args.checkpoint, seeds.start) for condition in conditions}
+    checkpoint = configuration_of(next(iter(systems.values())).process("policy")).settings.checkpoint
+    known = asked | {"scenes": args.scenes, "mode": args.mode, "settings": args.settings} | _identity(checkpoint)
+    known["system"] = {process.name: process.parameters for process in scene.system.processes}
+    folder, log = Folder(args.out, known), args.out / "log.txt"
+    trials = [
+        Trial(condition, mode, partial(scene.fast, system, condition) if mode == FAST
+              else partial(scene.live, system, condition, log))
+        for condition, system in systems.items()
+        for mode in {"both": (FAST, LIVE), "live": (LIVE,)}.get(args.mode, (FAST,))
+    ]    # fmt: skip
+    facts = {
+        "title": f"{Path(checkpoint).name} in {scene.table.scene.name}", "system": args.system,
+        "settings": ", ".join(args.settings) or "as in the file", **_identity(checkpoint), "scenes": _told(seeds),
+        "processor": machine("cpu")["processor"],
+    }
+    return try_all(folder, trials, seeds, facts, scene.table)
+
+
+def _run_gym(args: argparse.Namespace) -> bool:
     from molmoact2_model import MolmoAct2Policy
 
-    from .evaluation.gym_env import GymBench, GymCondition, load_map, make_environment
-    from .evaluation.report import FAST, Found, write_results
+    from .evaluation.folder import Folder
+    from .evaluation.gym_env import GymCondition, load_map, make_environment, opened
+    from .evaluation.report import FAST
+    from .evaluation.trying import Trial, scenes, try_all
 
     if args.map is None or not args.checkpoint or not args.norm_tag:
         raise ValueError(f"{args.system} needs --map, --checkpoint and --norm-tag")
+    seeds = scenes(args.scenes)
     name, map_ = args.system.removeprefix(PREFIX), load_map(args.map)
-    environment, policy = make_environment(name, map_.make), MolmoAct2Policy.from_pretrained(args.checkpoint)
-    found = []
-    for depth in args.depth.split(","):
-        bench = GymBench(environment, policy.session(norm_tag=args.norm_tag, depth=depth), map_)
-        seeds = tqdm(_seeds(args.scenes), unit="episode", disable=not sys.stderr.isatty())
-        found.append(Found(GymCondition(name, depth), FAST, [bench.attempt(seed) for seed in seeds]))
-        tqdm.write(_line(found[-1].summary))
-    environment.close()
-    args.out.mkdir(parents=True)
-    facts = {"title": f"{Path(args.checkpoint).name} in {name}", "checkpoint": args.checkpoint, "seeds": args.scenes}
-    write_results(args.out, facts, found, None)
-    print(f"\n{args.out / 'report.html'}")
-    return 0
-
-
-def _tried(
-    args: argparse.Namespace, scene: _Scene, conditions: Sequence[Condition], modes: Sequence[str], seeds: range
-) -> tuple[list[Found], bool]:
-    """What came of all conditions, or of those until an interruption."""
-    from tqdm import tqdm
-
-    from .evaluation.report import FAST, Found
-    from .running import Stopped
-
-    found: list[Found] = []
-    total = len(modes) * len(conditions) * len(seeds)
-    with tqdm(total=total, unit="scene", disable=not sys.stderr.isatty()) as bar:
-        for condition, mode in itertools.product(conditions, modes):
-            attempts: list[Attempt] = []
-            try:
-                with scene.fast(args, condition) if mode == FAST else scene.live(args, condition) as bench:
-                    for seed in seeds:
-                        attempts.append(bench.attempt(condition, seed, *scene.words(condition.task, seed)))
-                        bar.update()
-            except (KeyboardInterrupt, Stopped):
-                return [*found, Found(condition, mode, attempts)], True
-            found.append(Found(condition, mode, attempts))
-            tqdm.write(_line(found[-1].summary))
-    return found, False
-
-
-def _line(found: dict[str, Any]) -> str:
-    low, high = (100 * bound for bound in found["interval"])
-    reasons = "; ".join(f"{count} {reason}" for reason, count in found["failures"].items())
-    line = f"{found['condition']} ({found['mode']}): {found['successes']}/{found['n']} ({low:.0f}-{high:.0f} %)"
-    return line + (f"; failed: {reasons}" if reasons else "")
-
-
-def _seeds(text: str) -> range:
-    begin, colon, end = text.partition(":")
-    if not (colon and begin.isdigit() and end.isdigit() and int(begin) < int(end)):
-        raise ValueError(f"--scenes is {text!r}, expected FIRST:END, e.g. 90000:90100")
-    return range(int(begin), int(end))
-
-
-def _conditions(args: argparse.Namespace) -> Iterator[Condition]:
-    from arm_controller.joining import RULES
-    from molmoact2_model.policy import CACHE_POLICIES
-    from mujoco_driver.success import TASKS
-
-    from .evaluation.disturbance import KINDS
-
-    latencies = [float(text) for text in args.latency.split(",")] if args.latency else [AS_IT_IS]
-    for name, text, known in (("--task", args.task, TASKS), ("--joining", args.joining, RULES),
-                              ("--depth", args.depth, ("off", "full", "adaptive", "verified")),
-                              ("--cache", args.cache, CACHE_POLICIES),
-                              ("--cameras", args.cameras, KINDS)):  # fmt: skip
-        unknown = [part for part in text.split(",") if part not in known]
-        if unknown:
-            raise ValueError(f"{name}: there is no {unknown[0]!r}; there are: {', '.join(known)}")
-    lists = (text.split(",") for text in (args.joining, args.depth, args.cache, args.cameras))
-    for task, latency, joining, depth, cache, cameras in itertools.product(args.task.split(","), latencies, *lists):
-        if depth == "adaptive" or cache == args.cache.split(",")[0]:    # else there is no cache
-            yield Condition(task, latency, joining, args.when_late, depth, cache, cameras)
-
-
-class _Scene:
-    """A system's simulated scene, and what attempts in it are made with. Errors: ContractError, SceneError."""
-
-    def __init__(self, system: str, settings: list[str]):
-        import numpy as np
-
-        from molmoact2_contract import ContractError, load_system
-        from mujoco_driver.scene import build
-        from mujoco_driver.tabletop import Tabletop
-        from mujoco_driver.world import home_of
-
-        from .up import with_settings
-
-        self.system = with_settings(load_system(system), settings)
-        if not self.system.simulation:
-            raise ContractError(f"{self.system.path}: evaluation moves the arm unattended and runs simulations only")
-        world, self._cameras, self._policy = (
-            self.system.process(name).parameters for name in ("world", "cameras", "policy")
+    environment = make_environment(name, map_.make)
+    try:
+        policy = MolmoAct2Policy.from_pretrained(
+            args.checkpoint, device=args.device or "cpu", dtype=args.dtype or "float32"
         )
-        scene = build(str(world["scene"]))
-        home = home_of(self.system.contract, scene)
-        self.table = Tabletop(scene, np.array([home[joint] for joint in scene.joints]))
+        depths = (args.depth or ("adaptive" if policy.config.depth is not None else "off")).split(",")
+        sessions = {depth: policy.session(norm_tag=args.norm_tag, depth=depth) for depth in depths}
+        asked = {key: str(getattr(args, key)) for key in ("system", "scenes", "norm_tag", "device", "dtype")}
+        known = asked | {"depth": args.depth, "map": args.map.read_text(encoding="utf-8")} | _identity(args.checkpoint)
+        trials = [
+            Trial(GymCondition(name, depth), FAST, partial(opened, environment, session, map_))
+            for depth, session in sessions.items()
+        ]
+        facts = {"title": f"{Path(args.checkpoint).name} in {name}", **_identity(args.checkpoint), "seeds": args.scenes}
+        return try_all(Folder(args.out, known), trials, seeds, facts, None)
+    finally:
+        environment.close()
 
-    def words(self, task: str, seed: int) -> tuple[str, str]:
-        """The cube that is asked for in the scene of a seed, and how."""
-        from mujoco_driver.demos.words import PLAIN
 
-        cubes = self.table.scene.cubes
-        cube = cubes[seed % len(cubes)]
-        return cube, PLAIN[task].format(cube)
+def _identity(checkpoint: str) -> dict[str, str]:
+    """Which checkpoint it is; a server has its own."""
+    from molmoact2_model import find_checkpoint, fingerprint
 
-    def checkpoint(self, args: argparse.Namespace) -> Path:
-        from molmoact2_contract import find_resource
+    if not checkpoint:
+        return {"checkpoint": "the server's"}
+    return {"checkpoint": checkpoint, "fingerprint": fingerprint(find_checkpoint(checkpoint))}
 
-        return find_resource("checkpoints", args.checkpoint or str(self._policy["checkpoint"]))
 
-    @contextmanager
-    def fast(self, args: argparse.Namespace, condition: Condition) -> Iterator[Any]:
-        from molmoact2_policy.backend import InProcessBackend, Settings
-        from mujoco_driver.render import Eyes
+def _told(seeds: range) -> str:
+    from .evaluation.trying import HELD_OUT
 
-        from .evaluation.in_process import Bench, Clock
-
-        contract, clock = self.system.contract, Clock()
-        settings = Settings(
-            checkpoint=str(self.checkpoint(args)), norm_tag=str(self._policy["norm_tag"]), depth=condition.depth,
-            cache_policy=condition.cache, threads=1,
-        )
-        backend = InProcessBackend(settings, contract, clock.seconds)
-        backend.load()
-        eyes = Eyes(self.table.scene, (int(self._cameras["image_height"]), int(self._cameras["image_width"])))
-        try:
-            yield Bench(
-                contract, contract.norm_tag(settings.norm_tag), backend, self.table, eyes, clock,
-                next(iter(contract.arms)), float(self._policy.get("min_period", 0.0)),
-            )
-        finally:
-            eyes.close()
-
-    @contextmanager
-    def live(self, args: argparse.Namespace, condition: Condition) -> Iterator[Any]:
-        from .evaluation.live import LiveBench, configured
-
-        checkpoint = str(self.checkpoint(args)) if args.checkpoint else ""
-        system = configured(self.system, condition, checkpoint, _seeds(args.scenes).start)
-        with (args.out / "log.txt").open("a", encoding="utf-8") as log:
-            def write(line: str) -> None:
-                log.write(line + "\n")
-                log.flush()
-
-            with LiveBench(system, condition, self.table, write) as bench:
-                yield bench
+    held_out = seeds.start < HELD_OUT.stop and seeds.stop > HELD_OUT.start
+    text = f"{seeds.start}:{seeds.stop}"
+    return f"{text}; held-out scenes are among them: for the last word, not for choosing by" if held_out else text

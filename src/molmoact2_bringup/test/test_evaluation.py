@@ -2,22 +2,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """`molmoact2 eval`: attempts on a simulated clock, counted."""
 
-import argparse
 import json
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from molmoact2_bringup.eval_command import _conditions
+from molmoact2_bringup.check.wanted import configuration_of
 from molmoact2_bringup.evaluation.attempts import Attempt, Condition, difference, summary, wilson
 from molmoact2_bringup.evaluation.disturbance import KINDS, Disturbance
-from molmoact2_bringup.evaluation.in_process import Bench, Clock
-from molmoact2_contract import load_contract
+from molmoact2_bringup.evaluation.folder import ATTEMPTS
+from molmoact2_bringup.evaluation.in_process import Bench, Clock, SteppedArm
+from molmoact2_bringup.evaluation.report import FAST, LIVE, Found, write_results
+from molmoact2_bringup.evaluation.simulated import SimulatedScene
+from molmoact2_bringup.lifecycle import BringUpError
+from molmoact2_bringup.running import Stopped
+from molmoact2_bringup.up import with_settings
+from molmoact2_contract import ContractError, find_resource, load_contract, load_system
 from molmoact2_model import Trace
 from molmoact2_model.cli import main
-from molmoact2_policy.backend import Inference, Unanswered
+from molmoact2_policy.backend import BackendError, Inference, Unanswered
 from mujoco_driver.demos.expert import Expert
+from mujoco_driver.judge import LATE, Judge
 from mujoco_driver.render import Eyes
 from mujoco_driver.scene import build
 from mujoco_driver.tabletop import Tabletop
@@ -48,6 +56,7 @@ class Knowing:
         trace = Trace.__new__(Trace)
         object.__setattr__(trace, "refreshed", np.arange(100) < 25)
         object.__setattr__(trace, "decoder_steps", 40)
+        object.__setattr__(trace, "warnings", ())
         return Inference(chunk.astype(np.float32), trace, 10)
 
     def reset(self, because: str = "reset") -> None:
@@ -61,6 +70,22 @@ def bench() -> Bench:
     table = Tabletop(scene, np.array([home[joint] for joint in scene.joints]))
     tag = contract.norm_tag(TAG)
     return Bench(contract, tag, Knowing(table), table, Eyes(scene, (48, 64)), Clock(), "arm", 0.4)
+
+
+class Blind:
+    """Eyes that see nothing."""
+
+    def __init__(self, eyes: Eyes):
+        self._eyes = eyes
+
+    def look(self, data):
+        images, fovy = self._eyes.look(data)
+        return {name: np.zeros_like(image) for name, image in images.items()}, fovy
+
+
+@pytest.fixture(scope="module")
+def scene() -> SimulatedScene:
+    return SimulatedScene(load_system("so101_sim"))
 
 
 def tried(bench: Bench, seed: int = 3, **condition) -> Attempt:
@@ -84,17 +109,82 @@ def test_a_chunk_arrives_so_long_after_its_image_as_the_condition_says(bench):
         assert attempt.latencies and np.allclose(attempt.latencies, latency, atol=0.011), attempt.latencies
 
 
+def test_what_held_at_two_looks_held_between_and_nothing_is_known_beyond_a_long_gap(bench, monkeypatch):
+    held = {"touch": True, "pick": False}
+    monkeypatch.setattr("mujoco_driver.judge.holds", lambda scene, data, task, cube: held[task])
+
+    def looks(*steps):
+        judge = Judge(bench.table, "touch", "green")
+        return [judge.update(step) for step in steps]
+
+    bench.table.reset(3)
+    assert looks(*[1] * 10) == [False] * 9 + [True]
+    assert looks(5, 5) == [False, False]            # what was before the first look that held is not known
+    assert looks(5, 5, 4) == [False, False, True]
+    assert looks(1, 5, LATE + 1, 5) == [False] * 4    # from the long gap on it begins anew
+    assert looks(1, 5, LATE + 1, 5, 4) == [False] * 4 + [True]
+
+
 def test_the_same_attempt_ends_the_same_way_twice(bench):
     first, again = tried(bench, seed=5), tried(bench, seed=5)
     assert (first.success, first.seconds, first.latencies) == (again.success, again.seconds, again.latencies)
 
 
-def test_a_policy_that_never_answers_fails_at_the_limit_with_a_reason(bench):
-    bench.backend.answers = False
+def test_a_policy_that_never_answers_fails_after_five_inferences_as_the_running_one_does(bench):
+    bench.backend.answers, bench.backend.asked = False, 0
     attempt = bench.attempt(Condition("touch", 0.2), 3, "green", "touch the green cube")
-    assert not attempt.success and attempt.seconds == pytest.approx(4.0, abs=0.02)
-    assert attempt.reason.startswith(("came no nearer than", "went to the wrong cube"))
-    assert attempt.latencies == []
+    assert attempt.reason == "the task ended: 5 inferences in a row gave no action, the last because: no"
+    assert not attempt.success and bench.backend.asked == 5 and attempt.latencies == []
+    assert 4 * bench.min_period < attempt.seconds < 5 * bench.min_period + 0.2    # each took its time
+
+
+def test_an_inference_without_an_answer_takes_as_long_as_any_and_each_needs_a_new_image(bench):
+    bench.backend.answers, bench.backend.asked = False, 0
+    slow = replace(bench, min_period=0.0, camera_period=0.3)
+    attempt = slow.attempt(Condition("touch", 0.2), 3, "green", "touch the green cube")
+    assert bench.backend.asked == 5 and attempt.seconds == pytest.approx(4 * 0.3 + 0.2, abs=0.03)
+
+
+def test_what_a_black_camera_shows_moves_nothing(bench):
+    bench.backend.answers = True
+    black = bench.attempt(Condition("touch", 0.2, disturbance="blackout"), 3, "green", "touch the green cube")
+    assert black.withheld >= 1 and len(black.latencies) >= 1
+    eyes = replace(bench, eyes=Blind(bench.eyes))
+    attempt = eyes.attempt(Condition("touch", 0.2), 3, "green", "touch the green cube")
+    assert not attempt.success and attempt.latencies == [] and attempt.withheld >= 5
+    start, end = attempt.film[0], attempt.film[-1]
+    assert np.abs(end[bench.table.positions] - start[bench.table.positions]).max() < 0.01
+
+
+def test_a_fault_of_the_controller_ends_an_attempt_with_its_reason(bench, monkeypatch):
+    def blocked(self, positions):
+        self.stopped = getattr(self, "stopped", self._table.command.copy())
+        self._table.data.ctrl[:] = self.stopped
+
+    monkeypatch.setattr(SteppedArm, "write", blocked)
+    attempt = tried(bench)
+    assert not attempt.success and attempt.seconds < 4.0
+    assert attempt.reason.startswith("the task ended: arm 'arm' is in fault: ")
+
+
+def test_an_engine_that_fails_ends_an_attempt_with_its_reason(bench, monkeypatch):
+    def fails(*_):
+        raise BackendError("out of memory")
+
+    monkeypatch.setattr(bench.backend, "infer", fails)
+    assert tried(bench).reason == "the task ended: inference failed: out of memory"
+
+
+def test_at_long_latencies_real_time_chunking_continues_the_chunk_that_has_just_arrived(bench, monkeypatch):
+    told, infer = [], bench.backend.infer
+
+    def noting(images, state, instruction, seed, prefix=None):
+        told.append(prefix)
+        return infer(images, state, instruction, seed, prefix)
+
+    monkeypatch.setattr(bench.backend, "infer", noting)
+    tried(bench, latency=0.6, joining="rtc")
+    assert len(told) > 2 and told[0] is None and None not in told[1:]
 
 
 def test_disturbed_cameras_show_what_their_condition_says():
@@ -135,7 +225,7 @@ def test_a_summary_counts_successes_and_names_failures():
 
 
 def test_the_command_tries_a_checkpoint_and_writes_what_came_of_it(tmp_path, capsys):
-    command = ["eval", "so101_sim", "--task", "touch", "--scenes", "90000:90001", "--latency", "0.35,0.8"]
+    command = ["eval", "so101_sim", "--task", "touch", "--scenes", "80000:80001", "--latency", "0.35,0.8"]
     changed = ["--set", "world.scene=so101_tabletop_varied", "--depth", "off"]
     assert main([*command, *changed, "--out", str(tmp_path / "out")]) == 0
     found = json.loads((tmp_path / "out/summary.json").read_text())["conditions"]
@@ -147,10 +237,10 @@ def test_the_command_tries_a_checkpoint_and_writes_what_came_of_it(tmp_path, cap
     assert page.count("<video") == 2 and "http" not in page.replace("http://www.w3.org", "")
 
 
-def test_each_policy_of_the_cache_is_tried_where_depth_is_adaptive_and_once_elsewhere():
-    args = argparse.Namespace(task="pick", latency="", joining="splice", when_late="hold", depth="off,adaptive")
-    args.cache, args.cameras = "bounded,reference", "none,dark"
-    tried = [(c.depth, c.cache, c.disturbance) for c in _conditions(args)]
+def test_each_policy_of_the_cache_is_tried_where_depth_is_adaptive_and_once_elsewhere(scene):
+    asked = {"latency": "", "joining": "", "when_late": "", "depth": "off,adaptive", "cache": "bounded,reference"}
+    conditions = scene.conditions({"task": "pick", "cameras": "none,dark", **asked})
+    tried = [(c.depth, c.cache, c.disturbance) for c in conditions]
     assert tried == [
         ("off", "bounded", "none"), ("off", "bounded", "dark"), ("adaptive", "bounded", "none"),
         ("adaptive", "bounded", "dark"), ("adaptive", "reference", "none"), ("adaptive", "reference", "dark"),
@@ -166,7 +256,12 @@ def test_each_policy_of_the_cache_is_tried_where_depth_is_adaptive_and_once_else
         (["--set", "world.colour=red"], "sets no such parameter for world"),
         (["--cache", "endless"], "--cache: there is no 'endless'; there are: bounded, reference"),
         (["--cameras", "blind"], "--cameras: there is no 'blind'"),
-        (["--latency", "soon"], "could not convert"),
+        (["--latency", "soon"], "'soon' is neither as-it-is nor a number of seconds above 0 and below 1"),
+        (["--latency", "0"], "'0' is neither as-it-is"),
+        (["--latency", "0.3,-1"], "'-1' is neither as-it-is"),
+        (["--latency", "nan"], "'nan' is neither as-it-is"),
+        (["--latency", "1.0"], "after which controllers refuse a chunk"),
+        (["--device", "cuda"], "--device has no meaning for so101_sim"),
         (["--checkpoint", "nothing"], "nothing"),
     ],
 )
@@ -180,3 +275,140 @@ def test_results_are_not_written_over_others(tmp_path, capsys):
     assert main(["eval", "so101_sim", "--out", str(tmp_path)]) == 2
     assert "exists already" in capsys.readouterr().err
     assert Path(tmp_path).is_dir()
+
+
+# --- the system that is given, and the folder that stands -------------------------------------------------------------
+ASKED = dict.fromkeys(("latency", "joining", "when_late", "depth", "cache"), "") | {"task": "touch", "cameras": "none"}
+
+
+def test_what_is_not_asked_for_is_as_the_system_file_says(tmp_path):
+    text = find_resource("config/systems", "so101_sim", ".yaml").read_text()
+    changed = {
+        "joining: splice": "joining: ensemble", "when_late: hold": "when_late: slow", "depth: adaptive": "depth: full",
+        "min_period: 0.4": "min_period: 0.7\n      num_steps: 3\n      n_action_steps: 9\n      seed: 5"
+        "\n      check_frozen: 'on'\n      rtc: replace\n      least_latency: 0.25",
+        "camera_rate: 15.0": "camera_rate: 10.0",
+    }    # fmt: skip
+    for before, after in changed.items():
+        assert before in text
+        text = text.replace(before, after)
+    (tmp_path / "mine.yaml").write_text(text)
+    scene = SimulatedScene(load_system(tmp_path / "mine.yaml"))
+    (condition,) = scene.conditions(ASKED)
+    assert condition == Condition("touch", 0.25, "ensemble", "slow", "full", "bounded", "none")
+    system = scene.under(condition, "", 80000)
+    wanted = configuration_of(system.process("policy"))
+    bench = scene.bench(wanted, "arm")
+    bench.close()
+    assert (bench.min_period, bench.camera_period, bench.seed, bench.check_frozen) == (0.7, 0.1, 5, True)
+    settings = wanted.settings
+    assert (settings.num_steps, settings.n_action_steps, settings.rtc, settings.depth) == (3, 9, "replace", "full")
+    assert wanted.least_latency == 0.25 and system.process("world").parameters["seed"] == 80000
+
+
+def test_every_condition_can_be_made_of_a_system_whose_file_says_nothing_of_it(scene):
+    asked = ASKED | {"cache": "reference", "latency": "0.8,as-it-is", "depth": "adaptive"}
+    systems = [scene.under(condition, "", 1) for condition in scene.conditions(asked)]
+    policies = [system.process("policy").parameters for system in systems]
+    assert [p["cache_policy"] for p in policies] == ["reference"] * 2
+    assert [p["least_latency"] for p in policies] == [0.8, 0.0]
+
+
+def test_a_parameter_that_the_policy_does_not_have_is_refused_before_the_first_attempt(scene):
+    misspelt = with_settings(scene.system, [])
+    misspelt.process("policy").parameters["num_step"] = 3
+    with pytest.raises(ContractError, match="'num_step'"):
+        SimulatedScene(misspelt).under(Condition("touch"), "", 1)
+    del misspelt.process("policy").parameters["num_step"]
+
+
+COMMAND = ["eval", "so101_sim", "--task", "touch", "--latency", "0.3", "--depth", "off"]
+
+
+class Played:
+    """Benches whose attempts are told; one at the end is an interruption, or an error."""
+
+    def __init__(self, monkeypatch, last: BaseException | None = None, after: int = 10**6):
+        self.tried, self._last, self._after = [], last, after
+        monkeypatch.setattr(SimulatedScene, "fast", self._open)
+        monkeypatch.setattr(SimulatedScene, "live", self._open)
+
+    @contextmanager
+    def _open(self, system, condition, log=None):
+        def attempt(seed):
+            if len(self.tried) >= self._after:
+                raise self._last
+            self.tried.append(seed)
+            film = [np.linspace(0, 1, 27)] * 2
+            return Attempt(seed, "red", "touch the red cube", seed % 2 == 0, 1.5, "", 0, latencies=[0.3], film=film)
+
+        yield attempt
+
+
+@pytest.mark.parametrize(
+    ("last", "code"), [(KeyboardInterrupt(), 130), (BringUpError("gone"), 1), (BackendError("lost"), 2)]
+)
+def test_what_stands_is_reported_however_it_ends_and_the_same_command_goes_on(tmp_path, monkeypatch, last, code):
+    command = [*COMMAND, "--scenes", "80000:80004", "--out", str(tmp_path / "out")]
+    cut = Played(monkeypatch, last, after=3)
+    assert main(command) == code and cut.tried == [80000, 80001, 80002]
+    told = json.loads((tmp_path / "out/summary.json").read_text())
+    assert told["conditions"][0]["n"] == 3 and told["attempts"].startswith("3 of 4")
+    assert (tmp_path / "out/report.html").is_file()
+    again = Played(monkeypatch)
+    assert main(command) == 0 and again.tried == [80003]
+    told = json.loads((tmp_path / "out/summary.json").read_text())
+    assert (told["conditions"][0]["n"], told["conditions"][0]["successes"], told["attempts"]) == (4, 2, "4")
+
+
+def test_an_attempt_that_was_cut_off_while_it_was_written_is_made_again(tmp_path, monkeypatch):
+    command = [*COMMAND, "--scenes", "80000:80002", "--out", str(tmp_path / "out")]
+    Played(monkeypatch)
+    assert main(command) == 0
+    path = tmp_path / "out" / ATTEMPTS
+    path.write_bytes(path.read_bytes()[:-40])
+    again = Played(monkeypatch)
+    assert main(command) == 0 and again.tried == [80001]
+    assert len(path.read_text().splitlines()) == 2
+
+
+def test_a_folder_of_another_evaluation_is_refused_by_the_name_of_what_differs(tmp_path, monkeypatch, capsys):
+    out = ["--out", str(tmp_path / "out")]
+    Played(monkeypatch)
+    assert main([*COMMAND, "--scenes", "80000:80001", *out]) == 0
+    again = Played(monkeypatch)
+    assert main([*COMMAND, "--scenes", "80000:80002", *out]) == 2 and again.tried == []
+    assert "another scenes: '80000:80001', and now it is '80000:80002'" in capsys.readouterr().err
+
+
+def test_an_interruption_before_a_conditions_first_live_attempt_leaves_the_others_reported(tmp_path, monkeypatch):
+    Played(monkeypatch, Stopped(), after=1)
+    command = [*COMMAND, "--mode", "both", "--scenes", "80000:80001", "--out", str(tmp_path / "out")]
+    assert main(command) == 130
+    told = json.loads((tmp_path / "out/summary.json").read_text())
+    assert [one["mode"] for one in told["conditions"]] == ["fast"] and told["modes"] == []
+
+
+def test_held_out_scenes_are_named_in_the_report_and_are_not_the_default(tmp_path, monkeypatch):
+    played = Played(monkeypatch)
+    assert main([*COMMAND, "--scenes", "89999:90001", "--out", str(tmp_path / "one")]) == 0
+    assert "held-out scenes are among them" in (tmp_path / "one/report.html").read_text()
+    assert main([*COMMAND, "--out", str(tmp_path / "two")]) == 0
+    assert played.tried[2:] == list(range(80000, 80020))
+    assert "held-out" not in (tmp_path / "two/report.html").read_text()
+
+
+def test_the_report_says_how_far_the_modes_agree_and_which_scenes_are_doubtful(tmp_path):
+    def attempts(*successes, doubtful=False):
+        return [Attempt(seed, "red", "x", success, doubtful=doubtful) for seed, success in enumerate(successes)]
+
+    condition, table = Condition("touch", 0.3), None
+    found = [
+        Found(condition, FAST, attempts(True, True, False, True)),
+        Found(condition, LIVE, attempts(True, False, False, True, doubtful=True)),
+    ]
+    write_results(tmp_path, {"title": "t"}, found, table)
+    (row,) = json.loads((tmp_path / "summary.json").read_text())["modes"]
+    assert (row["fast"], row["live"], row["same"], row["difference"]) == ([3, 4], [2, 4], [3, 4], -0.25)
+    page = (tmp_path / "report.html").read_text()
+    assert "How far fast and live agree" in page and "3 of 4" in page and "0, 1, 2, 3" in page

@@ -96,6 +96,40 @@ def test_the_command_counts_and_reports(map_file, tmp_path):
     assert (tmp_path / "out/report.html").is_file()
 
 
+def test_what_stands_of_episodes_is_reported_after_an_interruption_and_the_same_command_goes_on(
+    map_file, tmp_path, monkeypatch
+):
+    checkpoint = str(find_resource("checkpoints", "molmoact2-tiny-think-so101"))
+    command = ["eval", "gym:Follower-v0", "--map", str(map_file), "--checkpoint", checkpoint, "--norm-tag", TAG]
+    command += ["--scenes", "0:3", "--depth", "off", "--device", "cpu", "--out", str(tmp_path / "out")]
+    attempt, tried = GymBench.attempt, []
+
+    def cut(self, seed):
+        if len(tried) == 2:
+            raise KeyboardInterrupt
+        tried.append(seed)
+        return attempt(self, seed)
+
+    monkeypatch.setattr(GymBench, "attempt", cut)
+    assert main(command) == 130
+    told = json.loads((tmp_path / "out/summary.json").read_text())
+    assert told["conditions"][0]["n"] == 2 and told["attempts"].startswith("2 of 3")
+    tried[:] = []
+    assert main(command) == 0 and tried == [2]
+
+
+def test_depth_is_used_where_the_checkpoint_has_it_and_options_of_systems_are_refused(map_file, tmp_path, capsys):
+    checkpoint = str(find_resource("checkpoints", "molmoact2-tiny-think-so101"))
+    command = ["eval", "gym:Follower-v0", "--map", str(map_file), "--checkpoint", checkpoint, "--norm-tag", TAG]
+    command += ["--scenes", "0:1", "--out", str(tmp_path / "out")]
+    for option in (["--set", "world.scene=x"], ["--cache", "reference"], ["--latency", "0.3"], ["--mode", "live"]):
+        assert main([*command, *option]) == 2
+        assert f"{option[0]} has no meaning for gym:Follower-v0" in capsys.readouterr().err
+    assert main(command) == 0
+    told = json.loads((tmp_path / "out/summary.json").read_text())["conditions"][0]
+    assert told["condition"] == "Follower-v0, depth adaptive" and told["decoder_steps"] is not None
+
+
 def test_an_episode_that_is_never_done_fails_at_the_limit(session, map_file):
     map_file.write_text(MAP.replace("after: 7", "after: 99"))
     map_ = load_map(map_file)

@@ -10,6 +10,7 @@ from .success import PICK, SIDEWAYS, TOUCH, TRAY, holds
 from .tabletop import Tabletop
 
 HELD = 10                                        # steps that a test must hold in a row
+LATE = 5                                         # steps between two looks, beyond which nothing is known of between
 LIMITS = {TOUCH: 120, PICK: 180, TRAY: 300}      # steps of an attempt, at 30 a second
 MOVED = 0.02                                     # [m]
 
@@ -27,15 +28,23 @@ class Judge:
         """Steps after which the attempt is over."""
         return LIMITS[self.task]
 
-    def update(self) -> bool:
-        """Whether the task is done: its test has held for HELD steps, and a cube to be touched was not pushed away."""
+    def update(self, steps: int = 1) -> bool:
+        """Whether the task is done: its test has held for HELD steps, and a cube to be touched was not pushed away.
+
+        steps: since the last look. What held then and holds now counts as having held between, over LATE steps at most.
+        """
         table = self._table
         point = table.site("gripperframe" if self.task == TOUCH else "grasp")
         self._nearest = min(self._nearest, float(np.linalg.norm((point - table.place(self.cube))[:2])))
         self._was_held |= holds(table.scene, table.data, PICK, self.cube)
         good = holds(table.scene, table.data, self.task, self.cube)
         good = good and not (self.task == TOUCH and self._moved(self.cube) > MOVED)
-        self._in_a_row = self._in_a_row + 1 if good else 0
+        if not good:
+            self._in_a_row = 0
+        elif self._in_a_row and steps <= LATE:
+            self._in_a_row += steps
+        else:
+            self._in_a_row = 1
         return self._in_a_row >= HELD
 
     def _moved(self, cube: str) -> float:

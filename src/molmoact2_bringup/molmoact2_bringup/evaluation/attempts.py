@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
 AS_IT_IS = 0.0    # latency: as long as the inference takes
+DECIMALS = 6      # of what is kept of films: micrometres and microradians
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,12 @@ class Condition:
 
 @dataclass
 class Attempt:
-    """One try. seconds: of robot time until success or the limit; latencies: from capture to arrival [s]; refreshed:
-    share of depth cells generated anew in each inference after the first; steps: decoder steps of each inference;
-    reason: why it failed, else empty; refused: chunks that the controller refused; film: generalised positions of the
-    scene, ten a second."""
+    """One try. seconds: of robot time until success or the end; latencies: of accepted chunks, from capture to arrival
+    [s]; inferences: what each inference took itself [s]; refreshed: share of depth cells generated anew in each
+    inference after the first; steps: decoder steps of each inference; reason: why it failed, else empty; refused:
+    chunks that the controller refused; withheld: inferences whose chunk was withheld, e.g. for a black camera; gap: the
+    longest time for which the judge did not look [s]; dropped: time that the simulated world left out [s]; doubtful:
+    gap or dropped were such that the judgement is; film: generalised positions of the scene, ten a second."""
 
     seed: int
     cube: str
@@ -51,10 +54,25 @@ class Attempt:
     seconds: float = 0.0
     reason: str = ""
     refused: int = 0
+    withheld: int = 0
+    gap: float = 0.0
+    dropped: float = 0.0
+    doubtful: bool = False
     latencies: list[float] = field(default_factory=list)
+    inferences: list[float] = field(default_factory=list)
     refreshed: list[float] = field(default_factory=list)
     steps: list[int] = field(default_factory=list)
     film: list[np.ndarray] = field(default_factory=list)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """All of it, as JSON can hold it."""
+        return {**vars(self), "film": [np.round(qpos, DECIMALS).tolist() for qpos in self.film]}
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Attempt:
+        """The other way round."""
+        return cls(**{**facts, "film": [np.array(qpos) for qpos in facts["film"]]})
 
 
 def wilson(successes: int, count: int, z: float = 1.959964) -> tuple[float, float]:
@@ -92,6 +110,7 @@ def summary(condition: Named, attempts: Sequence[Attempt]) -> dict[str, Any]:
     successes = sum(attempt.success for attempt in attempts)
     low, high = wilson(successes, len(attempts))
     latencies = [latency for attempt in attempts for latency in attempt.latencies]
+    inferences = [seconds for attempt in attempts for seconds in attempt.inferences]
     refreshed = [share for attempt in attempts for share in attempt.refreshed]
     steps = [step for attempt in attempts for step in attempt.steps]
     return {
@@ -105,9 +124,15 @@ def summary(condition: Named, attempts: Sequence[Attempt]) -> dict[str, Any]:
         "failures": dict(Counter(attempt.reason for attempt in attempts if not attempt.success).most_common()),
         "latency_p50": _percentile(latencies, 50),
         "latency_p95": _percentile(latencies, 95),
+        "inference_p50": _percentile(inferences, 50),
+        "inference_p95": _percentile(inferences, 95),
         "refreshed": _mean(refreshed),
         "decoder_steps": _mean(steps),
         "refused_chunks": sum(attempt.refused for attempt in attempts),
+        "withheld_chunks": sum(attempt.withheld for attempt in attempts),
+        "longest_gap": max((attempt.gap for attempt in attempts), default=0.0),
+        "dropped_seconds": sum(attempt.dropped for attempt in attempts),
+        "doubtful": [attempt.seed for attempt in attempts if attempt.doubtful],
     }
 
 

@@ -20,7 +20,8 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,9 @@ class GymBench:
         result = self._session.infer(
             images, state.astype(np.float32), attempt.instruction, seed=attempt.seed * 10_000 + steps
         )
-        attempt.latencies.append(time.monotonic() - began)
+        took = time.monotonic() - began
+        attempt.latencies.append(took)
+        attempt.inferences.append(took)
         if steps and len(result.trace.refreshed):
             attempt.refreshed.append(float(np.mean(result.trace.refreshed)))
             attempt.steps.append(result.trace.decoder_steps)
@@ -172,3 +175,9 @@ class GymBench:
         if kind == "reward":
             return reward >= what
         return bool(info.get(what, False))
+
+
+@contextmanager
+def opened(environment: Any, session: Session, map_: GymMap) -> Iterator[Callable[[int], Attempt]]:
+    """What gives the attempt at a seed; the environment stays open."""
+    yield GymBench(environment, session, map_).attempt

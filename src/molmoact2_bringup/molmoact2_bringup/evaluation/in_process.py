@@ -1,7 +1,9 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
 """Attempts without ROS and faster than real time: the simulated arm, the controller's own objects and the engine, in
-one thread, on a clock that the simulation turns. What a running system adds (transport, load, jitter) is not in it."""
+one thread, on a clock that the simulation turns. What a running system adds (transport, load, jitter) is not in it.
+
+When an inference may begin, when it counts as done, and what ends a task, is as in molmoact2_policy's runner."""
 
 from __future__ import annotations
 
@@ -16,10 +18,13 @@ from arm_controller.controller import ArmController
 from arm_controller.driver import ArmDriver, ArmState
 from arm_controller.operating import Operator
 from molmoact2_contract import Contract, NormTag
-from molmoact2_policy.backend import Backend, Unanswered
+from molmoact2_policy.backend import Backend, BackendError, Inference, Unanswered
+from molmoact2_policy.camera_health import CameraHealth
 from molmoact2_policy.continuity import Continuity, Heard
+from molmoact2_policy.ingest import IMAGE, Input, Observation, digest
 from molmoact2_policy.model_frame import ModelFrame
-from molmoact2_policy.runner import MARGIN
+from molmoact2_policy.runner import MARGIN, MOST_UNANSWERED, ask, no_answers
+from molmoact2_policy.tasks import ArmStatus, Cause, Ended, Goal, State, TaskRun
 from mujoco_driver.judge import Judge
 from mujoco_driver.render import Eyes
 from mujoco_driver.tabletop import RATE, Tabletop
@@ -46,6 +51,8 @@ class Clock:
 class SteppedArm(ArmDriver):
     """The arm of a scene that this thread steps."""
 
+    real = False
+
     def __init__(self, table: Tabletop, clock: Clock):
         self._table, self._clock = table, clock
 
@@ -71,7 +78,8 @@ class SteppedArm(ArmDriver):
 @dataclass(frozen=True)
 class Bench:
     """One robot and one engine. clock: the engine's too, if it asks how long it has not looked. min_period: between the
-    starts of two inferences [s]; camera_period: between two images [s]."""
+    starts of two inferences [s]; camera_period: between two images [s]; seed: of every inference, None: of the attempt
+    and the inference; check_frozen: whether a camera that repeats one frame stops chunks."""
 
     contract: Contract
     tag: NormTag
@@ -82,6 +90,8 @@ class Bench:
     arm: str
     min_period: float
     camera_period: float = 1 / 15
+    seed: int | None = None
+    check_frozen: bool = False
 
     def attempt(self, condition: Condition, seed: int, cube: str, instruction: str) -> Attempt:
         """One try in the scene of that seed."""
@@ -90,15 +100,19 @@ class Bench:
         self.backend.reset()
         return _Flight(self, condition, Attempt(seed, cube, instruction)).run()
 
+    def close(self) -> None:
+        self.eyes.close()
+
 
 @dataclass(frozen=True)
 class _Request:
-    """A chunk on its way. arrives_ns: when it is there."""
+    """An inference under way. arrives_ns: when it is over; answer: what it gives, with the actions float64 (H, D) in
+    ROS units, or why nothing; withheld: why its chunk must not be followed."""
 
-    number: int
     stamp_ns: int
     arrives_ns: int
-    actions: np.ndarray
+    answer: tuple[Inference, np.ndarray] | Unanswered
+    withheld: str
 
 
 class _Flight:
@@ -114,22 +128,27 @@ class _Flight:
         )
         self._continuity = Continuity(bench.tag.dt, bench.tag.first_offset, MARGIN)
         self._frame = ModelFrame(bench.contract, bench.tag)
-        self._request: _Request | None = None
-        self._number, self._began_ns, self._spoke_ns = 0, 0, 0
-        self._seen: tuple[int, mujoco.MjData] | None = None    # when, and how things were
+        self._cameras = CameraHealth(bench.contract, bench.tag, bench.check_frozen)
         self._disturbed = Disturbance(condition.disturbance, bench.tag.cameras[0], attempt.seed)
+        self._request: _Request | None = None
+        self._inferences = self._chunks = self._unanswered = 0
+        self._withheld = ""
+        self._began_ns, self._spoke_ns, self._used_ns = 0, 0, 0
+        self._seen: tuple[int, mujoco.MjData] | None = None    # when, and how things were
+        goal = Goal(attempt.instruction, self._judge.limit / RATE, "")
+        self._task = TaskRun(goal, [bench.arm], bench.clock.seconds(), bench.clock.now_ns, over=0)
 
     def run(self) -> Attempt:
         attempt, clock = self._attempt, self._clock
         self._tick()
         Operator(self._controller, lambda: (clock.now_ns, clock.now_ns)).arm()
         start_ns, steps = clock.now_ns, 0
-        while steps < self._judge.limit:
+        while steps < self._judge.limit and self._task.ending is None:
             self._tick()
             self._look()
             if self._request is not None and clock.now_ns >= self._request.arrives_ns:
                 self._arrive(self._request)
-            if self._request is None and clock.now_ns >= self._next_start_ns():
+            if self._may_infer():
                 self._infer()
             if clock.now_ns >= start_ns + (steps + 1) * 1e9 / RATE:
                 if steps % FILM_EVERY == 0:
@@ -140,7 +159,9 @@ class _Flight:
                     break
         attempt.seconds = (clock.now_ns - start_ns) / 1e9
         attempt.refused = self._controller.counters.refused
-        attempt.reason = "" if attempt.success else self._judge.reason()
+        if not attempt.success:
+            ending = self._task.ending
+            attempt.reason = f"the task ended: {ending.message}" if ending is not None else self._judge.reason()
         return attempt
 
     def _tick(self) -> None:
@@ -150,11 +171,20 @@ class _Flight:
             self._spoke_ns = clock.now_ns
         self._driver.advance(controller.period)
         controller.tick(clock.now_ns, clock.now_ns)
+        self._hear()
+
+    def _hear(self) -> None:
+        """What the controller would state now reaches the policy and the task."""
+        controller, state = self._controller, self._controller.state
         heard = Heard(
             self._condition.joining, controller.scheduler.chunk_id, controller.last.consumed, controller.last.latency,
             controller.lag, controller.last.refused_id,
         )
         self._continuity.hear(self._bench.arm, heard, of_this_episode=True)
+        self._task.hear_controller(self._bench.arm, ArmStatus(
+            State(state.state), controller.reason, state.paused, state.guided, int(state.fault), state.fault_text,
+            controller.scheduler.chunk_id, Cause(state.cause), state.waits(controller.now),
+        ))    # fmt: skip
 
     def _look(self) -> None:
         """Takes an image where one is due: how things are, to be drawn if an inference wants it."""
@@ -164,46 +194,83 @@ class _Flight:
             data.qpos[:] = self._bench.table.data.qpos
             self._seen = now, data
 
-    def _next_start_ns(self) -> float:
-        wanted = self._began_ns + self._bench.min_period * 1e9 if self._number else 0
-        latest = self._continuity.latest_start(self._clock.now_ns / 1e9)
-        return wanted if latest is None else min(wanted, latest * 1e9)
+    def _may_infer(self) -> bool:
+        """One inference at a time, and each on an image that no other was made of."""
+        if self._request is not None or self._seen is None or self._seen[0] <= self._used_ns:
+            return False
+        return self._clock.now_ns >= self._next_start_ns()
 
-    def _infer(self) -> None:
-        bench = self._bench
+    def _next_start_ns(self) -> float:
+        wanted = self._began_ns + self._bench.min_period * 1e9 if self._inferences else 0
+        latest = self._continuity.latest_start(self._clock.now_ns / 1e9)
+        return wanted if latest is None or self._withheld else min(wanted, latest * 1e9)
+
+    def _observe(self) -> Observation:
+        """Draws the newest image."""
         assert self._seen is not None
-        stamp_ns, data = self._seen
+        bench, (stamp_ns, data) = self._bench, self._seen
         mujoco.mj_kinematics(bench.table.model, data)
         mujoco.mj_camlight(bench.table.model, data)
         seconds = (stamp_ns - BEGIN_NS) / 1e9
         images = {name: self._disturbed(name, image, seconds) for name, image in bench.eyes.look(data)[0].items()}
-        state = self._frame.to_model(bench.table.to_ros(data.qpos[bench.table.positions]))
-        self._number, self._began_ns = self._number + 1, self._clock.now_ns
-        seed = self._attempt.seed * 10_000 + self._number
-        began = time.monotonic()
+        state = bench.table.to_ros(data.qpos[bench.table.positions])
+        cameras = [bench.contract.cameras[name] for name in bench.tag.cameras]
+        return Observation(
+            images=tuple(images[camera.name] for camera in cameras), state=state,
+            model_state=self._frame.to_model(state), state_stamp_ns=stamp_ns,
+            inputs=tuple(Input(IMAGE, c.topic, c.frame_id, stamp_ns, digest(images[c.name])) for c in cameras),
+        )
+
+    def _infer(self) -> None:
+        observation = self._observe()
+        stamp_ns = self._used_ns = observation.stamp_ns
+        self._inferences, self._began_ns = self._inferences + 1, self._clock.now_ns
+        withheld = self._cameras.problem(observation)
+        seed = self._bench.seed if self._bench.seed is not None else self._attempt.seed * 10_000 + self._inferences
+        prefix, began = self._continuity.prefix(stamp_ns / 1e9), time.monotonic()
+        answer: tuple[Inference, np.ndarray] | Unanswered
         try:
-            inference = bench.backend.infer(
-                [images[camera] for camera in bench.tag.cameras], state, self._attempt.instruction, seed,
-                self._continuity.prefix(stamp_ns / 1e9),
+            inference, actions, _ = ask(
+                self._bench.backend, self._frame, observation, self._attempt.instruction, seed, prefix
             )
-        except Unanswered:
+            answer = inference, actions
+        except Unanswered as error:
+            answer = error
+        except BackendError as error:
+            self._task.end(Ended.FAULT, f"inference failed: {error}")
             return
-        took = time.monotonic() - began
+        took, latency = time.monotonic() - began, self._condition.latency
+        if not isinstance(answer, Unanswered):
+            self._count(answer[0], took)
+        arrives = self._began_ns + took * 1e9 if latency == AS_IT_IS else stamp_ns + latency * 1e9
+        self._request = _Request(stamp_ns, int(max(arrives, self._clock.now_ns)), answer, withheld)
+
+    def _count(self, inference: Inference, took: float) -> None:
+        self._attempt.inferences.append(took)
         trace = inference.trace
-        if self._number > 1 and len(trace.refreshed):
+        if self._inferences > 1 and len(trace.refreshed):    # the first one has nothing to keep
             self._attempt.refreshed.append(float(np.mean(trace.refreshed)))
             self._attempt.steps.append(int(trace.decoder_steps))
-        latency = self._condition.latency
-        arrives = self._began_ns + took * 1e9 if latency == AS_IT_IS else stamp_ns + latency * 1e9
-        self._request = _Request(self._number, stamp_ns, int(max(arrives, self._clock.now_ns)), inference.actions)
 
     def _arrive(self, request: _Request) -> None:
+        """An inference is over: its chunk reaches the controller, unless it is withheld or there is none."""
+        self._request, self._withheld = None, request.withheld
+        if isinstance(request.answer, Unanswered):
+            self._withheld = str(request.answer)
+            self._unanswered += not request.answer.passing
+            if self._unanswered >= MOST_UNANSWERED:
+                self._task.end(Ended.FAULT, no_answers(self._unanswered, request.answer))
+            return
+        self._unanswered = 0
+        if request.withheld:
+            self._attempt.withheld += 1
+            return
         tag, stamp, now = self._bench.tag, request.stamp_ns / 1e9, self._clock.now_ns / 1e9
-        self._request = None
-        ros, _ = self._frame.actions_to_ros(request.actions)
+        self._chunks, (inference, ros) = self._chunks + 1, request.answer
         names = self._bench.contract.joint_names
-        chunk = Chunk(request.number, EPISODE, stamp, tag.dt, tag.first_offset, len(ros), names, ros.ravel())
+        chunk = Chunk(self._chunks, EPISODE, stamp, tag.dt, tag.first_offset, len(ros), names, ros.ravel())
+        self._continuity.delivered(self._chunks, stamp, inference.actions, now - stamp)
         refused = self._controller.accept(chunk, now, now)
-        self._continuity.delivered(request.number, stamp, request.actions, now - stamp)
+        self._hear()    # before the next inference begins, as a controller states each change
         if not refused:
             self._attempt.latencies.append(now - stamp)

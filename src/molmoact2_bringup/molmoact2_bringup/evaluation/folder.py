@@ -1,0 +1,62 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""The folder of an evaluation: what was asked, and each attempt as it ends, so that what stands is never lost and the
+same command goes on where it was cut off."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .attempts import Attempt
+
+ASKED, ATTEMPTS = "asked.json", "attempts.jsonl"
+
+
+class Folder:
+    """asked: by name what decides the results, as JSON can hold it. Errors: ValueError for a folder that holds
+    something else, or the attempts of another evaluation, which names what differs."""
+
+    def __init__(self, out: Path, asked: Mapping[str, Any]):
+        self.out, self._asked = out, json.loads(json.dumps(asked))
+        self._attempts: dict[str, dict[int, Attempt]] = {}
+        if out.exists() and not (out / ASKED).is_file():
+            raise ValueError(f"--out {out} exists already and is no evaluation's; remove it or choose another folder")
+        if out.exists():
+            self._read()
+        out.mkdir(parents=True, exist_ok=True)
+        (out / ASKED).write_text(json.dumps(self._asked, indent=1) + "\n", encoding="utf-8")
+
+    def _read(self) -> None:
+        path = self.out / ATTEMPTS
+        whole, newline, _ = (path.read_bytes() if path.is_file() else b"").rpartition(b"\n")
+        if not whole:    # nothing stands, so that nothing can be mixed up
+            return
+        before = json.loads((self.out / ASKED).read_text(encoding="utf-8"))
+        for name in {**before, **self._asked}:
+            if before.get(name) != self._asked.get(name):
+                raise ValueError(
+                    f"--out {self.out} holds an evaluation with another {name}: {before.get(name)!r}, and now it is "
+                    f"{self._asked.get(name)!r}; give the same, or choose another folder"
+                )
+        path.write_bytes(whole + newline)    # without a line that was cut off
+        for line in whole.decode("utf-8").splitlines():
+            told = json.loads(line)
+            self._of(told["condition"], told["mode"])[told["attempt"]["seed"]] = Attempt.of(told["attempt"])
+
+    def _of(self, condition: Mapping[str, Any], mode: str) -> dict[int, Attempt]:
+        return self._attempts.setdefault(json.dumps([condition, mode], sort_keys=True), {})
+
+    def attempts(self, condition: Any, mode: str) -> dict[int, Attempt]:
+        """By seed, what stands of a condition (a dataclass)."""
+        return self._of(asdict(condition), mode)
+
+    def add(self, condition: Any, mode: str, attempt: Attempt) -> None:
+        """Writes an attempt down."""
+        told = {"condition": asdict(condition), "mode": mode, "attempt": attempt.facts}
+        with (self.out / ATTEMPTS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(told) + "\n")
+        self.attempts(condition, mode)[attempt.seed] = attempt
