@@ -145,14 +145,15 @@ class ArmController:
         return self._peers.error(self._steady)
 
     def hold_here(self) -> None:
-        """Commands the measured position. Errors: Refused where it is outside the limits."""
+        """Commands the measured position, of grippers what they hold at. Errors: Refused where it is outside the
+        limits."""
         assert self.feedback.measured is not None
         try:
             start = self.gate.start(self.feedback.measured.positions)
         except ValueError as error:
             raise Refused(str(error)) from None
         self.let_go()
-        self.command = start
+        self.command = self.gate.gripping(start, self.feedback.held())
         self.forget_observations()
 
     def let_go(self) -> None:
@@ -331,10 +332,11 @@ class ArmController:
         """Latches a fault; an earlier one keeps its name. What is sent then: the ramp to rest, and where the arm cannot
         be seen any more, nothing after it; nothing where a setpoint is unsound, or where the arm is disarmed; where it
         does not follow, the way to where it is, so that it does not spring when freed; and an arm in a person's hand is
-        held where it is now."""
+        held where it is now: by its device, where we cannot."""
         was_guided = self.state.guided
         self.state.fail(fault, text)
-        if fault == Fault.SETPOINT_INVALID or (fault in BLIND and self._yielding is not None):
+        elsewhere = was_guided or self._yielding is not None    # the device does not hold at what it was sent last
+        if fault == Fault.SETPOINT_INVALID or (fault in (*BLIND, Fault.INTERNAL) and elsewhere):
             self._hand_over()
         elif fault in BLIND and self.rate > 0 and self.scheduler.path is not None:
             self._unseen = True
@@ -343,8 +345,8 @@ class ArmController:
         elif was_guided:
             try:
                 self.hold_here()
-            except Refused:    # outside its limits: it stays in the hand
-                self.let_go()
+            except Refused:    # outside its limits
+                self._hand_over()
         elif fault == Fault.TRACKING and self.command is not None and self.feedback.measured is not None:
             self._yield(self.feedback.measured.positions)
 

@@ -46,7 +46,12 @@ class ArmDriver(ABC):
 
     A call returns within a setpoint period; one that cannot raises DriverError after a second at most. Only one thread
     calls.
+
+    real: whether it moves a real arm. One that does is not armed by itself and begins in shadow, whatever a system file
+    says; only a driver that knows that a simulation or a double is behind it says no.
     """
+
+    real: bool = True
 
     @abstractmethod
     def connect(self) -> None:
@@ -62,7 +67,12 @@ class ArmDriver(ABC):
 
     @abstractmethod
     def stop(self) -> None:
-        """Holds where the arm is now."""
+        """Holds where the arm is now; grippers keep the goal that they have, and so what they hold."""
+
+    def held(self) -> np.ndarray | None:
+        """What the device holds at by itself now, float64 (J,): what it was told last, NaN for a joint that holds
+        nothing or of which that is not known; None where nothing is known. It asks the device nothing."""
+        return None
 
     def guide(self) -> None:
         """Puts the arm in a person's hand until stop() or the next write: it yields, and carries its own weight where

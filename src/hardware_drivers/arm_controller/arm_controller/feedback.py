@@ -62,6 +62,11 @@ class Feedback:
         """Has the device hold where it is."""
         self._ask(self._driver.stop)
 
+    def held(self) -> np.ndarray:
+        """What the device holds at by itself (J,); NaN where that is not known."""
+        held = self._driver.held()
+        return np.full(len(self._arm.joints), np.nan) if held is None else held
+
     def recover(self) -> None:
         """Makes a device that has stopped itself ready again."""
         self._ask(self._driver.recover)

@@ -68,25 +68,36 @@ class ArmControllerNode(DriverNode):
         contract = load_contract(declare("contract", "", "path or name of the embodiment contract"))
         arm = contract.arm(declare("arm", "arm", "name of the arm in the contract"))
         simulation = declare("simulation", False, "whether the arm is simulated")
-        shadow = declare("shadow", not simulation, "compute and publish everything, move nothing")
-        auto_arm = declare("auto_arm", False, "arm at the start; only where simulation is true")
+        name = declare("driver", "", "name of the arm driver")
+        driver_options = declare("driver_options", [""], "options of the driver, key=value")
+        driver = driver or make_driver(name, contract, arm, driver_options)
+        shadow = declare("shadow", driver.real or not simulation, "compute and publish everything, move nothing")
+        auto_arm = declare("auto_arm", False, "arm at the start; only a simulated arm, or a double of one")
         alone = declare("alone", False, "move this arm although the robot's other arms have no controller running")
         if auto_arm and not simulation:
             raise ContractError("auto_arm is true but simulation is not: a real arm is armed by an operator")
+        if simulation and driver.real:
+            shadow = self._doubted(name, auto_arm)
         joining = self._choice("joining", tuple(RULES), "how a new chunk takes over: splice, rtc, ensemble")
         when_late = self._choice("when_late", WHEN_LATE, "while no new chunk has come: hold at the end, or slow down")
-        name = declare("driver", "", "name of the arm driver")
-        driver_options = declare("driver_options", [""], "options of the driver, key=value")
         return Settings(
             contract=contract,
             arm=arm,
-            driver=driver or make_driver(name, contract, arm, driver_options),
+            driver=driver,
             shadow=shadow,
             auto_arm=auto_arm,
             peers=() if alone else tuple(a for a in contract.arms if a != arm.name),
             joining=joining,
             when_late=when_late,
         )
+
+    def _doubted(self, driver: str, auto_arm: bool) -> bool:
+        """A real device in a system that says it is none: in shadow, whatever else is said. Errors: ContractError."""
+        text = f"simulation is true, but with these driver_options the driver {driver!r} moves a real arm"
+        if auto_arm:
+            raise ContractError(f"{text}, which is armed by an operator: name the double, or take a system for the arm")
+        self.get_logger().error(f"{text}: it is in shadow, and nothing is sent; use a system with simulation: false")
+        return True
 
     def _declare(self, name: str, default: Any, description: str) -> Any:
         return self.declare_parameter(name, default, ParameterDescriptor(description=description, read_only=True)).value

@@ -223,6 +223,12 @@ class SafetyGate:
             )
         return inside
 
+    def gripping(self, start: np.ndarray, held: np.ndarray) -> np.ndarray:
+        """A first setpoint (J,) whose grippers keep the goals (J,) that the device holds at; NaN: not known. At the
+        measured position of jaws that hold something, which is where it blocks them, they would let it go."""
+        keeps = self._grippers & np.isfinite(held)
+        return np.where(keeps, self.inside(np.where(keeps, held, start)), start)
+
     def yielded(self, measured: np.ndarray, command: np.ndarray) -> np.ndarray:
         """Where an arm that does not follow is left: where it is, but for grippers, which keep what they hold."""
         return np.where(self._grippers, command, self.inside(measured))

@@ -18,7 +18,10 @@ START_NS = 1_800_000_000_000_000_000
 
 
 class ServoArm(ArmDriver):
-    """An arm whose joints follow their setpoint with a first-order lag, read at a clock that the test advances."""
+    """An arm whose joints follow their setpoint with a first-order lag, read at a clock that the test advances. Its
+    last joint is a gripper."""
+
+    real = False
 
     def __init__(self, joints: int, start: np.ndarray):
         self.positions, self.goal = start.copy(), start.copy()
@@ -31,6 +34,7 @@ class ServoArm(ArmDriver):
         self.connected = False
         self.stopped_itself = ""    # until it recovers
         self.recoveries = 0
+        self.cube = 0.0    # how far open what is between the jaws keeps them
 
     def connect(self) -> None:
         self.connected = True
@@ -44,6 +48,7 @@ class ServoArm(ArmDriver):
             self.positions = self.positions + self.push
         elif not self.frozen:
             self.positions = self.positions + 0.3 * (self.goal - self.positions)
+        self.positions[-1] = max(self.positions[-1], self.cube)
         return ArmState(self.positions.copy(), self.now_ns - self.stale_ns)
 
     def write(self, positions: np.ndarray) -> None:
@@ -53,7 +58,10 @@ class ServoArm(ArmDriver):
         self.sent.append(positions.copy())
 
     def stop(self) -> None:
-        self.goal, self.push = self.positions.copy(), None
+        self.goal, self.push = np.append(self.positions[:-1], self.goal[-1]), None
+
+    def held(self) -> np.ndarray | None:
+        return self.goal.copy() if self.push is None else None
 
     def guide(self) -> None:
         if self.failure:

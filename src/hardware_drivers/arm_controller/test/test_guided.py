@@ -103,6 +103,35 @@ def test_a_fault_while_guided_holds_the_arm_where_it_is(guided):
     assert np.abs(guided.driver.sent[-1] - left).max() < 1e-9
 
 
+@pytest.mark.parametrize("trouble", ["silent", "stale", "not a number"])
+def test_where_nobody_sees_a_guided_arm_any_more_its_device_takes_it_out_of_the_hand(guided, trouble):
+    mark = len(guided.driver.sent)
+    if trouble == "silent":
+        guided.driver.failure = "servo 3 does not answer"
+    elif trouble == "not a number":
+        guided.driver.positions[2] = np.nan
+    else:
+        guided.driver.stale_ns = 2_000_000_000
+    guided.tick(2)
+    assert guided.state == "FAULT"
+    assert guided.driver.push is None and len(guided.driver.sent) == mark
+
+
+def test_a_defect_of_ours_while_guided_has_the_device_take_the_arm_out_of_the_hand(guided):
+    guided.controller.fail(Fault.INTERNAL, "the controller failed in itself")
+    assert guided.driver.push is None and guided.controller.command is None
+
+
+def test_a_fault_of_an_arm_that_was_led_beyond_its_limits_leaves_it_to_its_device_to_hold(guided):
+    guided.driver.push[0] = 0.02
+    guided.tick(100)
+    guided.ros_ns += 1_000_000_000
+    mark = len(guided.driver.sent)
+    guided.tick(5)
+    assert guided.controller.state.fault == Fault.CLOCK_JUMP
+    assert guided.driver.push is None and len(guided.driver.sent) == mark
+
+
 def test_an_arm_that_moves_or_is_shadowed_is_not_put_into_a_hand(rig, make_rig):
     rig.accept(rig.chunk(rig.sway()))
     with pytest.raises(Refused, match="must be holding"):

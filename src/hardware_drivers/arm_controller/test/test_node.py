@@ -160,14 +160,20 @@ class PromptArm(ServoArm):
         self.memory._failure.value = broken
 
 
+class RealArm(PromptArm):
+    """Of a driver whose options name no double."""
+
+    real = True
+
+
 @pytest.fixture
 def start(contract):
     """Starts a controller node on a servo arm; gives the operator and the arm."""
     context, ends = rclpy.Context(), []
     rclpy.init(context=context, domain_id=DOMAIN)
 
-    def make(**parameters):
-        arm, operator = PromptArm(contract), Operator(context, contract)
+    def make(kind=PromptArm, **parameters):
+        arm, operator = kind(contract), Operator(context, contract)
         values = {"contract": str(CONTRACT), "arm": "arm", "simulation": True, **parameters}
         overrides = [Parameter(name, value=value) for name, value in values.items()]
         node = ArmControllerNode(arm, context=context, parameter_overrides=overrides)
@@ -355,6 +361,17 @@ def test_a_simulated_arm_may_arm_by_itself_and_a_real_one_may_not(start):
     assert operator.state(ControllerStatus.HOLDING).reason
     with pytest.raises(ContractError, match="a real arm is armed by an operator"):
         start(auto_arm=True, simulation=False)
+
+
+def test_a_real_arm_in_a_system_that_says_simulation_is_in_shadow_and_never_armed_by_itself(start):
+    with pytest.raises(ContractError, match="moves a real arm, which is armed by an operator: name the double"):
+        start(RealArm, auto_arm=True)
+    operator, arm = start(RealArm, shadow=False)
+    assert operator.call("arm").success
+    operator.send(turn=0.2)
+    assert operator.state(ControllerStatus.FOLLOWING).shadow
+    operator.state(ControllerStatus.HOLDING)
+    assert arm.sent_so_far == 0
 
 
 def test_a_driver_that_is_not_installed_is_refused_and_those_there_are_listed(contract):

@@ -36,12 +36,14 @@ def wanted(share: float, now: str, close_below: float, open_above: float) -> str
 
 
 class Hand:
-    """trouble: why it is of no use any more; empty while it is. share: measured opening, 0 closed .. 1 open."""
+    """trouble: why it is of no use any more; empty while it is. share: measured opening, 0 closed .. 1 open; aimed:
+    what it was told last, likewise; None before the first."""
 
     def __init__(self, options: Options):
         self._options = options
         self._gripper: Any = None
         self._goal, self._told = "", ""
+        self.aimed: float | None = None
         self._begun = False    # a first command has come
         self._motion: Call | None = None
         self._motion_since = 0.0
@@ -86,11 +88,11 @@ class Hand:
         goal = wanted(share, self._goal, *band)
         if not self._begun:
             self._told, self._begun = goal, True
-        self._goal = goal
+        self._goal, self.aimed = goal, share
 
     def forget(self) -> None:
         """The next command is a first one."""
-        self._goal, self._told, self._begun = "", "", False
+        self._goal, self._told, self._begun, self.aimed = "", "", False, None
 
     def close(self) -> None:
         """The hand goes on with what it does: it keeps what it holds."""

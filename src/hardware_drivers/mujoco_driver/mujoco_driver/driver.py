@@ -24,11 +24,14 @@ class MujocoArmDriver(ArmDriver):
     and guided ones go on yielding.
     """
 
+    real = False
+
     def __init__(self, contract: Contract, arm: Arm, address: str, patience: float = 30.0):
         """address: the world's socket. patience: how long to wait for it to appear [s]."""
         self._arm, self._address, self._patience = arm, address, patience
         self._gripper = np.array([contract.joints[j].is_gripper for j in arm.joints])
         self._bus: BusClient | None = None
+        self._sent: np.ndarray | None = None    # last, ROS units; None where the servos do not hold at it
 
     def connect(self) -> None:
         """Opens the bus and finds the arm's servos; moves nothing. Errors: DriverError.
@@ -61,7 +64,7 @@ class MujocoArmDriver(ArmDriver):
         self._scale = np.where(self._gripper, upper - lower, 1.0)
         self._offset = np.where(self._gripper, lower, 0.0)
         self._lower, self._upper = lower, upper
-        self._bus = bus
+        self._bus, self._sent = bus, None
 
     def read(self) -> ArmState:
         """Positions in ROS units, and their capture time. Errors: DriverError."""
@@ -82,10 +85,16 @@ class MujocoArmDriver(ArmDriver):
             self._connected().write([(int(i), float(goal)) for i, goal in zip(self._indices, goals, strict=True)])
         except BusError as error:
             raise DriverError(str(error)) from error
+        self._sent = np.array(positions, dtype=np.float64)
 
     def stop(self) -> None:
-        """Holds where the arm is. Errors: DriverError."""
-        self.write(self.read().positions)
+        """Holds where the arm is, and what its gripper holds. Errors: DriverError."""
+        here = self.read().positions
+        self.write(here if self._sent is None else np.where(self._gripper, self._sent, here))
+
+    def held(self) -> np.ndarray | None:
+        """What this driver has sent last."""
+        return self._sent
 
     def guide(self) -> None:
         """The servos yield and carry the weight of their links, until stop() or the next write. Errors: DriverError."""
@@ -93,6 +102,7 @@ class MujocoArmDriver(ArmDriver):
             self._connected().guide(self._indices.tolist())
         except BusError as error:
             raise DriverError(str(error)) from error
+        self._sent = None
 
     def close(self) -> None:
         """Leaves the bus; the servos go on as they are."""

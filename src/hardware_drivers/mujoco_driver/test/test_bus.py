@@ -57,6 +57,17 @@ def test_stop_holds_where_the_arm_is(driver, world, contract):
     assert driver.read().positions[0] - stopped < 0.15
 
 
+def test_stop_keeps_what_the_gripper_was_told(driver, world, contract):
+    goal = contract.values("home")
+    goal[5] = 0.9 if goal[5] < 0.5 else 0.1
+    driver.write(goal)
+    driver.stop()
+    assert driver.held()[5] == goal[5]
+    wait_until(lambda: abs(driver.read().positions[5] - goal[5]) < 0.05, "the gripper did not go on")
+    driver.guide()
+    assert driver.held() is None and not driver.real
+
+
 def test_a_second_writer_is_refused_until_the_first_leaves(bus, driver, client, contract):
     driver.write(contract.values("home"))
     with pytest.raises(BusError, match="another connection"):

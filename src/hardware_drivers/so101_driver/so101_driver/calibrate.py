@@ -35,8 +35,8 @@ from .registers import (
     MOST_COUNT,
     PHASE,
     PRESENT_POSITION,
-    TORQUE_ENABLE,
 )
+from .servos import switch_off
 from .settings import MULTI_TURN, clear_calibration, write_calibration, write_eeprom
 
 HALF_TURN = 2047     # [counts]; where the middle pose is
@@ -90,8 +90,7 @@ class Calibrator:
             self._terminal.ask(
                 f"{', '.join(on)} hold. Take the arm in your hand, for it will fall; then press Enter to make it limp: "
             )
-        for servo in self._ids.values():
-            self._bus.write(servo, TORQUE_ENABLE, 0)
+        switch_off(self._bus, self._ids)
 
     def _calibrate(self) -> Calibration:
         for name, servo in self._servos.items():

@@ -21,21 +21,22 @@ from arm_controller.driver import ArmDriver, ArmState, DriverError
 from molmoact2_contract import Arm, Contract
 
 from .bus import TIMEOUT, NoAnswer
-from .calibration import MOTORS, Calibration, CalibrationError, Units, load_calibration
+from .calibration import GRIPPER, MOTORS, Calibration, CalibrationError, Units, load_calibration
 from .double.arm import NAME as DOUBLE
 from .double.arm import default_link, double_calibration
 from .hand import Hand
 from .health import HealthRecord
 from .identify import ArmError
 from .port import PortError
-from .registers import BAUD_RATES
-from .servos import ArmServos
+from .registers import BAUD_RATES, OVERLOAD
+from .servos import ArmServos, Control
 from .watch import Reading, Watch
 
 BEYOND = 0.0175        # [rad] (one degree), gripper: share; so far past its range's end a goal is sent as that end
 FIRST_STEP = 0.2       # [rad]; the first setpoint lies no farther from where the arm is
+SAME = 0.003           # [rad] (two counts), gripper: share; so near to each other goals are the same
 AT_REST = 0.15         # [rad]; so near to its rest pose an arm may lose its torque
-BLIND_FOR = 1.0        # [s]; without a reading setpoints are sent so long, for a ramp to rest
+BLIND_FOR = 1.0        # [s]; of an arm that is not well setpoints are sent so long, for a ramp to rest
 FOR_THE_DOUBLE = 30.0    # [s]; it is started beside the controller, and waits for the simulated world
 DOUBLES_TIMEOUT = 0.06   # [s]; it shares a computer with everything else
 TRY_AGAIN = 0.25       # [s] between two tries to open a port that has gone
@@ -54,22 +55,27 @@ class SO101Driver(ArmDriver):
     """
 
     def __init__(self, contract: Contract, arm: Arm, port: str, calibration: Calibration, source: str,
-                 baud: int = BAUD_RATES[0], at_close: str = "hold", patience: float = 0.0, timeout: float = TIMEOUT):
+                 baud: int = BAUD_RATES[0], at_close: str = "hold", patience: float = 0.0, timeout: float = TIMEOUT,
+                 real: bool = True):
         self._contract, self._arm, self._port, self._baud, self._at_close = contract, arm, port, baud, at_close
         self._calibration, self._source, self._patience = calibration, source, patience
-        self._timeout = timeout
+        self._timeout, self.real = timeout, real
         unknown = [joint for joint in arm.joints if joint not in MOTORS]
         if unknown or len(arm.joints) != len(MOTORS):
             raise DriverError(f"arm {arm.name!r} has joints {', '.join(arm.joints)}; an SO-101 has {', '.join(MOTORS)}")
         self._units = Units(calibration, arm.joints)
         self._check_range()
         self._rest = contract.values("rest", arm.joints)
+        self._gripper = np.array([joint == GRIPPER for joint in arm.joints])
         self._servos: ArmServos | None = None
         self._watch: Watch | None = None
         self._hand: Hand | None = None
         self._on = False               # this driver has seen to it that the torque of every servo is on
         self._doubtful = False         # something failed since that was known
-        self._goals: np.ndarray | None = None    # sent last, ROS units
+        self._fallen = ""              # motors that lost their torque, until an operator has cleared that
+        self._goals = np.full(len(arm.joints), np.nan)    # what servos that are on hold at, ROS units
+        self._readings: dict[str, Reading] = {}    # the newest; empty where the servos did not answer
+        self._eased = False            # the gripper's overload was ended once already
         self._read_at = self._tried_at = -np.inf    # steady clock [s]
         self._lost = ""
         self._health = HealthRecord()
@@ -90,17 +96,13 @@ class SO101Driver(ArmDriver):
 
     # --- the interface ------------------------------------------------------------------------------------------------
     def connect(self) -> None:
-        """Opens the bus, checks that it is this arm and that it is well, and sets what a follower needs; moves nothing
-        and switches nothing on or off. Errors: DriverError."""
+        """Opens the bus, checks that it is this arm, and sets what a follower needs; moves nothing and switches nothing
+        on or off. Whether the arm is well the first reading tells, so that one that holds and is hot can be parked.
+        Errors: DriverError."""
         deadline = time.monotonic() + self._patience
         while not os.path.exists(self._port) and time.monotonic() < deadline:
             time.sleep(0.05)
         self._ask(lambda: self._attach(thorough=True))
-        try:
-            self._ask(self._read)
-        except DriverError:
-            self._leave()
-            raise
 
     def read(self) -> ArmState:
         """Positions in ROS units. Errors: DriverError, also for a servo that is not well or has lost its torque."""
@@ -109,20 +111,32 @@ class SO101Driver(ArmDriver):
         return self._ask(self._read)
 
     def write(self, positions: np.ndarray) -> None:
-        """Sends one setpoint in ROS units; the first one switches servos on that are off. Errors: DriverError."""
+        """Sends one setpoint in ROS units; the first one, and the first after recover(), switches servos on that are
+        off. Errors: DriverError, also where the last reading failed, or a servo has lost its torque since."""
         goals = self._sound(positions)
         self._ask(lambda: self._write(goals))
 
     def stop(self) -> None:
-        """Holds where the arm is; servos that are off stay off. Errors: DriverError."""
+        """Holds where the arm is, and what its gripper holds; servos that are off stay off. Errors: DriverError."""
         self._ask(self._hold)
+
+    def held(self) -> np.ndarray:
+        """What servos that are on hold at, whoever told them; NaN for those that are off."""
+        return self._goals.copy()
+
+    def recover(self) -> None:
+        """Ends the overload protection of joints, lets a hot arm be parked, and lets the next setpoint switch on what
+        has lost its torque. Errors: DriverError."""
+        if self._servos is not None:    # a port that has gone is found again by reading
+            self._ask(self._recover)
 
     def guide(self) -> None:
         """The arm gives way to a firm hand and stays where it is left (hand.py); its torque stays on. Hands are
         followed in read(). Errors: DriverError."""
-        if not self._on or self._goals is None:
+        if not self._on or not self._readings:
             raise DriverError("the arm is not held by this driver; arm it first")
-        self._hand = Hand(self._goals, self._units.lower, self._units.upper)
+        bent = np.where(self._gripper, self._units.to_ros(self._counts(self._readings)) - self._goals, 0.0)
+        self._hand = Hand(self._goals, self._units.lower, self._units.upper, bent)
 
     def health(self) -> Sequence[driver.Reading]:
         """What each servo said with its last position, and how the bus does."""
@@ -153,11 +167,12 @@ class SO101Driver(ArmDriver):
         )
         try:
             self._servos.set_up()
+            self._goals = self._told(self._servos.controls())
         except BaseException:
             self._leave()
             raise
         self._watch = Watch(self._servos.temperature_limits)
-        self._doubtful, self._hand, self._goals = False, None, None
+        self._doubtful, self._hand, self._fallen = False, None, ""
 
     def _attach_again(self) -> None:
         """After the port has gone: the arm that is there now is looked at anew, as it may be another."""
@@ -173,7 +188,7 @@ class SO101Driver(ArmDriver):
         servos = self._connected()
         # The beginning of the reading: an answer that had to be asked for again is never younger than it says.
         stamp, began = time.time_ns(), time.monotonic()
-        readings = servos.read()
+        readings = self._readings = servos.read()
         steady = time.monotonic()
         positions = self._units.to_ros(self._counts(readings))
         assert self._watch is not None
@@ -181,7 +196,7 @@ class SO101Driver(ArmDriver):
         limp = self._limp(servos)
         self._health.take(readings, self._watch, time.monotonic() - began)
         if limp:
-            self._on, self._hand = False, None
+            self._on, self._fallen = False, limp
             problem = "; ".join(filter(None, [problem, f"{limp} lost torque: a dip of the power, or another program"]))
         if problem:
             raise ArmError(problem)
@@ -201,51 +216,77 @@ class SO101Driver(ArmDriver):
 
     def _write(self, goals: np.ndarray) -> None:
         servos = self._connected()
-        if time.monotonic() - self._read_at > BLIND_FOR:
-            raise ArmError("setpoints are sent only while the arm's positions are read")
+        if self._fallen:    # nobody's setpoint may lift what has fallen, into whoever reaches for it
+            raise ArmError(f"{self._fallen} lost torque and stays limp until clear_fault and arm")
+        if not self._readings or time.monotonic() - self._read_at > BLIND_FOR:
+            raise ArmError("setpoints are sent only while the arm's positions are read; the servos hold at the last")
         if not self._on:
             self._switch_on(servos, goals)
+        self._ease(servos, goals)
         servos.send(self._named(goals))
         self._goals, self._hand = goals, None
 
     def _switch_on(self, servos: ArmServos, goals: np.ndarray) -> None:
         counts = self._counts(servos.read())
         off = np.abs(self._units.to_ros(counts) - goals)
+        off[np.abs(goals - self._goals) < SAME] = 0.0    # what a servo holds at already moves nothing
         if (off > FIRST_STEP).any():
             joint = int(np.argmax(off))
             raise ArmError(
                 f"the first setpoint of {self._arm.joints[joint]} lies {off[joint]:.2f} from where it is; nothing is "
                 "switched on: begin at the measured positions"
             )
-        # A servo brings a goal beyond its range into it, and would move.
-        inside = np.clip(counts, self._units.lower_counts, self._units.upper_counts)
-        servos.switch_on(dict(zip(self._arm.joints, inside.astype(int).tolist(), strict=True)))
+        servos.switch_on(self._inside(counts))
         self._on, self._doubtful = True, False
+
+    def _ease(self, servos: ArmServos, goals: np.ndarray) -> None:
+        """Jaws that open get the torque back that an overload has taken from them; while they hold something that would
+        drop it. Tried once for each overload."""
+        reading = self._readings[GRIPPER]
+        if not reading.error & OVERLOAD:
+            self._eased = False
+        elif not self._eased and (goals >= self._units.to_ros(self._counts(self._readings)))[self._gripper].all():
+            servos.end_overload({GRIPPER: self._inside(self._counts(self._readings))[GRIPPER]})
+            self._eased = True
 
     def _hold(self) -> None:
         servos = self._connected()
-        counts = self._counts(servos.read())
-        limp = servos.limp()
-        inside = np.clip(counts, self._units.lower_counts, self._units.upper_counts).astype(int)
-        named = dict(zip(self._arm.joints, inside.tolist(), strict=True))
-        held = {name: goal for name, goal in named.items() if name not in limp}
+        here, controls = self._inside(self._counts(servos.read())), servos.controls()
+        here[GRIPPER] = controls[GRIPPER].goal
+        held = {name: goal for name, goal in here.items() if controls[name].torque}
         if held:
             servos.hold(held)
-        self._goals, self._hand = self._units.to_ros(inside), None
+        self._goals, self._hand = self._told({name: Control(name in held, goal) for name, goal in here.items()}), None
+
+    def _recover(self) -> None:
+        servos = self._connected()
+        readings, controls = servos.read(), servos.controls()
+        here = self._inside(self._counts(readings))
+        overloaded = [name for name, reading in readings.items() if reading.error & OVERLOAD]
+        # What the gripper holds it goes on holding.
+        servos.end_overload({n: here[n] for n in overloaded if n != GRIPPER or not controls[n].torque})
+        controls = servos.controls()
+        self._goals, self._fallen, self._doubtful = self._told(controls), "", False
+        self._on = self._on and all(control.torque for control in controls.values())
+        assert self._watch is not None
+        self._watch.cleared(time.monotonic())
 
     def _release(self, limp: bool) -> None:
         servos = self._connected()
-        positions = self._units.to_ros(self._counts(servos.read()))
-        off = np.abs(positions - self._rest)
-        off[[self._contract.joints[joint].is_gripper for joint in self._arm.joints]] = 0.0
-        if not limp and (off > AT_REST).any():
+        if not limp:
+            self._must_rest(servos)
+        servos.switch_off()
+        self._on, self._hand, self._goals[:] = False, None, np.nan
+
+    def _must_rest(self, servos: ArmServos) -> None:
+        off = np.abs(self._units.to_ros(self._counts(servos.read())) - self._rest)
+        off[self._gripper] = 0.0
+        if (off > AT_REST).any():
             joint = int(np.argmax(off))
             raise ArmError(
                 f"{self._arm.joints[joint]} is {off[joint]:.2f} rad from its rest pose, and the arm would fall: "
                 "park it first, or support it with a hand and ask for --limp"
             )
-        servos.switch_off()
-        self._on, self._hand, self._goals = False, None, None
 
     # --- helpers ------------------------------------------------------------------------------------------------------
     def _ask(self, call: Callable[[], Value]) -> Value:
@@ -256,13 +297,15 @@ class SO101Driver(ArmDriver):
             raise self._failure(error) from error
 
     def _failure(self, error: PortError | NoAnswer | ArmError) -> DriverError:
-        """What a failure is to the controller; the driver remembers what it means for the next call."""
+        """What a failure is to the controller; the driver remembers what it means for the next call. Nobody guides an
+        arm that has failed."""
+        self._hand = None
         if isinstance(error, PortError):
             self._lost = str(error)
             self._leave()
             return DriverError(self._lost)
         if isinstance(error, NoAnswer):
-            self._doubtful = True
+            self._doubtful, self._readings = True, {}
             named = str(error) + self._names(error)
             return DriverError(f"{named}; look at the arm's power supply and its cables")
         return DriverError(str(error))
@@ -288,6 +331,17 @@ class SO101Driver(ArmDriver):
     def _counts(self, readings: dict[str, Reading]) -> np.ndarray:
         return np.array([float(readings[joint].position) for joint in self._arm.joints])
 
+    def _inside(self, counts: np.ndarray) -> dict[str, int]:
+        """By motor. A servo brings a goal beyond its range into it, and would move."""
+        inside = np.clip(counts, self._units.lower_counts, self._units.upper_counts).astype(int).tolist()
+        return dict(zip(self._arm.joints, inside, strict=True))
+
+    def _told(self, controls: dict[str, Control]) -> np.ndarray:
+        """What servos hold at (J,), ROS units; NaN for those that are off."""
+        told = [controls[joint] for joint in self._arm.joints]
+        goals = self._units.to_ros(np.array([control.goal if control.torque else np.nan for control in told]))
+        return np.clip(goals, self._units.lower, self._units.upper)    # as a servo itself does
+
     def _named(self, goals: np.ndarray) -> dict[str, int]:
         counts = self._units.to_counts(goals).astype(int).tolist()
         return dict(zip(self._arm.joints, counts, strict=True))
@@ -301,7 +355,8 @@ class SO101Driver(ArmDriver):
         if self._servos is not None:
             self._health.leave(self._servos.bus)
             self._servos.close()
-        self._servos, self._hand, self._on = None, None, False
+        self._servos, self._hand, self._on, self._readings = None, None, False, {}
+        self._goals[:] = np.nan
 
 
 def create(contract: Contract, arm: Arm, options: dict[str, str]) -> SO101Driver:
@@ -323,6 +378,9 @@ def create(contract: Contract, arm: Arm, options: dict[str, str]) -> SO101Driver
         calibration = double_calibration() if source == DOUBLE else load_calibration(source)
     except CalibrationError as error:
         raise DriverError(str(error)) from error
-    patience, timeout = (FOR_THE_DOUBLE, DOUBLES_TIMEOUT) if port == DOUBLE else (0.0, TIMEOUT)
-    port = default_link() if port == DOUBLE else port
-    return SO101Driver(contract, arm, port, calibration, source, int(baud), at_close, patience, timeout)
+    if port != DOUBLE:
+        return SO101Driver(contract, arm, port, calibration, source, int(baud), at_close)
+    return SO101Driver(
+        contract, arm, default_link(), calibration, source, int(baud), at_close, FOR_THE_DOUBLE, DOUBLES_TIMEOUT,
+        real=False,
+    )

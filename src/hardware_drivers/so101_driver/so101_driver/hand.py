@@ -17,17 +17,19 @@ MOST_DT = 0.05  # [s]
 
 
 class Hand:
-    """Goals that follow a hand. goals, lower, upper: float64 (J,), ROS units."""
+    """Goals that follow a hand. goals, lower, upper: float64 (J,), ROS units. bent: how far what a gripper holds keeps
+    it from its goal (J,), which is no push of a hand; from the first push on it does not count."""
 
-    def __init__(self, goals: np.ndarray, lower: np.ndarray, upper: np.ndarray):
-        self._goals, self._lower, self._upper = goals.copy(), lower, upper
+    def __init__(self, goals: np.ndarray, lower: np.ndarray, upper: np.ndarray, bent: np.ndarray):
+        self._goals, self._lower, self._upper, self._bent = goals.copy(), lower, upper, bent
         self._last: float | None = None
 
     def follow(self, positions: np.ndarray, steady: float) -> np.ndarray:
         """The goals (J,) now, for measured positions (J,). steady: steady-clock time [s]."""
         dt = 0.0 if self._last is None else min(max(steady - self._last, 0.0), MOST_DT)
         self._last = steady
-        pushed = positions - self._goals
+        pushed = positions - self._goals - self._bent
+        self._bent = np.where(np.abs(pushed) > BAND, 0.0, self._bent)
         beyond = np.sign(pushed) * np.maximum(np.abs(pushed) - BAND, 0.0)
         self._goals = np.clip(self._goals + beyond * dt / TIME, self._lower, self._upper)
         return self._goals.copy()

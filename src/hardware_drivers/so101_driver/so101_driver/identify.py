@@ -57,11 +57,11 @@ def identify(bus: ServoBus, ids: Mapping[str, int], baud: int, thorough: bool = 
             eeprom = bus.read(servo, EEPROM).data
             control = bus.read(servo, CONTROL).data
         except NoAnswer as error:
-            _nobody_answers_twice(bus, ids)
+            nobody_answers_twice(bus, ids)
             raise ArmError(f"{error} ({name}); look at its cable and at those before it in the chain") from error
         servos[name] = Servo(servo, eeprom, bool(TORQUE_ENABLE.within(control, CONTROL[0])))
     if thorough:
-        _nobody_answers_twice(bus, ids)
+        nobody_answers_twice(bus, ids)
     _models(servos)
     _voltages(bus, servos)
     return servos
@@ -72,7 +72,7 @@ def _everybody_is_there(bus: ServoBus, ids: Mapping[str, int], baud: int) -> Non
     if not missing:
         return
     if len(missing) < len(ids):
-        _nobody_answers_twice(bus, {name: servo for name, servo in ids.items() if name not in missing})
+        nobody_answers_twice(bus, {name: servo for name, servo in ids.items() if name not in missing})
         named = ", ".join(f"{ids[name]} ({name})" for name in missing)
         others = sorted(bus.find()[0] - set(ids.values()))
         hint = f"; there is also a servo with id {', '.join(map(str, others))}, which may be it" if others else ""
@@ -116,9 +116,10 @@ def _nobody_answers(bus: ServoBus, ids: Mapping[str, int], baud: int) -> str:
     )
 
 
-def _nobody_answers_twice(bus: ServoBus, ids: Mapping[str, int]) -> None:
-    """Two servos of one id answer at the same time: more than one frame comes, or a broken one each time. What they say
-    must differ to be broken: their positions do, or their calibrations."""
+def nobody_answers_twice(bus: ServoBus, ids: Mapping[str, int]) -> None:
+    """Errors: ArmError for two servos of one id. They answer at the same time: more than one frame comes, or a broken
+    one each time. What they say must differ to be broken, as their positions do, or their calibrations; to a ping all
+    say the same."""
     for name, servo in ids.items():
         if any(_is_answered_twice(bus, servo, block) for block in (FEEDBACK, EEPROM)):
             raise ArmError(

@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from . import settings
-from .bus import TIMEOUT, ServoBus
+from .bus import TIMEOUT, NoAnswer, ServoBus
 from .calibration import Calibration
 from .identify import ArmError, Servo, check_calibration, identify
 from .port import Port
@@ -25,7 +26,15 @@ from .registers import (
 from .watch import Reading
 
 FASTEST = 254    # of the acceleration registers: the controller limits acceleration, not the servo
-HOLD_TRIES = 3
+HOLD_TRIES = OFF_TRIES = 3
+
+
+@dataclass(frozen=True)
+class Control:
+    """What a servo is told. torque: whether it is on; goal [counts]."""
+
+    torque: bool
+    goal: int
 
 
 class ArmServos:
@@ -69,10 +78,17 @@ class ArmServos:
         answers = self.bus.sync_read(list(self.ids.values()), FEEDBACK)
         return {name: Reading.of(answers[servo]) for name, servo in self.ids.items()}
 
+    def controls(self) -> dict[str, Control]:
+        answers = self.bus.sync_read(list(self.ids.values()), CONTROL)
+
+        def of(block: bytes) -> Control:
+            return Control(bool(TORQUE_ENABLE.within(block, CONTROL[0])), GOAL_POSITION.within(block, CONTROL[0]))
+
+        return {name: of(answers[servo].data) for name, servo in self.ids.items()}
+
     def limp(self) -> list[str]:
         """The motors whose torque is off."""
-        answers = self.bus.sync_read(list(self.ids.values()), CONTROL)
-        return [name for name, servo in self.ids.items() if not TORQUE_ENABLE.within(answers[servo].data, CONTROL[0])]
+        return [name for name, control in self.controls().items() if not control.torque]
 
     def next_is_limp(self) -> str:
         """The next motor in turn, where its torque is off; else empty. Asked at each cycle, all are seen in six."""
@@ -87,16 +103,17 @@ class ArmServos:
         self.bus.sync_write(GOAL_POSITION, {self.ids[name]: goal for name, goal in goals.items()})
 
     def switch_on(self, present: Mapping[str, int]) -> None:
-        """Switches the torque on where it is off, each servo where it is, so that none moves."""
+        """Switches the torque on where it is off, each servo where it is, so that none moves. Speed and most torque are
+        set of all: a servo that another program left on has that program's."""
         off = self.limp()
-        for name in off:
-            servo = self.ids[name]
+        for name, servo in self.ids.items():
             self.bus.write(servo, ACCELERATION, FASTEST)
             self.bus.write(servo, GOAL_VELOCITY, 0)
             self.bus.write(servo, TORQUE_LIMIT, settings.torque_limit(name))
-            self.bus.write(servo, GOAL_POSITION, present[name])
-            self.bus.write(servo, TORQUE_ENABLE, 1)
-            self.bus.write(servo, LOCK, 1)
+            if name in off:
+                self.bus.write(servo, GOAL_POSITION, present[name])
+                self.bus.write(servo, TORQUE_ENABLE, 1)
+                self.bus.write(servo, LOCK, 1)
         still = self.limp()
         if still:
             raise ArmError(f"{', '.join(still)} did not switch on; the others hold. Switch the arm's power off and on")
@@ -112,7 +129,43 @@ class ArmServos:
         wrong = ", ".join(name for name in goals if held[name] != goals[name])
         raise ArmError(f"{wrong} did not take the goal to hold at; another program may be on the bus")
 
+    def end_overload(self, present: Mapping[str, int]) -> None:
+        """Ends the overload protection of motors: their torque goes off and on again, each where it is. One whose
+        torque is off stays off."""
+        for name, goal in present.items():
+            servo = self.ids[name]
+            on = TORQUE_ENABLE.within(self.bus.read(servo, CONTROL).data, CONTROL[0])
+            if on:
+                self.bus.write(servo, GOAL_POSITION, goal)
+            self.bus.write(servo, TORQUE_ENABLE, 0)
+            if on:
+                self.bus.write(servo, TORQUE_ENABLE, 1)
+
     def switch_off(self) -> None:
         """The arm falls, unless it rests on something."""
-        for servo in self.ids.values():
-            self.bus.write(servo, TORQUE_ENABLE, 0)
+        switch_off(self.bus, self.ids)
+
+
+def switch_off(bus: ServoBus, ids: Mapping[str, int]) -> None:
+    """Switches servos off, by motor name; all at once, so that one that is silent does not leave the others on. The arm
+    falls, unless it rests on something. Errors: ArmError says who is still on, or does not say; PortError."""
+    for _ in range(OFF_TRIES):
+        bus.sync_write(TORQUE_ENABLE, dict.fromkeys(ids.values(), 0))
+        on, silent = _still_on(bus, ids)
+        if not on and not silent:
+            return
+    texts = [f"{', '.join(on)} did not switch off"] if on else []
+    texts += [f"{', '.join(silent)} did not answer, and may be on"] if silent else []
+    raise ArmError(f"{'; '.join(texts)}; of the others the torque is off. Switch the arm's power off")
+
+
+def _still_on(bus: ServoBus, ids: Mapping[str, int]) -> tuple[list[str], list[str]]:
+    """The motors whose torque is on, and those that do not answer."""
+    on, silent = [], []
+    for name, servo in ids.items():
+        try:
+            if TORQUE_ENABLE.within(bus.read(servo, CONTROL).data, CONTROL[0]):
+                on.append(name)
+        except NoAnswer:
+            silent.append(name)
+    return on, silent

@@ -31,9 +31,10 @@ from .double.arm import default_link, double_calibration, make_double
 from .double.bus import USAGE, FaultError
 from .double.plants import MujocoPlant, Plant, PointPlant
 from .driver import create
-from .identify import ArmError, identify
+from .identify import ArmError, identify, nobody_answers_twice
 from .port import Port
-from .registers import FEEDBACK, FIRMWARE_MAJOR, FIRMWARE_MINOR, ID, LOCK, TORQUE_ENABLE
+from .registers import FEEDBACK, FIRMWARE_MAJOR, FIRMWARE_MINOR, ID, LOCK
+from .servos import switch_off
 from .watch import Reading
 
 IDS = {name: index + 1 for index, name in enumerate(MOTORS)}
@@ -131,8 +132,7 @@ def _calibration(name: str) -> Calibration:
 def release(args: argparse.Namespace) -> int:
     if args.limp:
         with open_bus(args.port, args.baud) as bus:
-            for servo in IDS.values():
-                bus.write(servo, TORQUE_ENABLE, 0)
+            switch_off(bus, IDS)
     else:
         if not args.calibration:
             raise CalibrationError("--calibration is needed to know where the arm is; or hold it, and say --limp")
@@ -158,6 +158,7 @@ def set_id(args: argparse.Namespace) -> int:
             there = ", ".join(map(str, sorted(found))) or "none in sound frames"
             raise ArmError(f"exactly one servo must be on the bus, found are {there}; unplug the others")
         old = found.pop()
+        nobody_answers_twice(bus, {"the only servo, it seems": old})
         bus.write(old, LOCK, 0)
         with contextlib.suppress(NoAnswer):    # the answer may come from the new id already
             bus.write(old, ID, args.id)

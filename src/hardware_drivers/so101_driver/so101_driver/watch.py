@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from .protocol import Status
 from .registers import (
     FEEDBACK,
     MILLIAMPERE_PER_COUNT,
+    OVERLOAD,
     PRESENT_CURRENT,
     PRESENT_LOAD,
     PRESENT_POSITION,
@@ -30,6 +32,7 @@ LEAST_VOLTAGE = 5.5        # [V]
 MOST_CURRENT = {GRIPPER: 1.6}    # [A]; the servo's own protection
 MOST_CURRENT_ELSE = 2.0    # [A]; a blocked motor takes about 2.5 A
 CURRENT_TIME = 1.0         # [s] that a motor may take more
+PARKING = 30.0             # [s] of motion after a stop for heat was cleared: a hot arm must not stay raised
 
 _log = logging.getLogger("so101_driver")
 
@@ -66,21 +69,36 @@ class Watch:
     def __init__(self, limits: Mapping[str, int]):
         self.stops = {name: min(STOP_TEMPERATURE, limit - BEFORE_LIMIT) for name, limit in limits.items()}
         self._warned: set[str] = set()
+        self._squeezes = False               # the gripper's overload has been told
+        self._hot = False
+        self._may_park_until = -math.inf     # steady clock [s]
         self._over_since: dict[str, float] = {}
 
     def check(self, readings: Mapping[str, Reading], ids: Mapping[str, int], steady: float) -> str:
         """What is wrong, with its mend; empty where nothing is. Warns in the log. steady: steady-clock time [s]."""
+        self._hot = any(reading.temperature >= self.stops[name] for name, reading in readings.items())
         problems = [self._problem(name, f"servo {ids[name]} ({name})", r, steady) for name, r in readings.items()]
         return "; ".join(filter(None, problems))
 
+    def cleared(self, steady: float) -> None:
+        """An operator has cleared a fault: where that was heat, the arm may be parked now. steady: steady-clock time
+        [s]."""
+        if self._hot:
+            self._may_park_until = steady + PARKING
+            _log.warning("the arm is as hot as before: park it within %g s, and release it", PARKING)
+
     def _problem(self, name: str, servo: str, reading: Reading, steady: float) -> str:
         self._warn(name, servo, reading)
-        if reading.error:
-            errors = errors_in_words(reading.error)
-            return f"{servo} reports: {errors}; its torque may be off or reduced: see what blocks it"
-        if reading.temperature >= self.stops[name]:
-            stop = self.stops[name]
-            return f"{servo} is at {reading.temperature} deg C, {stop} or more: park and release the arm, let it cool"
+        # A gripper that holds something firmly counts as overloaded, and goes on holding it, with less torque.
+        error = reading.error & ~OVERLOAD if name == GRIPPER else reading.error
+        if error:
+            errors = errors_in_words(error)
+            return f"{servo} reports: {errors}; its torque may be off or reduced: see what blocks it, then clear_fault"
+        if reading.temperature >= self.stops[name] and steady >= self._may_park_until:
+            return (
+                f"{servo} is at {reading.temperature} deg C, {self.stops[name]} or more; it drops its torque at "
+                f"{self.stops[name] + BEFORE_LIMIT}: clear_fault, arm, park within {PARKING:g} s, release, let it cool"
+            )
         if reading.voltage < LEAST_VOLTAGE:
             return f"{servo} has {reading.voltage:.1f} V, less than {LEAST_VOLTAGE:g} V: look at the arm's power supply"
         return self._overcurrent(name, servo, reading, steady)
@@ -91,6 +109,11 @@ class Watch:
             _log.warning("%s is at %d deg C; the arm stops at %d", servo, reading.temperature, self.stops[name])
         elif reading.temperature <= WARN_TEMPERATURE - COOLED:
             self._warned.discard(name)
+        if name == GRIPPER:
+            squeezes = bool(reading.error & OVERLOAD)
+            if squeezes and not self._squeezes:
+                _log.warning("%s is overloaded: it goes on holding, with its protective torque only", servo)
+            self._squeezes = squeezes
 
     def _overcurrent(self, name: str, servo: str, reading: Reading, steady: float) -> str:
         most = MOST_CURRENT.get(name, MOST_CURRENT_ELSE)

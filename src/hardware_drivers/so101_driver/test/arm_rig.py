@@ -25,11 +25,11 @@ class Rig:
     """A double on a link, and a driver for it. The double answers in the thread that asks, so that a busy machine does
     not make its answers late."""
 
-    def __init__(self, contract, link: str, plant=None, **options):
+    def __init__(self, contract, link: str, plant=None, clock=time.monotonic, **options):
         self.contract, self.link = contract, link
         self.calibration = double_calibration()
-        self.plant = plant or PointPlant()
-        self.port = make_double(self.plant, link, threaded=False)
+        self.plant = plant or PointPlant(clock=clock)
+        self.port = make_double(self.plant, link, threaded=False, clock=clock)
         served.append(self.port)
         self.bus = self.port.bus
         self.driver = self.new_driver(**options)

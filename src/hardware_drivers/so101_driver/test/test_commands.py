@@ -13,7 +13,7 @@ from so101_driver.calibrate import Stopped
 from so101_driver.calibration import MOTORS, CalibrationError, load_calibration
 from so101_driver.double.plants import LOWER, UPPER
 from so101_driver.identify import ArmError
-from so101_driver.registers import HOMING_OFFSET, ID, MAX_POSITION, MIN_POSITION
+from so101_driver.registers import HOMING_OFFSET, ID, MAX_POSITION, MIN_POSITION, OVERLOAD
 
 
 class Person:
@@ -148,6 +148,32 @@ def test_release_limp_is_for_an_arm_in_a_hand(armed):
     armed.driver.close()
     assert main(["so101", "release", "--port", armed.link, "--limp"]) == 0
     assert not any(armed.torques)
+
+
+def test_release_limp_switches_off_all_that_hear_it_and_says_who_does_not_answer(armed, capsys):
+    armed.driver.close()
+    armed.spoil("silent 1")
+    assert main(["so101", "release", "--port", armed.link, "--limp"]) == 1
+    assert "shoulder_pan did not answer, and may be on" in capsys.readouterr().err
+    assert armed.torques == [True] + [False] * 5
+
+
+def test_a_hot_arm_at_rest_is_released_and_one_with_an_overloaded_servo_too(armed):
+    armed.go(armed.contract.values("rest", MOTORS))
+    armed.driver.close()
+    armed.spoil("heat 2 68")
+    armed.bus.servo(4).error = OVERLOAD
+    contract = str(armed.contract.path)
+    release = ["so101", "release", "--port", armed.link, "--calibration", "double", "--contract", contract]
+    assert main(release) == 0
+    assert not any(armed.torques)
+
+
+def test_two_new_servos_with_one_id_are_not_renamed_together(rig, capsys):
+    rig.bus.servos[:] = [rig.bus.servo(1), rig.bus.servo(1).twin()]
+    assert main(["so101", "set-id", "--port", rig.link, "--id", "3"]) == 1
+    assert "two servos have the same id" in capsys.readouterr().err
+    assert [servo.value(ID) for servo in rig.bus.servos] == [1, 1]
 
 
 def test_a_new_servo_gets_its_id_only_while_it_is_alone(rig, capsys):

@@ -10,7 +10,17 @@ from arm_controller.driver import DriverError, make_driver
 from so101_driver import protocol
 from so101_driver.calibration import MOTORS, RADIANS_PER_COUNT
 from so101_driver.double.plants import START
-from so101_driver.registers import D_GAIN, I_GAIN, MAX_TORQUE, P_GAIN, RETURN_DELAY, TORQUE_LIMIT
+from so101_driver.registers import (
+    ACCELERATION,
+    D_GAIN,
+    GOAL_VELOCITY,
+    I_GAIN,
+    MAX_TORQUE,
+    P_GAIN,
+    RETURN_DELAY,
+    TORQUE_ENABLE,
+    TORQUE_LIMIT,
+)
 
 HERE = np.array([*START[:5], (0.4 + 0.174533) / (1.74533 + 0.174533)])
 RESOLUTION = RADIANS_PER_COUNT
@@ -39,6 +49,17 @@ def test_the_first_setpoint_switches_every_servo_on_where_it_is(rig):
     rig.driver.write(rig.driver.read().positions)
     assert rig.torques == [True] * 6
     assert rig.goals == pytest.approx(before, abs=1)
+
+
+def test_a_servo_that_another_program_left_on_gets_the_speed_and_the_torque_that_are_ours(rig):
+    gripper = rig.bus.servo(6)
+    rig.driver.connect()
+    for register, value in ((TORQUE_LIMIT, 1000), (ACCELERATION, 5), (GOAL_VELOCITY, 40), (TORQUE_ENABLE, 1)):
+        gripper.write(register.address, register.encode(value))
+    goal = rig.goals[5]
+    rig.driver.write(rig.driver.read().positions)
+    assert [gripper.value(r) for r in (TORQUE_LIMIT, ACCELERATION, GOAL_VELOCITY)] == [500, 254, 0]
+    assert rig.goals[5] == pytest.approx(goal, abs=1) and all(rig.torques)
 
 
 def test_a_first_setpoint_far_from_the_arm_switches_nothing_on(rig):
@@ -109,6 +130,20 @@ def test_a_limp_release_lets_the_arm_fall_wherever_it_is(armed):
     lift, armed.plant.falls = armed.present("shoulder_lift"), True
     armed.driver.release(limp=True)
     until(lambda: armed.present("shoulder_lift") < lift - 50)
+
+
+def test_a_silent_servo_does_not_keep_the_others_from_being_switched_off_and_is_named(armed):
+    armed.spoil("silent 1")
+    text = refusal(lambda: armed.driver.release(limp=True))
+    assert "shoulder_pan did not answer, and may be on" in text and "power off" in text
+    assert armed.torques == [True] + [False] * 5
+
+
+def test_only_a_driver_whose_port_is_the_double_moves_no_real_arm(rig, contract):
+    arm = contract.arm("arm")
+    assert not make_driver("so101", contract, arm, ["port=double", "calibration=double"]).real
+    assert make_driver("so101", contract, arm, ["port=/dev/ttyACM0", "calibration=double"]).real
+    assert rig.driver.real
 
 
 def test_at_close_an_arm_is_released_at_rest_and_held_elsewhere(contract, tmp_path):

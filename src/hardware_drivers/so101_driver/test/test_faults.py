@@ -131,10 +131,12 @@ def test_a_supply_that_is_missing_or_too_strong_is_named(rig):
     assert "12.1 V, more than the 8.0 V" in refusal(rig.driver.connect)
 
 
-def test_a_hot_servo_is_not_begun_with(rig):
+def test_a_hot_servo_is_told_by_the_first_reading_and_nothing_is_switched_on(rig):
     rig.spoil("heat 2 68")
-    text = refusal(rig.driver.connect)
+    rig.driver.connect()
+    text = refusal(rig.driver.read)
     assert "servo 2 (shoulder_lift) is at 68 deg C" in text and "let it cool" in text
+    assert "only while the arm's positions are read" in refusal(lambda: rig.driver.write(np.zeros(6)))
 
 
 def test_calibrations_of_two_motors_with_one_id_never_reach_the_bus(rig):
@@ -214,6 +216,10 @@ def test_after_a_loss_of_power_the_arm_is_limp_and_stays_so_until_it_is_armed_an
     texts = [refusal(armed.driver.read)]
     assert any("lost torque" in text or "does not answer" in text for text in texts)
     until(lambda: not refusal(armed.driver.read))
+    at = armed.driver.read().positions
+    assert "stays limp until clear_fault and arm" in refusal(lambda: armed.driver.write(at))
+    assert not any(armed.torques)
+    armed.driver.recover()
     assert not any(armed.torques)
     armed.driver.write(armed.driver.read().positions)
     assert all(armed.torques)
@@ -265,8 +271,24 @@ def test_a_motor_that_takes_too_much_current_for_a_second_is_a_fault(armed):
     assert "servo 2 (shoulder_lift) takes 2.2 A" in text and "blocks" in text
 
 
-def test_setpoints_are_not_sent_for_long_where_nobody_sees_the_arm(armed):
-    positions = armed.driver.read().positions
+def test_no_setpoint_is_sent_where_nobody_sees_the_arm(armed):
+    positions, goals = armed.driver.read().positions, armed.goals
     armed.spoil("silent 1")
     fault(armed.driver)
-    until(lambda: "only while the arm's positions are read" in refusal(lambda: armed.driver.write(positions)))
+    assert "only while the arm's positions are read" in refusal(lambda: armed.driver.write(positions + 0.1))
+    armed.spoil("ok")
+    armed.driver.read()
+    assert armed.goals == goals
+
+
+def test_to_an_arm_that_is_not_well_setpoints_are_sent_for_a_ramp_to_rest_and_no_longer(armed):
+    positions = armed.driver.read().positions
+    armed.spoil("volts 1 5")
+    fault(armed.driver)
+    armed.driver.write(positions)
+
+    def over() -> bool:
+        fault(armed.driver)
+        return "only while the arm's positions are read" in refusal(lambda: armed.driver.write(positions))
+
+    until(over)

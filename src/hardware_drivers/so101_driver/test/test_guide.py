@@ -22,7 +22,7 @@ class Arm:
             self.plant.set_goal(index, angle)
         self.goals = np.array(pose)
         self.run(1.0)
-        self.hand = Hand(self.goals, LOWER, UPPER)
+        self.hand = Hand(self.goals, LOWER, UPPER, np.zeros(6))
 
     def run(self, seconds, guided=False):
         for _ in range(round(seconds / TICK)):
@@ -50,6 +50,22 @@ def test_a_hand_leads_a_joint_and_it_stays_there(pose=START):
     arm.plant.hand[0] = 0.0
     left = arm.run(2.0, guided=True)[0]
     assert pushed > 0.3 and abs(left - pushed) <= BAND + 0.05
+
+
+def test_jaws_that_hold_something_hold_it_until_a_hand_opens_them_and_then_stay_there():
+    bent = np.array([0, 0, 0, 0, 0, 0.4])    # closed on something that keeps them so far open
+    hand, goals, now = Hand(np.zeros(6), LOWER, UPPER, bent), None, 0.0
+
+    def led(gripper, seconds):
+        nonlocal goals, now
+        for _ in range(round(seconds / TICK)):
+            now += TICK
+            goals = hand.follow(np.array([0, 0, 0, 0, 0, gripper]), now)
+        return goals[5]
+
+    assert led(0.4, 2.0) == 0.0
+    assert led(0.9, 2.0) == pytest.approx(0.9 - BAND, abs=0.01)
+    assert led(0.85, 2.0) == pytest.approx(0.9 - BAND, abs=0.01)
 
 
 def test_an_arm_whose_torque_goes_off_falls():

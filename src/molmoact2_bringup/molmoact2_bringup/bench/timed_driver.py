@@ -22,7 +22,7 @@ class TimedDriver(ArmDriver):
     together [s]; `bus`: how long the exchanges took of a driver whose bus has a loop of its own, else empty [s]."""
 
     def __init__(self, of: ArmDriver, place: Path):
-        self._of, self._place = of, place
+        self._of, self._place, self.real = of, place, of.real
         self._calls: deque[float] = deque(maxlen=KEPT)
         self._read_took = 0.0
 
@@ -42,6 +42,9 @@ class TimedDriver(ArmDriver):
 
     def stop(self) -> None:
         self._of.stop()
+
+    def held(self) -> np.ndarray | None:
+        return self._of.held()
 
     def guide(self) -> None:
         self._of.guide()

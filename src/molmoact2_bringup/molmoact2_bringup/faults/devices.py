@@ -42,7 +42,7 @@ SO101 = (
     DeviceFault("the cable is pulled and plugged in", ("unplug",), ("replug",), ("has gone",)),
     DeviceFault("the power fails", ("power_off",), ("power_on",), ("power supply",), falls=True),
     DeviceFault("the power of one servo dips", ("limp 2",), (), ("shoulder_lift lost torque",), falls=True),
-    DeviceFault("a servo is overloaded", ("overload 4",), ("power_off", "power_on"), ("overloaded",), falls=True),
+    DeviceFault("a servo is overloaded", ("overload 4",), (), ("overloaded",), falls=True),
     DeviceFault("a servo is hot", ("heat 2 68",), ("heat 2 40",), ("68 deg C",)),
     DeviceFault(
         "a servo overheats", ("heat 2 80",), ("heat 2 40", "power_off", "power_on"), ("overheated",), falls=True

@@ -7,6 +7,8 @@ from __future__ import annotations
 import math
 import os
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from ..calibration import GRIPPER, MOTORS, RADIANS_PER_COUNT, Calibration, MotorCalibration
@@ -40,19 +42,23 @@ def double_calibration() -> Calibration:
     return calibration
 
 
-def servos(plant: Plant, calibration: Calibration) -> list[ServoDouble]:
+def servos(
+    plant: Plant, calibration: Calibration, clock: Callable[[], float] = time.monotonic
+) -> list[ServoDouble]:
     """Servos with a calibration in their memory, so that angle 0 of the plant is 0 by it; the gripper's lower limit is
-    closed."""
+    closed. clock: steady [s]."""
     made = []
     for index, name in enumerate(MOTORS):
         motor = calibration[name]
         present = motor.range_min - LOWER[index] / RADIANS_PER_COUNT if name == GRIPPER else motor.middle
-        servo = ServoDouble(motor.id, index, plant, zero=present + motor.homing_offset)
+        servo = ServoDouble(motor.id, index, plant, zero=present + motor.homing_offset, clock=clock)
         servo.calibrate(motor)
         made.append(servo)
     return made
 
 
-def make_double(plant: Plant, link: str, threaded: bool = True) -> PortDouble:
-    """Errors: PortError."""
-    return PortDouble(BusDouble(servos(plant, double_calibration())), link, threaded)
+def make_double(
+    plant: Plant, link: str, threaded: bool = True, clock: Callable[[], float] = time.monotonic
+) -> PortDouble:
+    """clock: steady, of the servos' own times [s]. Errors: PortError."""
+    return PortDouble(BusDouble(servos(plant, double_calibration(), clock)), link, threaded)
