@@ -25,6 +25,10 @@ setup(
         "tokenizers",
         "safetensors>=0.4.5",
         "huggingface-hub",
+        "starlette>=1.0,<2",
+        "uvicorn>=0.40,<1",
+        "prometheus-client>=0.20,<1",
+        "h11>=0.16,<0.17",
     ],
     zip_safe=True,
     maintainer="The MolmoAct2 ROS 2 authors",
@@ -36,9 +40,11 @@ setup(
         # Every package adds its subcommands here; the value is a function register(subparsers).
         "molmoact2.commands": [
             "infer = molmoact2_model.infer_command:register",
+            "serve = molmoact2_model.serving.command:register",
             "train = molmoact2_model.training.command:register",
             "fast = molmoact2_model.training.fast_command:register",
             "depth = molmoact2_model.training.depth_command:register",
+            "bench-model = molmoact2_model.bench.command:register",
         ],
     },
 )

@@ -9,8 +9,10 @@ kind "host": GET /act and /healthz, named images, json_numpy both ways. kind "ge
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.server
 import json
+import socket
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -49,11 +51,16 @@ class Double:
         self.pause, self.drip, self.hang_up, self.status = 0.0, 0.0, False, 200
         self.requests: list[dict] = []
         self.probes = 0
+        self._connections: list[socket.socket] = []
         self.closed = threading.Event()
         double = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+
+            def setup(self) -> None:
+                super().setup()
+                double._connections.append(self.connection)
 
             def do_GET(self) -> None:
                 double._get(self)
@@ -77,6 +84,9 @@ class Double:
         self.closed.set()
         self._server.shutdown()
         self._server.server_close()
+        for connection in self._connections:    # those under way end too, as when a process dies
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
         self._thread.join()
 
     # --- answers ------------------------------------------------------------------------------------------------------
@@ -95,7 +105,11 @@ class Double:
             self._send(handler, 405 if handler.path == "/act" else 404, {"detail": "Method Not Allowed"})
 
     def _post(self, handler: Any) -> None:
-        fields = decode(handler.rfile.read(int(handler.headers["Content-Length"])))
+        try:
+            fields = decode(handler.rfile.read(int(handler.headers["Content-Length"])))
+        except (OSError, ValueError):    # its client has gone, or the double is closed
+            handler.close_connection = True
+            return
         self.requests.append(fields)
         self.closed.wait(self.pause)
         if self.hang_up:
@@ -124,8 +138,8 @@ class Double:
         handler.send_response(status)
         handler.send_header("Content-Type", "application/json")
         handler.send_header("Content-Length", str(len(body)))
-        handler.end_headers()
         try:
+            handler.end_headers()
             if self.drip:
                 for byte in body:
                     handler.wfile.write(bytes([byte]))

@@ -1,6 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""Where inference happens. One implementation now: the engine in this process."""
+"""Where inference happens: the engine in this process (here), or a server (act_backend.py)."""
 
 from __future__ import annotations
 
@@ -23,18 +23,21 @@ class BackendError(RuntimeError):
 
 
 class Unanswered(Exception):
-    """There is no action for this one observation; the next may be well. kind: a word to count by."""
+    """There is no action for this one observation; the next may be well. kind: a word to count by.
 
-    def __init__(self, kind: str, text: str):
+    passing: it may last and yet pass by itself, as a server that is away may come back: no failure of the policy.
+    """
+
+    def __init__(self, kind: str, text: str, passing: bool = False):
         super().__init__(text)
-        self.kind = kind
+        self.kind, self.passing = kind, passing
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What to run. All but threads as in the model library; 0 or empty: its default.
+    """What to run. All but threads and rtc "off" as in the model library; 0 or empty: its default.
 
-    threads: of the processor, 0: all cores but one.
+    threads: of the processor, 0: all cores but one. rtc "off": no chunk continues the running one.
     """
 
     checkpoint: str
@@ -98,6 +101,16 @@ class Backend(Protocol):
     def close(self) -> None: ...
 
 
+def refuse_running(settings: Settings, prefix: Prefix | None) -> None:
+    """A controller that joins by rtc takes a chunk for a continuation. Errors: Unanswered where it would be none."""
+    if prefix is not None and settings.rtc == "off":
+        raise Unanswered(
+            "rtc_off",
+            "a controller joins chunks by rtc, and the policy's parameter rtc is off: set joining of arm_controller to "
+            "splice or ensemble, or rtc of the policy to gradient",
+        )
+
+
 class InProcessBackend:
     """The engine in this process. clock: monotonic [s]; by it the engine knows how long it has not looked."""
 
@@ -131,7 +144,7 @@ class InProcessBackend:
                 similarity_threshold=settings.similarity_threshold,
                 max_gap=settings.max_gap,
                 fast_tokenizer=settings.fast_tokenizer or None,
-                rtc=settings.rtc,
+                rtc="gradient" if settings.rtc == "off" else settings.rtc,
                 rtc_beta=settings.rtc_beta,
                 clock=self._clock,
             )
@@ -153,7 +166,7 @@ class InProcessBackend:
         grey = [np.full((240, 320, 3), 128, np.uint8)] * len(tag.cameras)
         state = np.zeros(joints, np.float32)
         first = self.infer(grey, state, "warm up", None).actions
-        if self._settings.action_mode == "continuous":
+        if self._settings.action_mode == "continuous" and self._settings.rtc != "off":
             self.infer(grey, state, "warm up", None, Prefix(first, 1, len(first)))
         self._session.reset()
 
@@ -168,6 +181,7 @@ class InProcessBackend:
         from molmoact2_model import DecodeError, InputError, ModelError
 
         settings = self._settings
+        refuse_running(settings, prefix)
         continuous = settings.action_mode == "continuous"
         try:
             result = self._session.infer(

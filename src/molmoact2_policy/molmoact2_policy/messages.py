@@ -104,7 +104,8 @@ def status_message(
     nothing has come. fingerprint: of the checkpoint."""
     message = PolicyStatus(state=state, process_id=process_id, backend=backend, last_error=last_error)
     message.header.stamp = stamp
-    message.checkpoint, message.norm_tag = settings.checkpoint, settings.norm_tag
+    message.checkpoint = facts.get("checkpoint", settings.checkpoint)
+    message.norm_tag = settings.norm_tag
     message.checkpoint_fingerprint = fingerprint
     message.depth_mode = DEPTH_MODES.get(settings.depth, ReasoningTrace.DEPTH_OFF)
     message.setting_names, message.setting_values = list(facts), list(facts.values())
@@ -141,6 +142,11 @@ def diagnostics_message(status: PolicyStatus, standing_share: float) -> Diagnost
         KeyValue(key="latency p50 [s]", value=f"{status.latency_p50:.3f}"),
         KeyValue(key="latency p95 [s]", value=f"{status.latency_p95:.3f}"),
         KeyValue(key="least share of time lost to latency", value=f"{standing_share:.2f}"),
+    ]
+    values += [
+        KeyValue(key="least latency, made on purpose [s]", value=value)
+        for name, value in zip(status.setting_names, status.setting_values, strict=True)
+        if name == "least_latency" and float(value)
     ]
     values += [
         KeyValue(key=f"age of {topic} [s]", value=f"{age:.3f}" if age >= 0 else "none yet")

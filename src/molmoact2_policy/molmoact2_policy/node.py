@@ -29,6 +29,7 @@ from molmoact2_contract.qos import CHUNK, DIAGNOSTICS, STATUS, TRACE
 from molmoact2_msgs.msg import ActionChunk, ControllerStatus, PolicyStatus, ReasoningTrace
 from molmoact2_msgs.srv import ResetEpisode, SetInstruction
 
+from .act_backend import ActBackend
 from .backend import Backend, BackendError, InProcessBackend, Settings
 from .continuity import Heard
 from .ingest import stamp_ns
@@ -77,8 +78,9 @@ class PolicyNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
             wanted = configuration(self)
-            backend = InProcessBackend(wanted.settings, wanted.contract)
-            self.get_logger().info(f"loading {wanted.settings.checkpoint}")
+            backend = make_backend(wanted)
+            what = wanted.settings.checkpoint if wanted.remote is None else f"from the server {wanted.remote.url}"
+            self.get_logger().info(f"loading {what}")
             before = time.monotonic()
             backend.load()
             if wanted.instruction.strip():
@@ -92,7 +94,8 @@ class PolicyNode(LifecycleNode):
         self.get_logger().info(f"loaded and warm after {time.monotonic() - before:.1f} s")
         self._configuration, self._backend, self._last_error = wanted, backend, ""
         self._facts = {
-            "contract": str(wanted.contract.path), "min_period": str(wanted.min_period), **backend.facts()
+            "contract": str(wanted.contract.path), "min_period": str(wanted.min_period),
+            "least_latency": str(wanted.least_latency), **backend.facts(),
         }
         self._runner = Runner(
             wanted.contract,
@@ -106,7 +109,13 @@ class PolicyNode(LifecycleNode):
             ros_now=lambda: self.get_clock().now().nanoseconds,
             deliver=self._deliver,
             failed=self._on_failure,
+            least_latency=wanted.least_latency,
         )
+        if wanted.least_latency:
+            self.get_logger().warning(
+                f"least_latency: every inference lasts {wanted.least_latency:g} s from capture on, at least, to see "
+                "what a slower engine would do"
+            )
         if wanted.instruction.strip():
             self._runner.set_instruction(wanted.instruction)
         self._go(PolicyStatus.INACTIVE)
@@ -296,6 +305,12 @@ class PolicyNode(LifecycleNode):
         self.leave()
         self._release()
         self._tasks.close()
+
+
+def make_backend(wanted: Configuration) -> Backend:
+    if wanted.remote is None:
+        return InProcessBackend(wanted.settings, wanted.contract)
+    return ActBackend(wanted.settings, wanted.contract, wanted.remote, seeded=wanted.seed is not None)
 
 
 def main() -> int:

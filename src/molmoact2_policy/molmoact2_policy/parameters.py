@@ -12,15 +12,19 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 
 from molmoact2_contract import Contract, ContractError, NormTag, find_resource, load_contract
+from molmoact2_model.serving.connection import Address
 
+from .act_backend import Remote
 from .backend import Settings
 
 CHOICES = {
+    "backend": ("in_process", "act"),
+    "server_images": ("raw", "png", "jpeg"),
     "depth": ("off", "full", "adaptive", "verified"),
     "action_mode": ("continuous", "discrete"),
     "cache_policy": ("bounded", "reference"),
     "dtype": ("float32", "bfloat16", "float16"),
-    "rtc": ("gradient", "replace"),
+    "rtc": ("gradient", "replace", "off"),
     "check_frozen": ("auto", "on", "off"),
 }
 TEXTS = {
@@ -34,7 +38,12 @@ TEXTS = {
     "fast_tokenizer": ("", "folder of a FAST tokenizer, for discrete actions"),
     "device": ("cpu", "torch device: cpu, cuda, cuda:1"),
     "dtype": ("float32", "float32, bfloat16 or float16"),
-    "rtc": ("gradient", "where controllers join by rtc: gradient (through the expert), or replace (cheaper, rougher)"),
+    "rtc": ("gradient", "where controllers join by rtc: gradient (through the expert), replace (rougher), off"),
+    "backend": ("in_process", "where inference happens: in_process, or act (a server: docs/remote.md)"),
+    "server_url": ("http://127.0.0.1:8202", "with backend act: the server's address"),
+    "server_token_file": ("", "with backend act: file with the server's token in its first line; empty: none"),
+    "server_images": ("raw", "with backend act: how images are sent: raw, png, or jpeg (smaller, and loses detail)"),
+    "server_image_keys": ("", "names of images on a plain server: a,b,c or yam, droid ...; empty: by the norm tag"),
     "check_frozen": ("auto", "whether a camera that repeats one frame is frozen; auto: yes, except in simulation"),
     "joint_state_topic": ("joint_states", "topic of the joint states"),
 }
@@ -43,6 +52,7 @@ INTEGERS = {
     "num_steps": (0, 0, 1000, "flow steps; 0: the checkpoint's"),
     "n_action_steps": (0, 0, 10_000, "waypoints of a chunk; 0: the norm tag's"),
     "seed": (-1, -1, 2**62, "seed of the flow's noise; -1 draws a new one for each inference"),
+    "server_jpeg_quality": (95, 50, 100, "with server_images jpeg: quality"),
     "threads": (0, 0, 1024, "processor threads of the engine; 0: all cores but one"),
 }
 
@@ -50,7 +60,10 @@ NUMBERS = {
     "similarity_threshold": (0.996, 1.0, "of adaptive depth: a cell less alike than that is generated anew"),
     "max_gap": (5.0, 3600.0, "of adaptive depth, bounded: a longer pause between inferences forces a full pass [s]"),
     "min_period": (0.0, 60.0, "least time between the starts of two inferences, unless motion would pause for it [s]"),
+    "least_latency": (0.0, 10.0, "in simulations only: an inference lasts so long from capture on, at least [s]"),
     "inference_timeout": (60.0, 3600.0, "an inference that takes longer hangs, which is a failure of the policy [s]"),
+    "server_timeout": (10.0, 600.0, "with backend act: an answer that takes longer is given up [s]"),
+    "server_connect_timeout": (2.0, 60.0, "with backend act: a connection that takes longer is given up [s]"),
     "rtc_beta": (5.0, 20.0, "where controllers join by rtc, with gradient: largest guidance factor"),
 }
 
@@ -60,11 +73,13 @@ class Configuration:
     """The checked parameters."""
 
     settings: Settings
+    remote: Remote | None    # None: in this process
     contract: Contract
     tag: NormTag
     check_frozen: bool
     joint_topic: str
     min_period: float
+    least_latency: float
     inference_timeout: float
     seed: int | None
     instruction: str
@@ -96,14 +111,15 @@ def configured(value: Callable[[str], Any]) -> Configuration:
     for name, allowed in CHOICES.items():
         if value(name) not in allowed:
             raise ContractError(f"parameter {name} is {value(name)!r}; it must be one of {', '.join(allowed)}")
+    remote = _remote(value) if value("backend") == "act" else None
     for name in ("contract", "checkpoint", "norm_tag", "joint_state_topic"):
-        if not value(name):
+        if not value(name) and (name != "checkpoint" or remote is None):    # a server has its own
             raise ContractError(f"parameter {name} is empty: {TEXTS[name][1]}")
     contract = load_contract(value("contract"))
     tag = contract.norm_tag(value("norm_tag"))
     fast, base = value("fast_tokenizer"), value("base_checkpoint")
     settings = Settings(
-        checkpoint=_checkpoint(value("checkpoint")),
+        checkpoint=_checkpoint(value("checkpoint")) if value("checkpoint") else "",
         norm_tag=tag.name,
         base_checkpoint=_checkpoint(base) if base else "",
         fast_tokenizer=str(find_resource("checkpoints", fast)) if fast else "",
@@ -114,14 +130,52 @@ def configured(value: Callable[[str], Any]) -> Configuration:
     seed = value("seed")
     return Configuration(
         settings=settings,
+        remote=remote,
         contract=contract,
         tag=tag,
         check_frozen=value("check_frozen") == "on" or (value("check_frozen") == "auto" and not value("simulation")),
         joint_topic=value("joint_state_topic"),
         min_period=value("min_period"),
+        least_latency=_least_latency(value("least_latency"), value("simulation"), contract),
         inference_timeout=value("inference_timeout"),
         seed=None if seed < 0 else seed,
         instruction=value("instruction"),
+    )
+
+
+def _least_latency(latency: float, simulation: bool, contract: Contract) -> float:
+    """Errors: ContractError."""
+    if latency > 0 and not simulation:
+        raise ContractError(
+            f"parameter least_latency is {latency:g}: it makes chunks late on purpose, which is for simulations; set "
+            "it to 0, or say simulation: true in the system file of a simulation"
+        )
+    if latency >= contract.max_observation_age:
+        raise ContractError(
+            f"parameter least_latency is {latency:g} s; it must be less than {contract.max_observation_age:g} s "
+            f"(max_observation_age of {contract.path.name}), after which controllers refuse a chunk"
+        )
+    return latency
+
+
+def _remote(value: Callable[[str], Any]) -> Remote:
+    """Errors: ContractError."""
+    for name in ("server_timeout", "server_connect_timeout"):
+        if not value(name) > 0:
+            raise ContractError(f"parameter {name} is {value(name):g}; it must be above 0")
+    if value("server_timeout") >= value("inference_timeout"):
+        raise ContractError(
+            f"parameter server_timeout is {value('server_timeout'):g} s; it must be less than inference_timeout, "
+            f"{value('inference_timeout'):g} s, after which the policy fails"
+        )
+    try:
+        url = Address.read(value("server_url")).url
+    except ValueError as error:
+        raise ContractError(f"parameter server_url: {error}") from None
+    return Remote(
+        url=url, token_file=value("server_token_file"), timeout=value("server_timeout"),
+        connect_timeout=value("server_connect_timeout"), images=value("server_images"),
+        jpeg_quality=value("server_jpeg_quality"), image_keys=value("server_image_keys"),
     )
 
 

@@ -104,13 +104,19 @@ def ask(
     return inference, actions, warnings
 
 
+def no_answers(count: int, last: Unanswered) -> str:
+    """Why a policy fails after so many inferences in a row without an action."""
+    return f"{count} inferences in a row gave no action, the last because: {last}"
+
+
 class Runner:
     """Runs inference on the newest observation while active.
 
     deliver: called in the inference thread with each Outcome, while no reset can come between. failed: called when the
     backend failed, after which the loop has ended. min_period [s]: between the starts of two inferences, except where
-    motion would pause for it. seed: None draws a new one for each inference. chunk_ids: the ids to give to chunks, in
-    order. check_frozen: whether a camera that repeats one frame stops chunks.
+    motion would pause for it. least_latency [s]: from capture on, an inference lasts so long at least; in simulations,
+    to see what a slower engine would do. seed: None draws a new one for each inference. chunk_ids: the ids to give to
+    chunks, in order. check_frozen: whether a camera that repeats one frame stops chunks.
     """
 
     def __init__(
@@ -127,9 +133,11 @@ class Runner:
         ros_now: Callable[[], int],
         deliver: Callable[[Outcome], None],
         failed: Callable[[str], None],
+        least_latency: float = 0.0,
     ):
         self._contract, self._backend, self._joint_topic = contract, backend, joint_topic
         self._min_period, self._seed, self._ros_now = min_period, seed, ros_now
+        self._least_latency_ns = round(least_latency * 1e9)
         self._chunk_ids, self._deliver, self._failed = chunk_ids, deliver, failed
         self._ingest, self._frame = Ingest(contract, tag), ModelFrame(contract, tag)
         self._cameras = CameraHealth(contract, tag, check_frozen)
@@ -245,9 +253,9 @@ class Runner:
             except Unanswered as error:
                 self.statistics.drops[error.kind] += 1
                 self.withheld = str(error)
-                unanswered += 1
+                unanswered += not error.passing
                 if unanswered >= MOST_UNANSWERED:
-                    self._failed(f"{unanswered} inferences in a row gave no action, the last because: {error}")
+                    self._failed(no_answers(unanswered, error))
                     return
             except BackendError as error:
                 self._failed(f"inference failed: {error}")
@@ -292,7 +300,11 @@ class Runner:
         problem = "; ".join(filter(None, problems))
         seed = secrets.randbelow(2**63) if self._seed is None else self._seed
         prefix = self.continuity.prefix(observation.stamp_ns / 1e9)
-        inference, actions, warnings = ask(self._backend, self._frame, observation, instruction, seed, prefix)
+        try:
+            inference, actions, warnings = ask(self._backend, self._frame, observation, instruction, seed, prefix)
+        finally:
+            if self._least_latency_ns:
+                self._last_until(observation.stamp_ns + self._least_latency_ns, episode)
         with self._lock:
             self.statistics.inferences += 1
             if self._stop.is_set() or episode != self.episode_id:
@@ -315,3 +327,11 @@ class Runner:
                     prefix, started, finished,
                 )
             )
+
+    def _last_until(self, until_ns: int, episode: str) -> None:
+        """The inference under way goes on until then, ROS time, or until nobody wants what comes of it."""
+        while not self._stop.is_set() and episode == self.episode_id:
+            left = (until_ns - self._ros_now()) / 1e9
+            if left <= 0:
+                return
+            self._stop.wait(min(left, LOOK))

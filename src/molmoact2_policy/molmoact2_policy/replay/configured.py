@@ -21,6 +21,11 @@ KINDS = {field.name: {"str": str, "int": int, "float": float}[str(field.type)] f
 MACHINE = ("torch", "processor", "threads")
 # What decides neither codes nor actions: names, and where the same thing lies.
 NAMES_ONLY = ("checkpoint", "contract", "device")
+# What a policy on a server (act_backend.py) says of itself, and what then cannot be promised.
+OF_SERVERS = {
+    ("act", "plain"): "the server spoke the plain /act protocol: its noise and its trace are not known",
+    ("act_images", "jpeg"): "the images went to the server as JPEG, and were recorded as they were",
+}
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,8 @@ def unpromised(recorded: Configured | None, wanted: Wanted, facts: Mapping[str, 
     """
     if recorded is None:
         return ["the bag does not say with which settings its policy ran"]
-    reasons = [f"{name} was {old or 'not known'} and is {new}" for name, (old, new) in wanted.changed.items()]
+    reasons = [text for (name, value), text in OF_SERVERS.items() if recorded.facts.get(name) == value]
+    reasons += [f"{name} was {old or 'not known'} and is {new}" for name, (old, new) in wanted.changed.items()]
     for name in facts:
         if name in NAMES_ONLY or name in wanted.changed:
             continue
