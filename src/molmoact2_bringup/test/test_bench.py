@@ -32,6 +32,7 @@ def made(engines):
 
 def test_a_short_run_leaves_figures_of_every_rule_and_a_plot(tmp_path, monkeypatch):
     monkeypatch.setenv("ROS_DOMAIN_ID", "102")
+    monkeypatch.setattr("molmoact2_bringup.bench.command.SYSTEMS", ("so101_double",))
     assert bench("so101_sim", tmp_path, chunks=3, seconds=0.5) == 0
     figures = json.loads((tmp_path / "bench.json").read_text())
     rules = {(f["rule"], f["latency"]) for f in figures["motion"]}
@@ -52,6 +53,8 @@ def test_a_short_run_leaves_figures_of_every_rule_and_a_plot(tmp_path, monkeypat
     system = figures["system"]
     assert system["inferences"] > 3 and system["replayed"] > 0 < system["bare"]
     assert system["unseen"] >= 0 and system["seen"] > 0
+    (driver,) = figures["drivers"]
+    assert (driver["system"], driver["driver_name"]) == ("so101_double", "so101") and driver["rate"] > 0
     half = {f["rule"]: f["half_mean"] for f in figures["reaction"] if f["latency"] == 0.35}
     assert half["splice"] < half["ensemble"] < half["upstream"]
 

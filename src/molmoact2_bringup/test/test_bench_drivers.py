@@ -97,7 +97,7 @@ def test_processes_that_another_has_started_belong_to_its_family():
 
 def test_a_running_double_gives_the_time_of_its_cycles_its_rate_and_its_shares(tmp_path, monkeypatch):
     monkeypatch.setenv("ROS_DOMAIN_ID", str(DOMAIN))
-    (cost,) = bus_costs(["so101_double"], tmp_path, 2.0, lambda: None)
-    assert (cost.system, cost.arm, cost.driver_name, cost.wanted) == ("so101_double", "arm", "so101", 100.0)
-    assert 0 < cost.calls[0] <= cost.calls[1] and cost.turns is None
+    (cost,) = bus_costs(["yam_single_double"], tmp_path, 2.0, lambda: None)
+    assert (cost.system, cost.arm, cost.driver_name, cost.wanted) == ("yam_single_double", "arm", "yam", 100.0)
+    assert 0 < cost.calls[0] <= cost.calls[1] and cost.turns is not None and 0 < cost.turns[0] <= cost.turns[1]
     assert cost.rate > 0 and cost.driver > 0 and cost.double > 0 and 0 <= cost.late <= 1

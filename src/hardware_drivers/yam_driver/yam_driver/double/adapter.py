@@ -81,7 +81,11 @@ class Adapter:
         buffer = b""
         while not self._ending:
             master = self._master
-            ready = select.select([self._wake_read] + ([master] if master >= 0 else []), [], [])[0]
+            try:
+                ready = select.select([self._wake_read] + ([master] if master >= 0 else []), [], [])[0]
+            except OSError:    # unplugged meanwhile
+                buffer = b""
+                continue
             if self._wake_read in ready:
                 os.read(self._wake_read, 64)
                 continue
