@@ -83,12 +83,13 @@ def register_demo(subparsers: argparse._SubParsersAction) -> None:
 def register_bench(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "bench",
-        help="measure motion, reactions, setpoints, recorder, replay and visualizer",
+        help="measure motion, reactions, setpoints, recorder, replay, visualizer and drivers",
         description="Measures, side by side in one run: the largest steps at chunk borders and the reaction to a "
         "changed scene, for each joining rule and for what the reference's own loop does; standing and slowdown where "
         "chunks come too late, also with several requests in flight; what real-time chunking costs; the lateness of "
         "setpoints with every core busy; the recorder's share of a core and its drops; the visualizer's share; replay "
-        "beside the bare model. Writes bench.md, bench.json, borders.png and reaction.png. Exit code: 0, 1 when "
+        "beside the bare model; cycles, rates and processor time of the drivers, on doubles. Writes bench.md, "
+        "bench.json, borders.png and reaction.png. Exit code: 0, 1 when "
         "something failed, 2 for bad input.",
     )
     parser.add_argument("system", nargs="?", default="so101_sim", help="system to measure (default: so101_sim)")
@@ -112,20 +113,24 @@ def register_bench(subparsers: argparse._SubParsersAction) -> None:
 def register_faults(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "faults",
-        help="put faults into a simulated system and judge what comes of them",
-        description="Runs a simulated system with a scripted policy and spoils one thing after the other: each row "
-        "must keep motion within limits, name its cause, and arm nothing. Writes faults.md and log.txt. Exit code: 0 "
-        "when every row passed, 1 when one failed, 2 for bad input.",
+        help="put faults into simulated systems and doubles, and judge what comes of them",
+        description="Runs systems with a scripted policy and spoils one thing after the other: of a simulated system "
+        "chunks, sensors, clocks and processes, of a double its device. Each row must keep motion within limits, name "
+        "its cause, and arm nothing. Writes faults.md and log.txt. Exit code: 0 when every row passed, 1 when one "
+        "failed, 2 for bad input.",
     )
-    parser.add_argument("system", nargs="?", default="so101_sim", help="system to spoil (default: so101_sim)")
+    parser.add_argument(
+        "systems", nargs="*", metavar="SYSTEM",
+        help="systems to spoil (default: so101_sim, and the doubles of the SO-101, the YAM and the Franka)",
+    )
     parser.add_argument("--out", default="out/faults", metavar="DIR", help="folder to write (default: out/faults)")
 
     def run(args: argparse.Namespace) -> int:
         from pathlib import Path
 
-        from .faults.command import faults
+        from .faults.command import SYSTEMS, faults
 
-        return faults(args.system, Path(args.out))
+        return faults(args.systems or SYSTEMS, Path(args.out))
 
     parser.set_defaults(func=run)
 
