@@ -19,6 +19,8 @@ DOMAIN = 115
 class Arm(ArmDriver):
     """Remembers what it was asked for. cycle_times: as of a driver whose bus has a loop of its own."""
 
+    real, close_within, falls = False, 4.5, True
+
     def __init__(self):
         self.asked, self.cycle_times = [], [0.002, 0.003]
 
@@ -34,6 +36,9 @@ class Arm(ArmDriver):
 
     def stop(self):
         self.asked.append("stop")
+
+    def held(self):
+        return np.full(6, 0.5)
 
     def guide(self):
         self.asked.append("guide")
@@ -57,7 +62,8 @@ def test_a_timed_driver_does_what_the_driver_does_and_leaves_the_time_of_each_cy
         timed.write(np.zeros(6))
     for call in (timed.stop, timed.guide, timed.recover):
         call()
-    assert timed.health() == arm.health()
+    assert timed.health() == arm.health() and (timed.held() == arm.held()).all()
+    assert (timed.real, timed.close_within, timed.falls) == (False, 4.5, True)
     timed.close()
     assert arm.asked == ["connect", *["read", "write"] * 3, "stop", "guide", "recover", "close"]
     with np.load(tmp_path / "arm.npz") as times:

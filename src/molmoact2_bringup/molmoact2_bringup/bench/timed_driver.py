@@ -22,9 +22,14 @@ class TimedDriver(ArmDriver):
     together [s]; `bus`: how long the exchanges took of a driver whose bus has a loop of its own, else empty [s]."""
 
     def __init__(self, of: ArmDriver, place: Path):
-        self._of, self._place, self.real = of, place, of.real
+        self._of, self._place = of, place
+        self.real, self.close_within = of.real, of.close_within
         self._calls: deque[float] = deque(maxlen=KEPT)
         self._read_took = 0.0
+
+    @property
+    def falls(self) -> bool:
+        return self._of.falls
 
     def connect(self) -> None:
         self._of.connect()
