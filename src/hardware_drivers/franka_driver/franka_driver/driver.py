@@ -5,18 +5,24 @@
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from arm_controller.driver import ArmDriver, ArmState, DriverError
+from arm_controller.driver import ArmDriver, ArmState, DriverError, Reading
 from arm_controller.waiting import Call, Overdue
 from molmoact2_contract import Arm, Contract
 
+from .double.place import HOST, default_host
 from .hand import Hand
 from .options import Options, parse
 from .session import LOWER, UPPER, ArmSession
 
 RECOVER_WITHIN = 1.0    # [s] of a request; a recovery that takes longer goes on, and is asked for again
+FOR_THE_DOUBLE = 60.0   # [s]; it is started beside the controller
+LOOK_AGAIN = 0.2        # [s] between two tries to connect to it
 SILENT_SHARE = 0.75     # of the contract's joint_state_timeout: the driver names a silent robot before the controller
 
 
@@ -26,10 +32,12 @@ class FrankaDriver(ArmDriver):
     Where setpoints cease, or this process dies, the robot's own controller holds the arm, with its motors on.
     """
 
-    def __init__(self, contract: Contract, arm: Arm, options: Options):
-        """Errors: DriverError where the contract is not of such a robot."""
+    def __init__(self, contract: Contract, arm: Arm, options: Options, patience: float = 0.0, real: bool = True):
+        """patience: how long to wait for a robot that refuses connections [s]. Errors: DriverError where the contract
+        is not of such a robot."""
+        self.real = real
         self._joints, self._gripper = _layout(contract, arm)
-        self._count = len(arm.joints)
+        self._count, self._patience = len(arm.joints), patience
         self._session = ArmSession(options, SILENT_SHARE * contract.joint_state_timeout)
         self._hand = Hand(options) if self._gripper is not None else None
         self._broken = ""
@@ -37,7 +45,15 @@ class FrankaDriver(ArmDriver):
 
     def connect(self) -> None:
         """Connects to robot and hand; moves nothing. Errors: DriverError."""
-        self._session.open()
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                self._session.open()
+                break
+            except DriverError as error:
+                if "refuses connections" not in str(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(LOOK_AGAIN)
         try:
             if self._hand is not None:
                 self._hand.open()
@@ -79,6 +95,13 @@ class FrankaDriver(ArmDriver):
         except DriverError as error:
             raise self._break(error) from error
 
+    def held(self) -> np.ndarray | None:
+        """What the hand was told last; the arm is held where it is."""
+        held = np.full(self._count, np.nan)
+        if self._hand is not None and self._hand.aimed is not None:
+            held[self._gripper] = self._hand.aimed
+        return held
+
     def guide(self) -> None:
         """The arm yields and carries its own weight; the hand stays as it is. Errors: DriverError."""
         self._must_be_sound()
@@ -110,6 +133,10 @@ class FrankaDriver(ArmDriver):
                 self._hand.open()
             self._hand.forget()
 
+    def health(self) -> Sequence[Reading]:
+        """Commands in time, torques from outside, reflexes; a Franka tells no temperatures."""
+        return self._session.health.readings()
+
     def close(self) -> None:
         """Ends the motion and the connections; the robot's own controller holds the arm, the hand what it holds."""
         self._session.close()
@@ -127,6 +154,7 @@ class FrankaDriver(ArmDriver):
 
     def _break(self, error: DriverError) -> DriverError:
         self._broken = str(error)
+        self._session.health.failed(self._broken)
         self._session.abandon()
         return error
 
@@ -157,5 +185,9 @@ def _layout(contract: Contract, arm: Arm) -> tuple[np.ndarray, int | None]:
 
 
 def create(contract: Contract, arm: Arm, options: dict[str, str]) -> FrankaDriver:
-    """Makes the driver; options: those of `Options`. Errors: DriverError."""
-    return FrankaDriver(contract, arm, parse(options))
+    """Makes the driver; options: those of `Options`; host=double is the double of this ROS domain. Errors:
+    DriverError."""
+    parsed = parse(options)
+    if parsed.host == HOST:
+        return FrankaDriver(contract, arm, replace(parsed, host=default_host()), FOR_THE_DOUBLE, real=False)
+    return FrankaDriver(contract, arm, parsed)

@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
-from arm_controller.driver import ArmDriver, ArmState, DriverError
+from arm_controller.driver import ArmDriver, ArmState, DriverError, Reading
+from arm_controller.health import Durations
 from molmoact2_contract import Arm, Contract
 
 from .bus import BusClient, BusError, default_address
@@ -32,6 +34,7 @@ class MujocoArmDriver(ArmDriver):
         self._gripper = np.array([contract.joints[j].is_gripper for j in arm.joints])
         self._bus: BusClient | None = None
         self._sent: np.ndarray | None = None    # last, ROS units; None where the servos do not hold at it
+        self._cycles, self._failures = Durations(), 0
 
     def connect(self) -> None:
         """Opens the bus and finds the arm's servos; moves nothing. Errors: DriverError.
@@ -68,13 +71,16 @@ class MujocoArmDriver(ArmDriver):
 
     def read(self) -> ArmState:
         """Positions in ROS units, and their capture time. Errors: DriverError."""
+        began = time.monotonic()
         try:
             bus = self._connected()
             if bus.closed:    # it did not answer once, or its process was started anew
                 self._attach(BusClient(self._address, TIMEOUT))
             stamp, positions = self._connected().read()
         except BusError as error:
+            self._failures += 1
             raise DriverError(str(error)) from error
+        self._cycles.add(time.monotonic() - began)
         return ArmState(self.to_ros(positions[self._indices]), stamp)
 
     def write(self, positions: np.ndarray) -> None:
@@ -103,6 +109,10 @@ class MujocoArmDriver(ArmDriver):
         except BusError as error:
             raise DriverError(str(error)) from error
         self._sent = None
+
+    def health(self) -> Sequence[Reading]:
+        """How the bus does; simulated servos have no temperature."""
+        return (*self._cycles.readings("bus cycle"), Reading("failed readings", self._failures, ""))
 
     def close(self) -> None:
         """Leaves the bus; the servos go on as they are."""

@@ -164,3 +164,13 @@ def test_units_survive_the_way_to_the_servos_and_back(driver, contract):
     assert driver.to_device(closed)[5] == pytest.approx(-0.1745, abs=1e-3)
     closed[5] = 1.0
     assert driver.to_device(closed)[5] == pytest.approx(1.7453, abs=1e-3)
+
+
+def test_the_driver_reports_the_cycle_of_its_bus_and_readings_that_failed(bus, driver):
+    driver.read()
+    readings = {reading.name: reading for reading in driver.health()}
+    assert readings["bus cycle median"].value > 0 and readings["failed readings"].value == 0
+    bus.close()
+    with pytest.raises(DriverError):
+        driver.read()
+    assert {reading.name: reading.value for reading in driver.health()}["failed readings"] == 1
