@@ -1,5 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
+import numpy as np
 import pytest
 from robot_double import wait_until
 from test_franka_driver import fails_with, follow
@@ -36,6 +37,19 @@ def test_the_hand_closes_and_opens_and_a_command_that_trembles_moves_nothing(dri
 def test_arming_does_not_move_the_hand(driver, double):
     follow(driver, goal_with(driver, 0.1), 0.3)    # e.g. it holds something
     assert double.ask()["hand"] == []
+
+
+def test_what_the_hand_was_told_last_is_known_to_whoever_arms_the_arm_anew_until_it_has_failed(driver, double):
+    assert np.isnan(driver.held()).all()
+    follow(driver, goal_with(driver, 0.1), 0.1)
+    held = driver.held()
+    assert held[7] == 0.1 and np.isnan(held[:7]).all()
+    driver.stop()
+    assert driver.held()[7] == 0.1
+    double.say("reflex joint_reflex")
+    fails_with(driver, goal_with(driver, 0.1), "joint_reflex")
+    wait_until(lambda: recovered(driver))
+    assert np.isnan(driver.held()).all()
 
 
 @pytest.mark.parametrize(("fault", "words"), [("fails", "Command failed"), ("silent", "the hand at")])
