@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`molmoact2 eval`: attempts on a simulated clock, counted."""
 
+import itertools
 import json
+import threading
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -147,7 +149,7 @@ def test_an_inference_without_an_answer_takes_as_long_as_any_and_each_needs_a_ne
 
 def test_what_a_black_camera_shows_moves_nothing(bench):
     bench.backend.answers = True
-    black = bench.attempt(Condition("touch", 0.2, disturbance="blackout"), 3, "green", "touch the green cube")
+    black = bench.attempt(Condition("pick", 0.2, disturbance="blackout"), 3, "green", "pick up the green cube")
     assert black.withheld >= 1 and len(black.latencies) >= 1
     eyes = replace(bench, eyes=Blind(bench.eyes))
     attempt = eyes.attempt(Condition("touch", 0.2), 3, "green", "touch the green cube")
@@ -167,6 +169,18 @@ def test_a_fault_of_the_controller_ends_an_attempt_with_its_reason(bench, monkey
     assert attempt.reason.startswith("the task ended: arm 'arm' is in fault: ")
 
 
+def test_a_busy_machine_makes_no_fault_of_a_simulated_arm(bench, monkeypatch):
+    read, readings = SteppedArm.read, itertools.count()
+
+    def late(self):
+        if next(readings) == 50:
+            threading.Event().wait(1.5 * bench.contract.joint_state_timeout)    # of the machine's time, not of the arm's
+        return read(self)
+
+    monkeypatch.setattr(SteppedArm, "read", late)
+    assert tried(bench).success
+
+
 def test_an_engine_that_fails_ends_an_attempt_with_its_reason(bench, monkeypatch):
     def fails(*_):
         raise BackendError("out of memory")
@@ -183,7 +197,7 @@ def test_at_long_latencies_real_time_chunking_continues_the_chunk_that_has_just_
         return infer(images, state, instruction, seed, prefix)
 
     monkeypatch.setattr(bench.backend, "infer", noting)
-    tried(bench, latency=0.6, joining="rtc")
+    tried(bench, task="pick", latency=0.6, joining="rtc")
     assert len(told) > 2 and told[0] is None and None not in told[1:]
 
 

@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 import numpy as np
 
 from molmoact2_contract import Arm, Contract
@@ -36,12 +39,13 @@ class ArmController:
 
     shadow: compute everything, send nothing. peers: names of the other arms of the robot that must be well.
     joining: how chunks join, one of joining.RULES. when_late: "hold" comes to rest at the last waypoint, "slow" runs
-    the path slower, so that it lasts until the next chunk is due.
+    the path slower, so that it lasts until the next chunk is due. stopwatch: by which the device's answers are timed
+    [s]; another where the steady clock is a simulation's.
     """
 
     def __init__(
         self, contract: Contract, arm: Arm, driver: ArmDriver, *, shadow: bool, peers: tuple[str, ...] = (),
-        joining: str = "splice", when_late: str = "hold",
+        joining: str = "splice", when_late: str = "hold", stopwatch: Callable[[], float] = time.monotonic,
     ):
         self.contract, self.arm_spec, self.shadow = contract, arm, shadow
         self.period = 1.0 / contract.setpoint_hz
@@ -49,7 +53,7 @@ class ArmController:
         bounds = (self.gate.lower, self.gate.upper)
         self.scheduler = ChunkScheduler(contract.max_observation_age, contract.blend_window, bounds, joining)
         self.state = ControllerState(contract.resume_within)
-        self.feedback = Feedback(contract, arm, driver)
+        self.feedback = Feedback(contract, arm, driver, stopwatch)
         self.counters, self.last, self.policy = Counters(), LastChunk(), Announced()
         self.now = self._steady = 0.0
         self.command: np.ndarray | None = None

@@ -26,10 +26,14 @@ class Feedback:
     """Asks one arm's driver, and remembers what came of it.
 
     measured: the newest joint state; None before the first. driver_failed: what the driver said last, empty where it
-    did what it was asked. Every call raises DriverError where the driver fails, in whatever way.
+    did what it was asked. Every call raises DriverError where the driver fails, in whatever way. stopwatch: by it the
+    device is waited for [s].
     """
 
-    def __init__(self, contract: Contract, arm: Arm, driver: ArmDriver):
+    def __init__(
+        self, contract: Contract, arm: Arm, driver: ArmDriver, stopwatch: Callable[[], float] = time.monotonic
+    ):
+        self._stopwatch = stopwatch
         self._arm, self._driver, self._timeout = arm, driver, contract.joint_state_timeout
         self._max_step = contract.values("max_step", arm.joints)
         self.measured: ArmState | None = None
@@ -72,7 +76,7 @@ class Feedback:
         self._ask(self._driver.recover)
 
     def _ask(self, call: Callable[[], Value]) -> Value:
-        began = time.monotonic()
+        began = self._stopwatch()
         try:
             value = call()
         except Exception as error:    # a driver that fails in a way of its own has failed all the same
@@ -80,7 +84,7 @@ class Feedback:
             self.driver_failed = text
             raise DriverError(text) from error
         finally:
-            self._device_time += time.monotonic() - began
+            self._device_time += self._stopwatch() - began
         self.driver_failed = ""
         return value
 

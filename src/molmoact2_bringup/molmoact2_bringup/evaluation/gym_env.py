@@ -136,7 +136,7 @@ class GymBench:
         attempt.inferences.append(took)
         if steps and len(result.trace.refreshed):
             attempt.refreshed.append(float(np.mean(result.trace.refreshed)))
-            attempt.steps.append(result.trace.decoder_steps)
+            attempt.steps.append(int(result.trace.decoder_steps))
         space = self._environment.action_space
         actions = result.actions[: self._map.actions]
         if actions.shape[1:] != space.shape:

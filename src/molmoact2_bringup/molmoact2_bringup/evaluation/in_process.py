@@ -124,7 +124,7 @@ class _Flight:
         self._driver, self._clock = SteppedArm(bench.table, bench.clock), bench.clock
         self._controller = ArmController(
             bench.contract, bench.contract.arm(bench.arm), self._driver, shadow=False, joining=condition.joining,
-            when_late=condition.when_late,
+            when_late=condition.when_late, stopwatch=bench.clock.seconds,
         )
         self._continuity = Continuity(bench.tag.dt, bench.tag.first_offset, MARGIN)
         self._frame = ModelFrame(bench.contract, bench.tag)

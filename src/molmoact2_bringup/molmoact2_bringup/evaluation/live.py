@@ -117,12 +117,13 @@ class LiveBench:
     def attempt(self, condition: Condition, seed: int, cube: str, instruction: str) -> Attempt:
         """One try in the scene of that seed. A policy that does not take the task, e.g. because it failed before, is
         activated anew, once: what it refuses is no attempt."""
-        for _ in range(2):
-            attempt, refusal = self._attempted(condition, seed, cube, instruction)
-            if not refusal:
-                return attempt
+        attempt, refusal = self._attempted(condition, seed, cube, instruction)
+        if refusal:
             self._running.activate()
-        raise BringUpError(f"the policy refuses the task {instruction!r}, activated anew as well: {refusal}")
+            attempt, refusal = self._attempted(condition, seed, cube, instruction)
+        if refusal:
+            raise BringUpError(f"the policy refuses the task {instruction!r}, activated anew as well: {refusal}")
+        return attempt
 
     def _attempted(self, condition: Condition, seed: int, cube: str, instruction: str) -> tuple[Attempt, str]:
         """What came of it, and in words why the policy did not begin it, else an empty text."""
@@ -164,7 +165,7 @@ class LiveBench:
         return attempt, ""
 
     def _judge_judgement(self, attempt: Attempt, truth: Truth, dropped: float) -> None:
-        """How good it is. dropped: what the world had left out before [s]."""
+        """How good it is. dropped: what the world had left out by its last word before [s]."""
         heard = self._dropped_heard
         self._until(lambda: self._dropped_heard > heard, "the simulated world says nothing of itself on /diagnostics")
         attempt.gap, attempt.dropped = truth.longest_gap / RATE, self._dropped - dropped

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -60,12 +60,12 @@ class SimulatedScene:
         """All combinations. asked: task, latency, joining, when_late, depth, cache and cameras, several with commas; an
         empty text: as the system's files say. Errors: ValueError that names the option."""
         controller = next(iter(controllers_of(self.system).values())).parameters
-        own = {
+        own: dict[str, Any] = {
             "latency": f"{self._policy.get('least_latency', 0.0) or AS_IT_IS_TEXT}",
             "joining": controller.get("joining", "splice"), "when_late": controller.get("when_late", "hold"),
             "depth": self._policy.get("depth", "off"), "cache": self._policy.get("cache_policy", "bounded"),
         }    # fmt: skip
-        known = {
+        known: dict[str, Iterable[str]] = {
             "task": TASKS, "joining": RULES, "when_late": ("hold", "slow"), "depth": CHOICES["depth"],
             "cache": CACHE_POLICIES, "cameras": tuple(KINDS),
         }    # fmt: skip
