@@ -6,6 +6,7 @@ import pytest
 import rclpy
 from rclpy.parameter import Parameter
 
+from arm_controller.driver import DriverError
 from franka_driver.double.node import FrankaDouble
 from franka_driver.driver import create
 from molmoact2_contract import load_system
@@ -33,6 +34,21 @@ def test_faults_are_a_parameter_and_an_unknown_one_is_refused(node):
     assert node.set_parameters([Parameter("fault", value="release")])[0].successful
     refused = node.set_parameters([Parameter("fault", value="reflex sneeze")])[0]
     assert not refused.successful and "joint_reflex" in refused.reason
+
+
+def test_ok_ends_every_fault_but_a_reflex_which_waits_for_its_recovery(double, make_driver):
+    for line in ("user_stop", "hand unhomed", "ok"):
+        double.say(line)
+    driver = make_driver(double.host)
+    driver.connect()
+    driver.read()
+    driver.close()
+    for line in ("reflex joint_reflex", "drop on", "ok"):
+        double.say(line)
+    driver = make_driver(double.host)
+    driver.connect()
+    with pytest.raises(DriverError, match="joint_reflex"):
+        driver.read()
 
 
 def test_the_driver_finds_the_double_of_its_domain(node, contract):

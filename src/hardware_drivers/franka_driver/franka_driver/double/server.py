@@ -12,6 +12,7 @@ Says "ready HOST" when it can be connected to. Each line of its input is a fault
     rate 0..1 | version N                           success rate of commands; version of the protocol
     push JOINT TORQUE                               a person's hand on joint 0 .. 6 [Nm]
     hand ok|unhomed|fails|hangs|silent              the hand
+    ok                                              none of these any more; a reflex stays until the robot recovers
     reset                                           as at the start, with nobody connected
     ask                                             -> joint positions, goals of the hand, clients, pauses ... (JSON)
 """
@@ -29,6 +30,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from franky_sim.franka_robot_protocol import RobotMode
 from franky_sim.mujoco_simulator import FrankaMujocoRobot, MujocoSimulator
 
 from .robot_server import ERRORS, Faults, RobotServer
@@ -117,6 +119,14 @@ class Double:
         if self.server.hand is None:
             raise ValueError("there is no hand")
         self.server.hand.fault = fault
+
+    def _ok(self) -> None:
+        faults = self.server.faults
+        reflex = faults.mode == RobotMode.kReflex
+        self.server.faults = Faults(faults.mode, faults.errors) if reflex else Faults()
+        self._pushes[:] = 0.0
+        if self.server.hand is not None:
+            self.server.hand.fault = "ok"
 
     def _reset(self) -> None:
         self.server.reset_state()
