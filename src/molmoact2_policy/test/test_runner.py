@@ -78,7 +78,7 @@ class Gated:
 class Bench:
     """A running Runner; `now` is the ROS clock [ns]."""
 
-    def __init__(self, backend, check_frozen=True, min_period=0.0, seed=5):
+    def __init__(self, backend, check_frozen=True, min_period=0.0, seed=5, least_latency=0.0):
         self.backend, self.feed, self.now = Gated(backend), Feed(), NOW
         self.outcomes, self.failures = queue.SimpleQueue(), queue.SimpleQueue()
         self.runner = Runner(
@@ -93,6 +93,7 @@ class Bench:
             ros_now=lambda: self.now,
             deliver=self.outcomes.put,
             failed=self.failures.put,
+            least_latency=least_latency,
         )
         self.runner.reset()
         self.runner.set_instruction("pick up the cube")
@@ -339,6 +340,31 @@ def test_latency_is_from_capture_to_the_finished_chunk(make):
     assert statistics.percentile(0.5) == statistics.percentile(0.95) == 0.25
     assert (outcome.started_ns, outcome.finished_ns) == (NOW, NOW)
     assert (statistics.inferences, statistics.chunks) == (1, 1)
+
+
+def test_an_inference_that_shall_last_longer_is_delivered_then_and_the_next_begins_afterwards(make):
+    bench = make(least_latency=0.8)
+    bench.put()
+    bench.backend.started.get(timeout=PATIENCE)
+    bench.put(stamp_ns=NOW + SECOND // 10)
+    bench.now += int(0.79 * SECOND)
+    bench.until(lambda: bench.runner.busy > 0)
+    assert bench.outcomes.empty() and bench.backend.started.empty() and bench.runner.statistics.inferences == 0
+    bench.now += int(0.01 * SECOND)
+    outcome = bench.outcome()
+    assert outcome.finished_ns - outcome.observation.stamp_ns == int(0.8 * SECOND)
+    assert bench.runner.statistics.percentile(0.5) == pytest.approx(0.8)
+    bench.backend.started.get(timeout=PATIENCE)
+    bench.now += int(0.1 * SECOND)
+    assert bench.outcome().chunk_id == 2
+
+
+def test_an_inference_that_shall_last_longer_does_not_outlast_its_episode(make):
+    bench = make(least_latency=0.8)
+    bench.put()
+    bench.backend.started.get(timeout=PATIENCE)
+    bench.runner.reset()
+    bench.until(lambda: bench.runner.statistics.drops["episode_over"] == 1)
 
 
 def test_a_guided_chunk_continues_what_the_controllers_follow(make):
