@@ -48,19 +48,26 @@ class DeviceRows:
         if not fault.named:
             return self._borne(fault, stage, name, failed)
         took = stage.wait(lambda: stage.status.state == S.FAULT)
-        seen, expected = stage.status.fault_text, f"{FAULT}, {'falls' if fault.falls else 'holds'}"
         took = None if took is None else time.monotonic() - began
+        seen = stage.status.fault_text if took is not None else "nothing"
         failed = failed or self._named(fault, stage, took) or self._others_stop(stage) or self._at_rest()
-        failed = failed or self._tell(stage, fault.mend) or self._latched(stage, fault)
-        failed = failed or self._broken(fault.falls)
-        failed = failed or self._follow_again()
-        return Row(name, expected, seen if took is not None else "nothing", took or 0.0, failed or self._broken(False))
+        mended = self._tell(stage, fault.mend)
+        failed = failed or mended or self._latched()
+        cleared = self._clear(stage)
+        failed = failed or cleared or self._still(REST, "cleared, the arm moved") or self._broken(fault.falls)
+        followed = self._follow_again()
+        failed = failed or followed or self._broken(False)
+        return Row(name, f"{FAULT}, {'falls' if fault.falls else 'holds'}", seen, took or 0.0, failed)
 
     def _borne(self, fault: DeviceFault, stage: Stage, name: str, failed: str) -> Row:
         ended = stage.wait(lambda: not all(s.is_in(S.FOLLOWING) for s in self._stages), GOES_ON)
         seen = stage.status.reason if ended is None else stage.status.fault_text or stage.status.reason
         failed = failed or ("" if ended is None else f"the arm did not go on: {seen}")
-        failed = failed or self._tell(stage, fault.mend) or self._broken(False)
+        mended = self._tell(stage, fault.mend)
+        failed = failed or mended or self._broken(False)
+        if ended is not None:    # for the rows that come
+            self._clear(stage)
+            self._follow_again()
         return Row(name, UNHARMED, seen, GOES_ON, failed)
 
     # --- what must hold; each returns why it does not -----------------------------------------------------------------
@@ -96,18 +103,20 @@ class DeviceRows:
                 return f"arm {stage.arm!r} does not come to rest"
         return ""
 
-    def _latched(self, stage: Stage, fault: DeviceFault) -> str:
-        """With its cause gone the fault stays, and nothing moves; nor when it is cleared."""
+    def _latched(self) -> str:
+        """With its cause gone the fault stays, and nothing moves."""
         time.sleep(UNTOUCHED)    # a while in which something could happen is what is looked at
-        if any(s.status.state != S.FAULT for s in self._stages):
+        if any(stage.status.state != S.FAULT for stage in self._stages):
             return "the fault cleared itself"
-        failed = self._still(UNTOUCHED, "with its cause gone the arm moved")
+        return self._still(UNTOUCHED, "with its cause gone the arm moved")
+
+    def _clear(self, stage: Stage) -> str:
+        """An operator clears the faults, that of the arm with the fault of its own first."""
+        failed = ""
         for one in [stage, *(s for s in self._stages if s is not stage)]:
-            failed = failed or one.clear_fault()
-        if failed:
-            return failed
+            failed = failed or (one.clear_fault() if one.status.state == S.FAULT else "")
         time.sleep(REST)
-        return self._still(REST, "cleared, the arm moved")
+        return failed
 
     def _still(self, seconds: float, words: str) -> str:
         moved = max(stage.witness.moved(seconds) for stage in self._stages)
