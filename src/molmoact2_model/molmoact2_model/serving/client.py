@@ -103,7 +103,7 @@ class ActClient:
             self._headers["Authorization"] = token.header
         self._connect_within, self._encoding, self._quality, self._clock = connect_within, encoding, jpeg_quality, clock
         self._connection = Connection(self.address, connect_within)
-        self._pause, self._not_before = 0.0, 0.0
+        self._pause, self._not_before, self._why = 0.0, 0.0, ""
         self._met: Server | None = None
         self._sure = False    # that who is at the address is who was met
 
@@ -134,7 +134,7 @@ class ActClient:
         if extra is not None:
             fields[KEY] = write_extra(extra) | {"deadline": max(left, 0.0)}
         try:
-            reply = self._exchange(self._connection, "POST", "/act", dumps(fields), left)
+            reply = self._exchange("POST", "/act", dumps(fields), left)
             answer = self._understood(reply)
             return self._read_answer(answer, self._clock() - began, n_action_steps, dim, extra)
         except WireError as error:
@@ -178,9 +178,8 @@ class ActClient:
             self._open(within - (self._clock() - began))
 
     def _open(self, within: float) -> None:
-        wait = self._not_before - self._clock()
-        if wait > 0:
-            raise ActError(AWAY, f"the server {self.address.url} is away; it is tried again in {wait:.1f} s")
+        if self._clock() < self._not_before:
+            raise ActError(AWAY, self._why)
         try:
             self._connection.open(within)
         except Lost as error:
@@ -191,14 +190,15 @@ class ActClient:
         self._sure = False
         self._pause = min(max(2 * self._pause, FIRST_PAUSE), LONGEST_PAUSE)
         self._not_before = self._clock() + self._pause
-        return ActError(AWAY, f"the server {self.address.url} {how}")
+        self._why = f"the server {self.address.url} {how}; it is tried again after {self._pause:g} s"
+        return ActError(AWAY, self._why)
 
     def _ask_who(self, within: float) -> Server:
-        reply = self._exchange(self._connection, "GET", "/act", b"", within)
+        reply = self._exchange("GET", "/act", b"", within)
         if reply.status in (404, 405):    # the general kind of existing servers says it elsewhere, and less
             self._connection.close()
             self._open(within)
-            reply = self._exchange(self._connection, "GET", "/health", b"", within)
+            reply = self._exchange("GET", "/health", b"", within)
         fields = self._understood(reply)
         try:
             server = _read_server(fields)
@@ -219,16 +219,21 @@ class ActClient:
         finally:
             connection.close()
 
-    def _exchange(self, connection: Connection, method: str, path: str, body: bytes, within: float) -> Reply:
+    def _exchange(self, method: str, path: str, body: bytes, within: float) -> Reply:
         headers = self._headers if body else {k: v for k, v in self._headers.items() if k != "Content-Type"}
         try:
-            return connection.exchange(method, path, headers, body, within)
+            reply = self._connection.exchange(method, path, headers, body, within)
         except Slow as error:
             raise ActError(SLOW, f"the server {self.address.url} is too slow: {error}") from None
         except Lost as error:
             raise self._away(f"was lost: {error}") from None
         except Unspoken as error:
             raise ActError(BAD_ANSWER, f"{self.address.url}: {error}") from None
+        if reply.status in (502, 503, 504) and not _code(reply):    # a proxy before a server that is not there
+            self._connection.close()
+            raise self._away(f"is away ({reply.status}): {_said(reply)}")
+        self._pause = 0.0
+        return reply
 
     # --- answers ------------------------------------------------------------------------------------------------------
     def _understood(self, reply: Reply) -> Any:
@@ -236,13 +241,9 @@ class ActClient:
         url = self.address.url
         if reply.status == 401:
             raise ActError(TOKEN, f"the server {url} refused: {_said(reply)}; give its token in a file")
-        if reply.status in (502, 503, 504) and not _code(reply):    # a proxy before a server that is not there
-            self._connection.close()
-            raise self._away(f"is away ({reply.status}): {_said(reply)}")
         if reply.status != 200:
             code = _code(reply) or (SERVER_FAILED if reply.status >= 500 else REFUSED)
             raise ActError(code, f"the server {url} refused ({reply.status}): {_said(reply)}")
-        self._pause = 0.0
         try:
             return checks.mapping(loads(reply.body), "the body")
         except WireError as error:

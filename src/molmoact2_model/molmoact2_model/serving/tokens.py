@@ -24,7 +24,7 @@ class Token:
     def from_file(cls, path: str | Path) -> Token:
         """The first line. Errors: InputError for a file that others may read, or a token that could be guessed."""
         try:
-            with open(path, encoding="ascii") as file:
+            with open(Path(path).expanduser(), encoding="ascii") as file:
                 mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
                 secret = file.readline(4096).strip()
         except (OSError, UnicodeDecodeError) as error:
