@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import select
 import socket
 import subprocess
 import time
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import can
+from can.exceptions import error_check
 from can.interfaces.slcan import slcanBus
 
 from arm_controller.driver import DriverError
@@ -112,17 +114,40 @@ def _open_port(channel: Channel) -> int:
 
 
 class SlcanBus(slcanBus):
-    """python-can's bus, which raises on a line that is no frame, and from then on at every call; this one drops it."""
+    """python-can's bus, but for two things. That one raises on a line that is no frame, and from then on at every call;
+    this one drops it. That one reads byte by byte, and waits a millisecond to find that nothing has come, more than a
+    turn of seven motors has; this one takes what is there at once, and at the end of its time looks once more."""
 
     bad_lines = 0
+
+    def _read(self, timeout: float | None) -> str | None:
+        """The next line; None where none is whole in time [s]."""
+        until = None if timeout is None else time.monotonic() + timeout
+        while (end := _end_of_line(self._buffer)) < 0:
+            left = None if until is None else max(0.0, until - time.monotonic())
+            with error_check("Could not read from serial device"):
+                port = self.serialPortOrig.fileno()
+                if not select.select([port], [], [], left)[0]:
+                    return None
+                data = os.read(port, 4096)
+            if not data:
+                raise can.CanOperationError("the serial device has gone")
+            self._buffer += data
+        line = bytes(self._buffer[: end + 1])
+        del self._buffer[: end + 1]
+        return line.decode()
 
     def _recv_internal(self, timeout: float | None) -> tuple[can.Message | None, bool]:
         try:
             return super()._recv_internal(timeout)
         except (ValueError, IndexError):    # among them UnicodeDecodeError
-            self._buffer.clear()
             self.bad_lines += 1
             return None, False
+
+
+def _end_of_line(received: bytearray) -> int:
+    """Where the first line ends, well or with an error; -1 where none does."""
+    return min((at for at in (received.find(b"\r"), received.find(b"\a")) if at >= 0), default=-1)
 
 
 def open_bus(channel: Channel) -> can.BusABC:
