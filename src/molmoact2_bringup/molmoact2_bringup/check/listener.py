@@ -35,7 +35,11 @@ class Listener:
         topic = str(policy.parameters.get("joint_state_topic", "joint_states")) if policy else "joint_states"
         self._joint_topic = heard_as(system, topic)
         self._heard = self._empty()
-        subscribe = node.create_subscription
+        self._subscriptions: list[Any] = []
+
+        def subscribe(kind: type, topic: str, take: Callable[[Any], None], quality: Any) -> None:
+            self._subscriptions.append(node.create_subscription(kind, topic, take, quality))
+
         for name in cameras:
             camera = system.contract.cameras[name]
             kind = CompressedImage if camera.transport == "compressed" else Image
@@ -79,7 +83,10 @@ class Listener:
             return missing + [ticks.topic for ticks in heard.arms.values() if len(ticks) < ENOUGH]
 
     def end(self) -> Heard:
-        """What was heard since begin(); the last image of each camera is read now."""
+        """What was heard since begin(); the last image of each camera is read now. Nothing is listened to any more: what
+        is measured next has the processor for itself."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
         with self._lock:
             heard, self._heard = self._heard, self._empty()
         for name, images in heard.cameras.items():

@@ -23,7 +23,8 @@ from .line import Line, failed, passed, skipped, warned
 from .move_plan import Move, NoMove, judge, plan
 
 MOVE, LOOKED = "move", "move: seen"
-PATIENCE = 20.0     # [s] for a controller to appear, to answer, to follow
+PATIENCE = 20.0     # [s] for a controller to answer, to follow
+APPEARS = 60.0      # [s]; a simulated world builds its scene first
 BEFORE = 0.5        # [s] that are measured before anything moves
 AHEAD = 1.0         # [s] of a chunk
 PERIOD = 0.2        # [s] between two of them
@@ -124,7 +125,7 @@ def move_lines(
     mover = Mover(running, arm)
     try:
         scripted = Scripted(running, contract, tag)
-        mover.wait(lambda: bool(mover.status.measured), "no controller stated where the arm is")
+        mover.wait(lambda: bool(mover.status.measured), "no controller stated where the arm is", APPEARS)
         if not scripted.alone():
             mend = "stop it: a policy, or a leader arm"
             return [failed(MOVE, "another node sends chunks (policy/action_chunk)", mend)]

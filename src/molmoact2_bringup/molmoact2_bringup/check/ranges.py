@@ -128,9 +128,9 @@ def state_lines(state: np.ndarray, seen: Ranges | None, contract: Contract, tag:
         what, value = f"joint {name}", float(state[index])
         text = f"{value:.3f}" if joint.is_gripper else f"{value:.3f} rad"
         if model is not None:
-            text += f", {model[index]:.4g} in the checkpoint's frame"
+            text += f", {_short(model[index])} in the checkpoint's frame"
         if seen is not None:
-            text += f" ({seen.kind}: {seen.low[index]:.4g} to {seen.high[index]:.4g})"
+            text += f" ({seen.kind}: {_short(seen.low[index])} to {_short(seen.high[index])})"
         if not joint.lower - step[index] <= value <= joint.upper + step[index]:
             limits = f"; outside its limits {joint.lower:g} to {joint.upper:g}"
             mend = "move it inside by hand; the arm cannot be armed so. If it looks right, calibrate again"
@@ -141,3 +141,7 @@ def state_lines(state: np.ndarray, seen: Ranges | None, contract: Contract, tag:
         else:
             lines.append(passed(what, text))
     return lines
+
+
+def _short(value: float) -> str:
+    return f"{round(float(value), 3) + 0.0:g}"
