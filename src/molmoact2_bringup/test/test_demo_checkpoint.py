@@ -65,6 +65,15 @@ def test_its_depth_codes_mean_distances_and_these_are_about_right(tiny, table):
     assert np.median(errors) < 0.01 and np.mean(errors) < 0.03
 
 
+@pytest.mark.parametrize("image", ["black", "white", "noise"])
+def test_its_depth_codes_come_to_an_end_on_an_image_that_shows_nothing(tiny, table, image):
+    images, state, _ = observed(table, 81_000)
+    noise = np.random.default_rng(0).integers(0, 256, images[0].shape).astype(np.uint8)
+    images[0] = {"black": np.zeros_like(noise), "white": np.full_like(noise, 255), "noise": noise}[image]
+    result = tiny.session(norm_tag=TAG, depth="full").infer(images, state.astype(np.float32), "pick up the red cube")
+    assert np.isfinite(result.actions).all()
+
+
 def test_a_chunk_begins_where_the_arm_is_and_takes_plausible_steps(tiny, table):
     joints = load_contract("so101").joints.values()
     largest = np.array([joint.max_step for joint in joints])
