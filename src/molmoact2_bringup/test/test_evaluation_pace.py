@@ -201,6 +201,6 @@ def test_chunks_are_made_late_in_simulations_only():
     policy.parameters["simulation"] = False
     with pytest.raises(ContractError, match="least_latency is 0.8: it makes chunks late on purpose"):
         configuration_of(policy)
-    policy.parameters |= {"simulation": True, "least_latency": 1.0}
+    policy.parameters.update(simulation=True, least_latency=1.0)
     with pytest.raises(ContractError, match="it must be less than 1 s"):
         configuration_of(policy)
