@@ -9,7 +9,9 @@ import pytest
 from yam_rig import hold_here
 
 from arm_controller.driver import DriverError
-from yam_driver.double import Status
+from yam_driver.checks import SHORTEST
+from yam_driver.double import DoubleArm, Status
+from yam_driver.motors import REPLY
 
 
 def complaint(driver) -> str:
@@ -78,8 +80,14 @@ def test_a_warm_motor_is_warned_of_once_and_at_70_degrees_the_arm_stops_and_hold
         double.motor(3).mos = 71.0
         until(lambda: "is at 71 degC, more than 70; the arm holds" in complaint(on))
     assert others_hold(double, 0, until)
-    until(lambda: not complaint(on))    # time for an operator to park
+    assert complaint(on)    # however long nobody comes
+    on.recover()            # an operator clears the fault, and has time to park
     on.write(on._loop.command)
+    double.motor(3).mos = 40.0
+    cycled = on._loop._cycled
+    until(lambda: on._loop._cycled > cycled)
+    double.motor(3).mos = 71.0
+    until(lambda: "is at 71 degC" in complaint(on))    # hot again: stopped again
 
 
 def test_an_error_that_does_not_clear_is_refused_by_name_when_armed(double, on, until):
@@ -108,6 +116,124 @@ def test_power_that_goes_is_named_and_comes_back_off(double, on, until):
     assert all(motor.status == Status.OFF for motor in double.motors)
     switch_on_again(on, until)
     assert all(motor.status == Status.ON for motor in double.motors)
+
+
+def test_after_a_loss_of_power_motors_are_believed_only_when_their_turns_were_looked_at_anew(double, on, until):
+    """The gripper goes more than a turn: it comes back a whole one off, and an open command would close it."""
+    double.power(False)
+    double.place([0, 0, 0, 0, 0, 0, 5.2])    # nearly closed
+    until(lambda: complaint(on))
+    double.power(True)
+    assert double.motor(7).turns != 0.0
+    seen = []
+
+    def believed():
+        try:
+            seen.append(on.read().positions[-1])
+        except DriverError:
+            return False
+        return True
+
+    until(believed)
+    assert seen == [pytest.approx(0.2, abs=0.05)]
+    hold_here(on)
+    opening = on._loop.command
+    opening[-1] = 1.0
+    on.write(opening)
+    until(lambda: abs(double.positions()[6] - 5.2) > 0.5)
+    assert double.positions()[6] < 5.2
+
+
+def test_a_motor_that_came_back_otherwise_than_it_was_saved_is_named_and_the_others_hold(double, on, until):
+    double.motor(4).saved[22] = 10.0    # VMAX: what commands mean
+    double.motor(4).power_cycle()
+    until(lambda: "motor 4 (left_joint_3) has VMAX 10, expected 30" in complaint(on))
+    assert others_hold(double, 4, until)
+    with pytest.raises(DriverError, match="VMAX"):
+        on.write(on._loop.command)
+    double.motor(4).registers[22] = 30.0
+    switch_on_again(on, until)
+
+
+def test_all_motors_are_checked_as_at_connect_when_their_power_returns(double, on, until):
+    double.motor(2).saved[9] = 0
+    double.power(False)
+    until(lambda: "no motor on" in complaint(on))
+    double.power(True)
+    until(lambda: "motor 2 (left_joint_1) has its command timeout switched off" in complaint(on))
+    assert all(motor.status == Status.OFF for motor in double.motors)
+
+
+@pytest.mark.parametrize(("share", "turns"), [(0.01, -1), (0.99, 0)])
+def test_a_gripper_that_may_be_open_or_closed_is_taken_to_be_where_it_was_and_that_is_said(
+    double, driver, until, caplog, share, turns
+):
+    double.place([0, 0, 0, 0, 0, 0, 6.5 * (1 - share)])
+    until(lambda: abs(driver.read().positions[-1] - share) < 1e-3)
+    double.power(False)
+    until(lambda: complaint(driver))
+    with caplog.at_level(logging.WARNING, "yam_driver"):
+        double.power(True)
+        until(lambda: not complaint(driver))
+    assert double.motor(7).turns == pytest.approx(turns * 6.2832, abs=1e-3)
+    assert driver.read().positions[-1] == pytest.approx(share, abs=1e-3)
+    assert "look at it before you arm" in caplog.text
+
+
+def test_a_motor_that_is_cut_off_costs_the_others_no_more_than_one_question_a_turn(double, on, until):
+    begun = len(double.frames)
+    double.motor(6).plugged = False
+    until(lambda: "motor 6" in complaint(on))
+    asked = [number for number, data in double.frames[begun:] if number != 0x7FF]
+    assert asked.count(6) >= 3 and all(pair != (6, 6) for pair in zip(asked, asked[1:], strict=False))
+
+
+def test_motors_with_the_shortest_timeout_that_is_accepted_hold_though_all_but_one_are_cut_off(tmp_path, make, until):
+    """In bus time: a question without an answer takes as long as the loop waits for one on a real bus."""
+    arm = DoubleArm(tmp_path / "short", start=(0, 0, 0, 0, 0, 0, 3.25), real_time=False)
+    try:
+        for motor in arm.motors:
+            motor.registers[9] = motor.saved[9] = SHORTEST
+        driver = make(arm)
+        driver.connect()
+        hold_here(driver)
+        arm.unanswered = REPLY
+        for motor in arm.motors[1:]:
+            motor.plugged = False
+        until(lambda: "motor 2 (left_joint_1), 3" in complaint(driver))
+        count = len(arm.frames)
+        until(lambda: len(arm.frames) > count + 14)
+        assert arm.motor(1).status == Status.ON
+    finally:
+        arm.close()
+
+
+def test_an_arm_for_which_no_command_can_be_made_is_held_as_it_was_and_that_is_a_fault(double, on, until, monkeypatch):
+    until(lambda: all(motor.command.kp > 0 for motor in double.motors))
+    before = [motor.command.pos for motor in double.motors]
+
+    def refuse():
+        raise RuntimeError("too large torques")
+
+    monkeypatch.setattr(on._loop.robot, "update", refuse)
+    until(lambda: "no command can be made (too large torques)" in complaint(on))
+    count = len(double.frames)
+    until(lambda: len(double.frames) > count + 140)
+    assert all(motor.status == Status.ON for motor in double.motors)
+    assert [motor.command.pos for motor in double.motors] == pytest.approx(before, abs=0.01)
+    monkeypatch.undo()
+    until(lambda: not complaint(on))
+    on.write(on._loop.command)
+
+
+def test_an_arm_that_cannot_be_carried_as_it_lies_is_not_switched_on(double, driver, monkeypatch):
+    def refuse():
+        raise RuntimeError("too large torques")
+
+    monkeypatch.setattr(driver._loop.robot, "update", refuse)
+    with pytest.raises(DriverError, match="cannot be carried as it lies"):
+        hold_here(driver)
+    assert all(motor.status == Status.OFF for motor in double.motors)
 
 
 def test_an_adapter_that_is_unplugged_is_named_the_motors_let_go_and_it_comes_back_checked(double, on, until):

@@ -217,3 +217,14 @@ def test_positions_survive_the_way_to_the_wire_and_back(double, driver, make):
         driver = make(double)
         driver.connect()
         assert driver.read().positions == pytest.approx([*shafts[:6], 1 - shafts[6] / 6.5], abs=1e-3)
+
+
+def test_stop_holds_the_joints_and_keeps_what_the_gripper_was_told(on, until):
+    closing = on.read().positions.copy()
+    closing[-1] = 0.0
+    on.write(closing)
+    on.stop()
+    assert on.held()[-1] == 0.0
+    until(lambda: on.read().positions[-1] < 0.02)
+    on.guide()
+    assert on.held() is None

@@ -26,7 +26,8 @@ PATIENCE = 0.2            # [s] for all motors to answer
 MIT = 1                   # register CTRL_MODE
 TICK = 50e-6              # [s] of register TIMEOUT: 8000, which the maker's tool sets, is 400 ms
 TIMEOUT = 8000
-SHORTEST, LONGEST = 1000, 20000    # chosen: 50 ms, which the loop can always keep, to 1 s
+# Chosen: 0.2 s, longer than a turn of the loop in which no other motor answers, to 1 s.
+SHORTEST, LONGEST = 4000, 20000
 
 MENDS = {
     MotorErrorCode.over_voltage: "check the power supply: 24 V",
@@ -54,10 +55,9 @@ def survey(bus: MotorBus, hardware: Hardware, names: tuple[str, ...], channel: C
         _check_ids(bus, hardware, names, channel)
         faults, timeouts = [], []
         for motor, name in zip(hardware.motors, names, strict=True):
-            timeout = bus.register(motor.id, DMRegAddr.TIMEOUT)
-            timeouts.append(timeout * TICK)
-            faults += _register_faults(bus, motor, name)
-            faults += _timeout_faults(motor, name, int(timeout), channel)
+            found, timeout = motor_faults(bus, motor, name, channel)
+            faults += found
+            timeouts.append(timeout)
         if faults:
             raise DriverError(f"on {channel.text}: " + "; ".join(faults))
         readings = tuple(bus.refresh(motor) for motor in hardware.motors)
@@ -72,6 +72,14 @@ def survey(bus: MotorBus, hardware: Hardware, names: tuple[str, ...], channel: C
         if reading.status not in (OFF, ON, COMM_LOSS):
             raise DriverError(fault_text(motor, name, reading))
     return Survey(readings, tuple(timeouts))
+
+
+def motor_faults(bus: MotorBus, motor: Motor, name: str, channel: Channel) -> tuple[list[str], float]:
+    """What is wrong with one motor's registers, in words, and its own timeout [s]. Errors: RuntimeError or Silent where
+    it does not answer; OSError, can.CanError."""
+    timeout = int(bus.register(motor.id, DMRegAddr.TIMEOUT))
+    faults = _register_faults(bus, motor, name) + _timeout_faults(motor, name, timeout, channel)
+    return faults, timeout * TICK
 
 
 def fault_text(motor: Motor, name: str, reading: Feedback) -> str:

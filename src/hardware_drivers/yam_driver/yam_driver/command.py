@@ -20,7 +20,7 @@ def register(subparsers: Any) -> None:
     gripper = _add(actions, "gripper", "finds the gripper's limits: it closes and opens", _gripper)
     gripper.add_argument("--move", action="store_true", help="it may move now: hands away from the fingers")
     timeout = _add(actions, "timeout", "sets and saves the motors' command timeout, their failsafe", _timeout)
-    timeout.add_argument("--seconds", type=float, default=0.4, help="0.05 to 1 (default %(default)s)")
+    timeout.add_argument("--seconds", type=float, default=0.4, help="0.2 to 1 (default %(default)s)")
     limp = _add(actions, "limp", "switches all motors off: the arm falls", _limp)
     limp.add_argument("--falls", action="store_true", help="somebody holds the arm, or nothing is below it")
     from .double.command import add_arguments, run

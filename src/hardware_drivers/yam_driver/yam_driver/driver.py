@@ -15,22 +15,28 @@ What happens physically, because a YAM has no brakes:
 from __future__ import annotations
 
 import logging
+import os
+import time
+from collections.abc import Sequence
 
 import numpy as np
 
-from arm_controller.driver import ArmDriver, ArmState, DriverError
+from arm_controller.driver import ArmDriver, ArmState, DriverError, Reading
 from molmoact2_contract import Arm, Contract
 
 from .channel import parse_channel
+from .double.arm import GRIPPER_LIMITS
+from .double.place import CHANNEL, default_link
 from .hardware import Hardware, find_hardware
-from .loop import ArmLoop
+from .loop import ANSWER, SINK, ArmLoop
 
 OPTIONS = {
-    "channel": "CAN interface (can0) or serial adapter (slcan:/dev/ttyACM0)",
+    "channel": "CAN interface (can0), serial adapter (slcan:/dev/ttyACM0), or double",
     "arm_type": "yam, yam_pro, yam_ultra, yam_ultra_2 or big_yam; yam if left out",
     "gripper": "linear_4310, crank_4310, linear_3507 or flexible_4310; linear_4310 if left out",
     "gripper_limits": "what the gripper's motor reads closed,open [rad]; `molmoact2 yam gripper` finds them",
 }
+FOR_THE_DOUBLE = 60.0    # [s]; it is started beside the controller
 AT_REST = 0.15       # [rad] from the rest pose within which the arm may lose its torque
 ROUNDING = 1e-3      # [rad] by which a setpoint may lie outside a limit
 
@@ -40,9 +46,15 @@ logger = logging.getLogger("yam_driver")
 class YamDriver(ArmDriver):
     """One YAM with its gripper. The arm's joints in the contract are its motors 1 .. 6, then the gripper."""
 
-    def __init__(self, contract: Contract, arm: Arm, channel: str, hardware: Hardware, gripper: tuple[float, float]):
-        """gripper: what its motor reads closed and open [rad]. Errors: DriverError where the contract's arm is none."""
-        self._arm = arm
+    close_within = ANSWER + SINK + ANSWER + ANSWER    # to begin sinking, to sink, to switch off, and for its last turn
+
+    def __init__(
+        self, contract: Contract, arm: Arm, channel: str, hardware: Hardware, gripper: tuple[float, float],
+        patience: float = 0.0, real: bool = True,
+    ):
+        """gripper: what its motor reads closed and open [rad]. patience: how long to wait for a serial adapter to
+        appear [s]. Errors: DriverError where the contract's arm is none."""
+        self._arm, self._patience, self.real = arm, patience, real
         _check_joints(contract, arm, hardware)
         self._lower, self._upper = contract.values("lower", arm.joints), contract.values("upper", arm.joints)
         self._max_step, self._rest = contract.values("max_step", arm.joints), contract.values("rest", arm.joints)
@@ -51,6 +63,9 @@ class YamDriver(ArmDriver):
 
     def connect(self) -> None:
         """Opens the bus and checks every motor; moves nothing, and enables nothing. Errors: DriverError."""
+        deadline = time.monotonic() + self._patience
+        while not os.path.exists(self._make[0].port) and time.monotonic() < deadline:
+            time.sleep(0.05)
         loop = ArmLoop(*self._make)
         loop.open()
         self._loop = loop
@@ -99,14 +114,27 @@ class YamDriver(ArmDriver):
             )
 
     def stop(self) -> None:
-        """Holds where the arm is; motors that are off stay off. Errors: DriverError."""
+        """Holds where the arm is, and what its gripper holds; motors that are off stay off. Errors: DriverError."""
         loop = self._connected()
         loop.read()
         loop.hold()
 
+    def held(self) -> np.ndarray | None:
+        """What is commanded, while the motors are on and no hand guides the arm."""
+        return self._loop.held if self._loop is not None else None
+
+    def recover(self) -> None:
+        """An operator clears a fault: an arm that stopped for heat may move for a time, to be parked. Errors:
+        DriverError."""
+        self._connected().grant()
+
     def guide(self) -> None:
         """The motors carry the arm and yield to a hand; the gripper is free. Errors: DriverError."""
         self._connected().guide()
+
+    def health(self) -> Sequence[Reading]:
+        """Temperatures and torque of each motor as it answered last, and how the bus does."""
+        return self._loop.health() if self._loop is not None else ()
 
     def limp(self) -> None:
         """Switches the motors off at once: the arm falls. Errors: DriverError."""
@@ -124,10 +152,20 @@ class YamDriver(ArmDriver):
         finally:
             loop.close()
 
+    @property
+    def falls(self) -> bool:
+        """The motors carry it, away from its rest pose."""
+        loop = self._loop
+        return loop is not None and loop.driven and bool((self._away(loop) > AT_REST).any())
+
+    def _away(self, loop: ArmLoop) -> np.ndarray:
+        """How far each joint is from its rest pose [rad], without the gripper: (J - 1,)."""
+        return np.abs(loop.last_positions - self._rest)[:-1]
+
     def _let_down(self, loop: ArmLoop) -> None:
         if not loop.driven:
             return
-        away = np.abs(loop.last_positions - self._rest)[:-1]
+        away = self._away(loop)
         if (away <= AT_REST).all():
             loop.switch_off()
             return
@@ -137,6 +175,11 @@ class YamDriver(ArmDriver):
             self._arm.name, float(away.max()), joint,
         )
         loop.sink()
+
+    @property
+    def cycle_times(self) -> list[float]:
+        """How long the newest exchanges with all motors took [s]."""
+        return list(self._loop.cycle_times) if self._loop is not None else []
 
     def _connected(self) -> ArmLoop:
         if self._loop is None:
@@ -170,9 +213,14 @@ def create(contract: Contract, arm: Arm, options: dict[str, str]) -> YamDriver:
         raise DriverError(f"driver yam has no option {', '.join(unknown)}; it has: {', '.join(OPTIONS)}")
     if not options.get("channel"):
         raise DriverError(f"driver yam needs option channel: {OPTIONS['channel']}")
+    patience, real = 0.0, options["channel"] != CHANNEL
+    if not real:
+        options = {"gripper_limits": GRIPPER_LIMITS} | options | {"channel": f"slcan:{default_link(arm.name)}"}
+        patience = FOR_THE_DOUBLE
     parse_channel(options["channel"])
     hardware = find_hardware(options.get("arm_type", "yam"), options.get("gripper", "linear_4310"))
-    return YamDriver(contract, arm, options["channel"], hardware, _gripper_limits(options, hardware))
+    gripper = _gripper_limits(options, hardware)
+    return YamDriver(contract, arm, options["channel"], hardware, gripper, patience, real)
 
 
 def _gripper_limits(options: dict[str, str], hardware: Hardware) -> tuple[float, float]:

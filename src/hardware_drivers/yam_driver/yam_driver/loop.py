@@ -15,21 +15,23 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotInTime
-from dataclasses import dataclass
 
 import can
 import numpy as np
 
-from arm_controller.driver import DriverError
+from arm_controller.driver import DriverError, Reading
 
 from .channel import Channel, Lock, must_be_quiet, open_bus
 from .checks import Survey, survey
+from .exchange import Exchange
 from .hardware import Hardware
-from .motors import ON, Feedback, MotorBus, Silent
-from .switching import switch_on
+from .health import HealthRecord
+from .motors import ON, Measured, MotorBus, Silent
+from .returning import Returning
+from .switching import switch_all_on
 from .troubles import Troubles
 from .turns import whole_turns
 from .vendor import Chain, Robot
@@ -39,19 +41,10 @@ FASTER = 1.5          # times the contract's velocities: what the command may do
 OLD = 0.5             # [s] after which a reading is none; what is younger the controller judges by its stamp
 ANSWER = 1.0          # [s] for the loop to do what it is asked
 REOPEN = 0.5          # [s] between attempts to find an adapter that went away
-LOOK_AGAIN = 0.2      # [s] between questions to a motor that does not answer
+CYCLES = 30_000       # newest exchanges whose time is kept
 SINK = 2.0            # [s] in which the carrying torque fades where the arm is closed away from its rest pose
 
 logger = logging.getLogger("yam_driver")
-
-
-@dataclass(frozen=True)
-class Measured:
-    """positions: in motor order, rad as the joints of the contract; the gripper 0 closed .. 1 open. stamp_ns: ROS time
-    of the oldest of them."""
-
-    positions: np.ndarray
-    stamp_ns: int
 
 
 class ArmLoop:
@@ -70,6 +63,7 @@ class ArmLoop:
         self._thread = threading.Thread(target=self._run, name="yam", daemon=True)
         self._troubles = Troubles(hardware.motors, names, channel.text)
         self._bus: MotorBus | None = None
+        self.cycle_times: deque[float] = deque(maxlen=CYCLES)    # of exchanges with all motors [s]
         self._lost = ""               # why there is no bus now
         self._trouble = ""            # what is wrong with the motors now
         self._driven = False          # the motors are to be on
@@ -78,9 +72,9 @@ class ArmLoop:
         self._command = self._target = np.zeros(len(names))
         self._measured: Measured | None = None
         self._cycled = self._reopened = time.monotonic()
-        self._looked = np.zeros(len(names))
-        self._silent = np.zeros(len(names))
-        self._readings: list[Feedback] = []
+        self._health = HealthRecord()
+        self._exchange = Exchange(hardware, self._health)
+        self._returning = Returning(hardware, names, channel, gripper)
 
     # --- opening; in the caller's thread ------------------------------------------------------------------------------
     def open(self) -> Survey:
@@ -90,9 +84,9 @@ class ArmLoop:
             surveyed = self._attach()
             offsets = whole_turns(surveyed.readings, self.hardware, self.names, self._gripper)
             self.chain = Chain(self.hardware, offsets)
-            self.chain.readings = self._readings
+            self.chain.readings = self._exchange.readings
             self.robot = Robot(self.hardware, self.chain, self._gripper)
-            self._measured = self._measure()
+            self._measured = self.chain.measured(self._gripper)
         except BaseException:
             self._drop_bus()
             self._exclusive.release()
@@ -110,8 +104,8 @@ class ArmLoop:
         except BaseException:
             self._drop_bus()
             raise
-        self._readings = list(surveyed.readings)
-        self._silent[:] = 0.0
+        self._exchange.begin(surveyed.readings)
+        self._returning.forget()
         return surveyed
 
     # --- what the driver asks; from its one thread --------------------------------------------------------------------
@@ -129,7 +123,7 @@ class ArmLoop:
     @property
     def all_on(self) -> bool:
         with self._lock:
-            return self._driven and not self._lost and all(reading.status == ON for reading in self._readings)
+            return self._driven and not self._lost and all(reading.status == ON for reading in self._exchange.readings)
 
     @property
     def driven(self) -> bool:
@@ -143,19 +137,34 @@ class ArmLoop:
             assert self._measured is not None
             return self._measured.positions.copy()
 
+    def health(self) -> Sequence[Reading]:
+        """What the motors answered last, and how the bus does; waits for nothing."""
+        return self._health.readings(self.names, list(self._exchange.readings), self._bus, self.cycle_times)
+
     @property
     def command(self) -> np.ndarray:
         """What is commanded now, (J,)."""
         with self._lock:
             return self._command.copy()
 
+    @property
+    def held(self) -> np.ndarray | None:
+        """What the motors are to hold at, (J,); None while they are off or in a hand."""
+        on = self.all_on
+        with self._lock:
+            return self._target.copy() if on and not self._guided else None
+
     def set_target(self, positions: np.ndarray) -> None:
         with self._lock:
             self._target, self._guided = positions.copy(), False
 
     def hold(self) -> None:
-        """Where the arm is now."""
-        self.ask(self._hold_measured)
+        """Where the arm is now; the gripper keeps what it holds."""
+        self.ask(lambda: self._hold_measured(self.held))
+
+    def grant(self) -> None:
+        """An operator clears a fault: a hot arm may move for a time. Errors: DriverError."""
+        self.ask(self._grant)
 
     def guide(self) -> None:
         """No stiffness, little damping, and the torque that carries the arm."""
@@ -235,24 +244,44 @@ class ArmLoop:
             self._find_again(now)
             return
         if self._driven:
-            self._plan(dt, now)
-        for index in range(len(self.names)):
-            self._exchange(index, now)
-        self.chain.readings = self._readings
-        trouble = self._troubles.update(self._readings, self._silent.tolist(), self._driven, now)
+            self._plan_or_repeat(dt, now)
+        self._exchange.turn(self._bus, self.chain, self._driven, now)
+        self.cycle_times.append(time.monotonic() - now)
+        self.chain.readings = self._exchange.readings
+        self._returning.look(self._bus, self._exchange, self.chain, now)
+        self.chain.readings = self._exchange.readings
+        trouble = self._troubled(now)
         if trouble and not self._trouble and self._driven:
             self._hold_command()
-        if self._driven and all(reading.status != ON for reading in self._readings) and not trouble:
+        if self._driven and all(reading.status != ON for reading in self._exchange.readings) and not trouble:
             self._driven = False    # they let go by themselves; the next setpoint switches them on anew
         with self._lock:
             self._trouble, self._cycled = trouble, time.monotonic()
-            self._measured = self._measure()
+            self._measured = self.chain.measured(self._gripper)
         if self._sinking and now - self._sinking > SINK:
             self._switch_off()
+
+    def _troubled(self, now: float) -> str:
+        exchange = self._exchange
+        found = self._troubles.update(exchange.readings, exchange.silent.tolist(), self._driven, now)
+        return self._returning.unfit or found
+
+    def _plan_or_repeat(self, dt: float, now: float) -> None:
+        """Where that fails, what was sent last is sent again: without commands all motors would let go."""
+        last = self.chain.commands
+        try:
+            self._plan(dt, now)
+        except Exception as error:    # a defect of ours, or i2rt, which cannot carry an arm that lies as this one does
+            self.chain.commands = last
+            if not self._trouble:
+                logger.exception("no command can be made for %s", self.channel.text)
+            self._troubles.note(f"no command can be made ({error}); the motors are held as they were", now)
 
     def _plan(self, dt: float, now: float) -> None:
         """Moves the command, and has i2rt's robot make motor commands of it."""
         with self._lock:
+            if self._guided and self._measured is not None:    # it is taken back where it is
+                self._command = self._target = self._measured.positions.copy()
             most = self._velocity * dt
             self._command = self._command + np.clip(self._target - self._command, -most, most)
             command, guided = self._command.copy(), self._guided
@@ -265,35 +294,6 @@ class ArmLoop:
             share = max(1.0 - (now - self._sinking) / SINK, 0.0)
             self.robot.sink(share, self.hardware.gains[1])
 
-    def _exchange(self, index: int, now: float) -> None:
-        assert self._bus is not None
-        silent = self._silent[index] > 0
-        if silent and now - self._looked[index] < LOOK_AGAIN:
-            return
-        self._looked[index] = now
-        # The others shall not wait for one that is known to be silent.
-        self._bus.tries, before = (1 if silent else self._bus.tries), self._bus.tries
-        try:
-            motor = self.hardware.motors[index]
-            if self._driven:
-                sent = self.chain.sent(index)
-                self._readings[index] = self._bus.command(motor, sent.pos, sent.vel, sent.kp, sent.kd, sent.torque)
-            else:
-                self._readings[index] = self._bus.refresh(motor)
-            self._silent[index] = 0.0
-        except Silent:
-            self._silent[index] = self._silent[index] or now
-        finally:
-            self._bus.tries = before
-
-    def _measure(self) -> Measured:
-        chain = self.chain
-        raw = np.array([reading.position for reading in self._readings])
-        positions = (raw - chain.motor_offset) * chain.motor_direction
-        closed, opened = self._gripper
-        positions[-1] = (positions[-1] - closed) / (opened - closed)
-        return Measured(positions, min(reading.stamp_ns for reading in self._readings))
-
     # --- what is asked of it; in the thread ---------------------------------------------------------------------------
     def _hold_command(self) -> None:
         with self._lock:
@@ -302,11 +302,19 @@ class ArmLoop:
                 self._command = self._measured.positions.copy()
             self._target, self._guided = self._command.copy(), False
 
-    def _hold_measured(self) -> None:
+    def _hold_measured(self, held: np.ndarray | None = None) -> None:
+        """held: whose last, the gripper's, is kept."""
         with self._lock:
             assert self._measured is not None
-            self._command = self._target = self._measured.positions.copy()
-            self._guided = False
+            self._command = self._measured.positions.copy()
+            if held is not None:
+                self._command[-1] = held[-1]
+            self._target, self._guided = self._command.copy(), False
+
+    def _grant(self) -> None:
+        now = time.monotonic()
+        self._troubles.grant(now)
+        self._tell(self._troubled(now))
 
     def _guide(self) -> None:
         if self._trouble:
@@ -323,23 +331,12 @@ class ArmLoop:
         assert self._bus is not None
         with contextlib.suppress(PermissionError):
             os.sched_setscheduler(0, policy, parameters)
-        switched: list[int] = []
-        try:
-            for index, reading in enumerate(self._readings):
-                if not self._driven or reading.status != ON:
-                    switched.append(index)
-                    self._readings[index] = switch_on(
-                        self._bus, self.hardware.motors[index], self.names[index], reading
-                    )
-        except BaseException:
-            for index in switched if not self._driven else ():
-                with contextlib.suppress(Silent, OSError, can.CanError):    # told is what came first
-                    self._readings[index] = self._bus.disable(self.hardware.motors[index])
-            raise
-        self.chain.readings = self._readings
+        self.robot.prepare(self.chain.measured(self._gripper).positions)
+        switch_all_on(self._bus, self.hardware, self.names, self._exchange.readings, self._driven)
+        self.chain.readings = self._exchange.readings
         self._troubles.forget()
         with self._lock:
-            self._measured = self._measure()
+            self._measured = self.chain.measured(self._gripper)
             self._driven, self._trouble = True, ""
         self._hold_measured()
 
@@ -349,8 +346,8 @@ class ArmLoop:
         stuck = []
         for index, motor in enumerate(self.hardware.motors):
             try:
-                self._readings[index] = self._bus.disable(motor)
-                if self._readings[index].status == ON:
+                self._exchange.readings[index] = self._bus.disable(motor)
+                if self._exchange.readings[index].status == ON:
                     stuck.append(motor.id)
             except Silent:
                 stuck.append(motor.id)
@@ -363,6 +360,8 @@ class ArmLoop:
             self._trouble = text
 
     def _lose(self, text: str) -> None:
+        if self._bus is not None:
+            self._health.losses += 1
         with self._lock:
             self._lost, self._driven, self._guided = text, False, False
         self._sinking = 0.0
@@ -376,20 +375,23 @@ class ArmLoop:
             self._exclusive.release()
             self._exclusive = Lock(self.channel)
             surveyed = self._attach()
-            self.chain.motor_offset = whole_turns(surveyed.readings, self.hardware, self.names, self._gripper)
+            self.chain.motor_offset = whole_turns(
+                surveyed.readings, self.hardware, self.names, self._gripper, self._returning.shafts
+            )
         except DriverError as error:
             self._lose(str(error))
             return
-        self.chain.readings = self._readings
+        self.chain.readings = self._exchange.readings
         self._troubles.forget()
         with self._lock:
-            self._measured, self._cycled = self._measure(), time.monotonic()
+            self._measured, self._cycled = self.chain.measured(self._gripper), time.monotonic()
             self._lost = self._trouble = ""
 
     def _drop_bus(self) -> None:
         bus, self._bus = self._bus, None
         if bus is None:
             return
+        self._health.leave(bus)
         try:
             bus.close()
         except (OSError, can.CanError) as error:

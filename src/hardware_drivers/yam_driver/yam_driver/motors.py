@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import can
+import numpy as np
 from i2rt.motor_config_tool.dm_motor_registers import DMRegAddr, read_register, save_register_to_flash, write_register
 from i2rt.motor_drivers.dm_driver import ControlMode, DMSingleMotorCanInterface
 from i2rt.motor_drivers.utils import MotorErrorCode, ReceiveMode
@@ -53,6 +54,15 @@ class Feedback:
         return MotorErrorCode.get_error_message(self.status)
 
 
+@dataclass(frozen=True)
+class Measured:
+    """positions: in motor order, rad as the joints of the contract; the gripper 0 closed .. 1 open. stamp_ns: ROS time
+    of the oldest of them."""
+
+    positions: np.ndarray
+    stamp_ns: int
+
+
 class _Asking:
     """A bus that remembers whether a frame was sent since anybody last listened."""
 
@@ -62,6 +72,10 @@ class _Asking:
     def send(self, message: can.Message) -> None:
         self.asked = True
         self.raw.send(message)
+
+    def recv(self, timeout: float | None = None) -> can.Message | None:
+        self.asked = False
+        return self.raw.recv(timeout=timeout)
 
     def __getattr__(self, name: str):
         return getattr(self.raw, name)
@@ -77,6 +91,7 @@ class MotorBus(DMSingleMotorCanInterface):
         self.control_mode = ControlMode.MIT
         self.cmd_idoffset = ControlMode.get_id_offset(self.control_mode)
         self.reply, self.tries = REPLY, TRIES
+        self.retries = 0    # questions that were asked again, since the start
 
     # --- what i2rt's methods send through -----------------------------------------------------------------------------
     def _send_message_get_response(
@@ -85,7 +100,8 @@ class MotorBus(DMSingleMotorCanInterface):
         """Errors: Silent; OSError and can.CanError where the adapter fails."""
         expected = self.receive_mode.get_receive_id(motor_id) if expected_id is None else expected_id
         message = can.Message(arbitration_id=id, data=data, is_extended_id=False)
-        for _ in range(self.tries):
+        for attempt in range(self.tries):
+            self.retries += bool(attempt)
             self._drain()
             self.bus.send(message)
             until = time.monotonic() + self.reply
@@ -100,8 +116,10 @@ class MotorBus(DMSingleMotorCanInterface):
         if not self.bus.asked:
             self._drain()
             return None
-        self.bus.asked = False
-        return self.bus.recv(timeout=self.reply)
+        reply = self.bus.recv(timeout=self.reply)
+        if reply is None and self.tries == 1:    # other motors are waiting to be commanded
+            raise Silent(f"motor {motor_id}")
+        return reply
 
     def _drain(self) -> None:
         while self.bus.recv(timeout=0) is not None:
@@ -137,7 +155,7 @@ class MotorBus(DMSingleMotorCanInterface):
 
     # --- registers; on a bus where nothing else is going on -----------------------------------------------------------
     def register(self, number: int, register: DMRegAddr) -> float:
-        """Errors: RuntimeError where the motor does not answer."""
+        """Errors: RuntimeError where the motor does not answer; Silent at once where `tries` is 1."""
         return read_register(self, number, register)
 
     def write_timeout(self, number: int, value: int) -> None:

@@ -4,15 +4,44 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
+
+import can
+
 from arm_controller.driver import DriverError
 
 from .checks import fault_text
-from .hardware import Motor
-from .motors import OFF, ON, Feedback, MotorBus
+from .hardware import Hardware, Motor
+from .motors import OFF, ON, Feedback, MotorBus, Silent
 from .troubles import STOP
 
 TRIES = 3
 LEAP = 0.1    # [rad] that a position may change when its motor is switched on
+
+
+def switch_all_on(
+    bus: MotorBus, hardware: Hardware, names: Sequence[str], readings: list[Feedback], driven: bool
+) -> None:
+    """Those that are off, or in an error that has passed; readings, in motor order, become their newest.
+
+    driven: the others are on and commanded, so each question is put once, and none is switched off where one fails.
+    Errors: as of switch_on.
+    """
+    switched: list[int] = []
+    before, bus.tries = bus.tries, 1 if driven else bus.tries
+    try:
+        for index, reading in enumerate(readings):
+            if not driven or reading.status != ON:
+                switched.append(index)
+                readings[index] = switch_on(bus, hardware.motors[index], names[index], reading)
+    except BaseException:
+        for index in switched if not driven else ():
+            with contextlib.suppress(Silent, OSError, can.CanError):    # told is what came first
+                readings[index] = bus.disable(hardware.motors[index])
+        raise
+    finally:
+        bus.tries = before
 
 
 def switch_on(bus: MotorBus, motor: Motor, name: str, before: Feedback) -> Feedback:

@@ -13,7 +13,7 @@ from .motors import COMM_LOSS, HOT, OFF, ON, Feedback
 
 WARM, STOP, COOL = 60.0, 70.0, 55.0    # [deg C], of electronics or winding
 SHOWN = 1.0     # [s] for which something that has passed is still reported, so that the controller latches it
-GRACE = 30.0    # [s] of motion after a stop for heat, for an operator to park
+GRACE = 30.0    # [s] of motion after an operator cleared a stop for heat, for parking
 
 logger = logging.getLogger("yam_driver")
 
@@ -23,19 +23,31 @@ class Troubles:
 
     def __init__(self, motors: Sequence[Motor], names: Sequence[str], where: str):
         self._motors, self._names, self._where = motors, names, where
-        self._since: dict[object, float] = {}    # when a trouble began
+        self._since: dict[int, float] = {}    # when each motor's trouble began
         self._warned: set[int] = set()
+        self._hot = False
+        self._granted: float | None = None       # when an operator was given time to park a hot arm
+        self._noted, self._noted_at = "", 0.0
 
     def forget(self) -> None:
         """The motors are switched on anew."""
         self._since.clear()
+
+    def grant(self, now: float) -> None:
+        """An operator clears a fault: a hot arm may move for a time, to be parked."""
+        self._granted = now if self._hot else None
+
+    def note(self, text: str, now: float) -> None:
+        """Something else is wrong, in words; it is reported for a time."""
+        self._noted, self._noted_at = text, now
 
     def update(self, readings: Sequence[Feedback], silent: Sequence[float], driven: bool, now: float) -> str:
         """What is wrong now, in words; empty where nothing is.
 
         silent: since when each motor has not answered, 0.0 where it has. driven: whether all should be switched on.
         """
-        return self._silence(silent) or self._statuses(readings, driven, now) or self._heat(readings, now)
+        noted = self._noted if now - self._noted_at < SHOWN else ""
+        return self._silence(silent) or self._statuses(readings, driven, now) or self._heat(readings, now) or noted
 
     def _silence(self, silent: Sequence[float]) -> str:
         gone = [i for i, since in enumerate(silent) if since]
@@ -75,13 +87,12 @@ class Troubles:
                 )
         hottest = max(range(len(readings)), key=lambda i: max(readings[i].mos, readings[i].rotor))
         temperature = max(readings[hottest].mos, readings[hottest].rotor)
-        if temperature < STOP:
-            if temperature < WARM:
-                self._since.pop("heat", None)
-            return ""
-        if (now - self._since.setdefault("heat", now)) % (SHOWN + GRACE) >= SHOWN:
+        self._hot = temperature >= STOP
+        if temperature < WARM:
+            self._granted = None
+        if not self._hot or (self._granted is not None and now - self._granted < GRACE):
             return ""
         return (
             f"motor {self._motors[hottest].id} ({self._names[hottest]}) is at {temperature:.0f} degC, more than "
-            f"{STOP:.0f}; the arm holds; clear the fault, park within {GRACE:.0f} s and let it cool down"
+            f"{STOP:.0f}; the arm holds; clear the fault, then arm and park within {GRACE:.0f} s, and let it cool down"
         )

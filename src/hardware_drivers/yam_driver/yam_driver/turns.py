@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,14 +17,17 @@ from .motors import Feedback
 TURNS = np.array([0.0, 2 * np.pi, -2 * np.pi])
 SLACK = 0.25    # [rad] beyond a joint's range that sagging and play explain
 
+logger = logging.getLogger("yam_driver")
+
 
 def whole_turns(
-    readings: Sequence[Feedback], hardware: Hardware, names: Sequence[str], gripper: tuple[float, float]
+    readings: Sequence[Feedback], hardware: Hardware, names: Sequence[str], gripper: tuple[float, float],
+    shafts: np.ndarray | None = None,
 ) -> np.ndarray:
-    """What each motor reads at its joint's zero [rad], (J,): a turn only where it must be.
+    """What each motor reads at its joint's zero [rad], (J,): a turn only where it must be, or where its shaft was last.
 
-    gripper: what its motor reads closed and open [rad]. Errors: DriverError where no whole turn brings a joint into its
-    range.
+    gripper: what its motor reads closed and open [rad]. shafts: where they were before the power went, after offset and
+    direction [rad], (J,). Errors: DriverError where no whole turn brings a joint into its range.
     """
     low = np.append(hardware.limits[:, 0], min(gripper))
     high = np.append(hardware.limits[:, 1], max(gripper))
@@ -31,7 +35,15 @@ def whole_turns(
     for i, (reading, direction) in enumerate(zip(readings, hardware.directions, strict=True)):
         at = (reading.position - TURNS) * direction
         beyond = np.maximum(np.maximum(low[i] - at, at - high[i]), 0.0)
-        best = int(np.argmin(np.where(beyond <= SLACK, 0.0, beyond)))
+        fits = np.flatnonzero(beyond <= SLACK)
+        best = int(fits[0]) if len(fits) else int(np.argmin(beyond))
+        if len(fits) > 1 and shafts is not None:    # a gripper whose stroke is more than a turn, near one of its ends
+            best = int(fits[np.argmin(np.abs(at[fits] - shafts[i]))])
+            logger.warning(
+                "motor %d (%s) came back after a loss of power and reads %.2f rad, which may be %s; taken is %.2f, the "
+                "nearest to where it was; look at it before you arm", hardware.motors[i].id, names[i], reading.position,
+                " or ".join(f"{value:.2f}" for value in at[fits]), at[best],
+            )
         if beyond[best] > SLACK:
             mend = "set its limits anew: molmoact2 yam gripper" if i == len(names) - 1 else "set its zero anew"
             raise DriverError(

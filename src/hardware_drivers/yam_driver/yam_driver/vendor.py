@@ -17,8 +17,10 @@ from i2rt.motor_drivers.dm_driver import MotorChain, MotorCmd
 from i2rt.motor_drivers.utils import MotorInfo
 from i2rt.robots.motor_chain_robot import MotorChainRobot
 
+from arm_controller.driver import DriverError
+
 from .hardware import VENDOR_GRACE, Hardware, remove
-from .motors import Feedback
+from .motors import Feedback, Measured
 
 GRIPPER_FORCE = 50.0    # [N], as i2rt limits it
 
@@ -73,6 +75,18 @@ class Chain(MotorChain):
             for i, reading in enumerate(self.readings)
         ]
 
+    def measured(self, gripper: tuple[float, float]) -> Measured:
+        """Where the joints are by what was read last. gripper: what its motor reads closed and open [rad]."""
+        positions = self.shafts()
+        closed, opened = gripper
+        positions[-1] = (positions[-1] - closed) / (opened - closed)
+        return Measured(positions, min(reading.stamp_ns for reading in self.readings))
+
+    def shafts(self) -> np.ndarray:
+        """Where the motors' shafts are by what was read last, after offset and direction [rad], (J,)."""
+        raw = np.array([reading.position for reading in self.readings])
+        return (raw - self.motor_offset) * self.motor_direction
+
     def get_same_bus_device_states(self) -> None:
         return None
 
@@ -116,6 +130,17 @@ class Robot(MotorChainRobot):
     def _check_current_qpos_in_joint_limits(self, buffer_rad: float = 0.1) -> None:
         """A joint beyond its limits is no reason to leave an arm without gravity compensation; it is refused at
         connect, and what is commanded is kept inside."""
+
+    def prepare(self, positions: np.ndarray) -> None:
+        """Commands for an arm at rest at `positions` (J,), which is about to be switched on. Errors: DriverError."""
+        self.command_joint_pos(positions)
+        try:
+            self.update()    # sees the newest readings
+            self.update()    # and reckons with them
+        except Exception as error:
+            raise DriverError(
+                f"the arm cannot be carried as it lies ({error}); fold it by hand, and check option arm_type"
+            ) from error
 
     def sink(self, share: float, damping: np.ndarray) -> None:
         """For one cycle: no stiffness, the given damping, and a share of the torque that carries the arm."""

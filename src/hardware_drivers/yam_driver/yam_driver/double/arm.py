@@ -40,6 +40,7 @@ class DoubleArm:
         self._show()
         self.adapter = Adapter(Path(link), self._hear)
         self._thread = threading.Thread(target=self._run, name="plant", daemon=True) if real_time else None
+        self.unanswered = FRAME    # [s] of bus time that a frame takes which nobody answers
         self._owed = 0.0    # bus time that the plant has not gone yet [s]
         if self._thread is not None:
             self._thread.start()
@@ -94,8 +95,10 @@ class DoubleArm:
             del self.frames[:-200000]
             if self._thread is None:
                 self._go(FRAME)
-            answers = [motor.hear(*frame) for motor in self.motors]
-        return [answer for answer in answers if answer is not None]
+            answers = [answer for answer in (motor.hear(*frame) for motor in self.motors) if answer is not None]
+            if self._thread is None and not answers:
+                self._go(self.unanswered - FRAME)
+        return answers
 
     def _run(self) -> None:
         last = time.monotonic()

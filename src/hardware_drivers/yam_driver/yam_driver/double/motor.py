@@ -8,6 +8,7 @@ come with the id in register MST_ID.
 
 from __future__ import annotations
 
+import math
 import struct
 import time
 from collections.abc import Callable
@@ -79,6 +80,7 @@ class Motor:
         self.mos = self.rotor = 30.0
         self.plugged = True       # its cable is in
         self.sticky = False       # an error that clearing does not end
+        self.turns = 0.0          # [rad] that it counts from its zero otherwise than its shaft: whole turns
         self.jump = 0.0           # [rad] by which its reading changes when it is switched on
         self.enabled_times = 0
         self._heard = now()
@@ -89,8 +91,9 @@ class Motor:
         self.status, self.sticky = status, sticky
 
     def power_cycle(self) -> None:
-        """Off and on again: what was not saved is gone."""
+        """Off and on again: what was not saved is gone, and it counts from within half a turn of its zero."""
         self.status, self.command, self.registers = Status.OFF, Command(), dict(self.saved)
+        self.turns = -math.tau * round(self.position / math.tau)
 
     # --- physics ------------------------------------------------------------------------------------------------------
     def drive(self, position: float, velocity: float) -> float:
@@ -101,7 +104,7 @@ class Motor:
             self.torque = 0.0
         else:
             c, most = self.command, KINDS[self.kind].tmax
-            wanted = c.kp * (c.pos - position) + c.kd * (c.vel - velocity) + c.torque
+            wanted = c.kp * (c.pos - position - self.turns) + c.kd * (c.vel - velocity) + c.torque
             self.torque = max(-most, min(most, wanted))
         return self.torque
 
@@ -173,7 +176,7 @@ class Motor:
 
     def _feedback(self) -> tuple[int, bytes]:
         pmax, vmax, tmax = self.registers[21], self.registers[22], self.registers[23]
-        shown = self.position + (self.jump if self.status == Status.ON else 0.0)
+        shown = self.position + self.turns + (self.jump if self.status == Status.ON else 0.0)
         p, v, t = _scaled(shown, pmax, 16), _scaled(self.velocity, vmax, 12), _scaled(self.torque, tmax, 12)
         word = p << 24 | v << 12 | t
         head = bytes([self.status << 4 | int(self.registers[8]) & 0xF])

@@ -1,0 +1,100 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""The driver under its controller: an arm that a person has led is taken back where it then is."""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from arm_controller.controller import ArmController
+from arm_controller.controller_state import Fault, State
+from arm_controller.operating import Operator
+
+VERBS = ("stop", "pause", "resume")
+
+
+class Controlled:
+    """One controller on its driver, ticked on one clock that jumps over no time."""
+
+    def __init__(self, contract, driver):
+        self.controller = ArmController(contract, contract.arm("left"), driver, shadow=False)
+        self.operator = Operator(self.controller, self._clocks)
+
+    @staticmethod
+    def _clocks():
+        return time.monotonic_ns(), time.time_ns()
+
+    def tick(self):
+        self.controller.tick(*self._clocks())
+
+    @property
+    def fault(self):
+        return self.controller.state.fault_text
+
+
+@pytest.fixture
+def controlled(double, driver, contract, monkeypatch):
+    # Time that this machine does not give us is no fault here.
+    contract = replace(contract, joint_state_timeout=1000.0)
+    for name in ("TIMER_LATE", "PAUSE"):
+        monkeypatch.setattr(f"arm_controller.controller.{name}", 1000.0)
+    monkeypatch.setattr("arm_controller.clock.JUMP", 1000.0)
+    held = Controlled(contract, driver)
+    held.tick()
+    held.operator.arm()
+    held.tick()
+    assert held.controller.state.state == State.HOLDING
+    return held
+
+
+def commands_of(double, number, begun):
+    """Positions and stiffnesses that motor `number` was commanded since `begun` frames."""
+    sent = [data for to, data in double.frames[begun:] if to == number and data[:7] != b"\xff" * 7]
+    return [(command.pos, command.kp) for command in map(double.motor(number)._unpack, sent)]
+
+
+@pytest.mark.parametrize("led", [0.2, 0.8])
+@pytest.mark.parametrize("verb", VERBS)
+def test_an_arm_that_was_led_by_hand_is_taken_back_where_it_is(controlled, double, driver, until, led, verb):
+    controlled.operator.hand_guide()
+    until(lambda: double.motor(1).command.kp == 0)
+    hand = double.positions()
+    hand[0] += led
+    double.place(hand)
+    until(lambda: abs(driver.read().positions[0] - led) < 0.05)
+    controlled.tick()
+    begun = len(double.frames)
+    getattr(controlled.operator, verb)()
+    controlled.tick()
+    until(lambda: double.motor(1).command.kp > 0)
+    count = len(double.frames)
+    until(lambda: len(double.frames) > count + 70)
+    controlled.tick()
+    assert not controlled.fault and controlled.controller.state.state == State.HOLDING
+    stiff = [position for position, kp in commands_of(double, 1, begun) if kp > 0]
+    assert stiff and np.abs(np.array(stiff) - led).max() < 0.06
+    assert double.positions()[0] == pytest.approx(led, abs=0.06)
+
+
+def test_time_for_parking_a_hot_arm_begins_when_the_fault_is_cleared(controlled, double, driver, until, monkeypatch):
+    double.motor(3).mos = 71.0
+    until(lambda: controlled.tick() or controlled.fault)
+    assert controlled.controller.state.fault == Fault.DRIVER and "clear the fault" in controlled.fault
+    # However long the operator takes to come.
+    monkeypatch.setattr("yam_driver.troubles.GRACE", 3600.0)
+    monkeypatch.setattr("yam_driver.troubles.SHOWN", 0.0)
+    until(lambda: controlled.tick() or controlled.controller.at_rest)
+    cycled = driver._loop._cycled
+    until(lambda: driver._loop._cycled > cycled)
+    controlled.tick()
+    assert controlled.fault
+    controlled.operator.clear_fault()
+    controlled.operator.arm()
+    cycled = driver._loop._cycled
+    until(lambda: driver._loop._cycled > cycled)
+    controlled.tick()
+    assert not controlled.fault and controlled.controller.state.state == State.HOLDING
+    monkeypatch.setattr("yam_driver.troubles.GRACE", 0.0)
+    until(lambda: controlled.tick() or "is at 71 degC" in controlled.fault)
