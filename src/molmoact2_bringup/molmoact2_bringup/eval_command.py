@@ -120,7 +120,8 @@ def _run(args: argparse.Namespace) -> bool:
     conditions = scene.conditions(asked | {"task": args.task or "touch,pick", "cameras": args.cameras or "none"})
     systems = {condition: scene.under(condition, args.checkpoint, seeds.start) for condition in conditions}
     checkpoint = configuration_of(next(iter(systems.values())).process("policy")).settings.checkpoint
-    known = asked | {"scenes": args.scenes, "mode": args.mode or FAST, "settings": args.settings} | _identity(checkpoint)
+    known = asked | {"scenes": args.scenes, "mode": args.mode or FAST, "settings": args.settings}
+    known |= _identity(checkpoint)
     known["system"] = {process.name: process.parameters for process in scene.system.processes}
     folder, log = Folder(args.out, known), args.out / "log.txt"
     trials = [

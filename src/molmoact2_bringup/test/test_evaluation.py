@@ -174,7 +174,7 @@ def test_a_busy_machine_makes_no_fault_of_a_simulated_arm(bench, monkeypatch):
 
     def late(self):
         if next(readings) == 50:
-            threading.Event().wait(1.5 * bench.contract.joint_state_timeout)    # of the machine's time, not of the arm's
+            threading.Event().wait(1.5 * bench.contract.joint_state_timeout)    # the machine's time, not the arm's
         return read(self)
 
     monkeypatch.setattr(SteppedArm, "read", late)

@@ -87,7 +87,9 @@ class Running:
         bench.clock.now_ns = BEGIN_NS
         bench.table.reset(3)
         driver = SteppedArm(bench.table, bench.clock)
-        self.controller = Watched(bench.contract, bench.contract.arm("arm"), driver, shadow=False, stopwatch=bench.clock.seconds)
+        self.controller = Watched(
+            bench.contract, bench.contract.arm("arm"), driver, shadow=False, stopwatch=bench.clock.seconds
+        )
         self._driver, self._newest, self._given = driver, None, 0
         monkeypatch.setattr(runner, "time", SimpleNamespace(monotonic=bench.clock.seconds))
         self.runner = runner.Runner(
