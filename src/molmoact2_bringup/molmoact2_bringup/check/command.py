@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -39,12 +40,15 @@ def check(system_name: str, settings: list[str], options: Options) -> int:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
     report = Report(options.out, system.name)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)    # as Ctrl-C
     try:
         with (options.out / LOG).open("w") as log:
             _check(system, options, report, lambda text: print(text, file=log, flush=True))
     except (Interrupted, KeyboardInterrupt):
         print(f"\nstopped; until then: {report.write()}", flush=True)
         return STOPPED
+    finally:
+        signal.signal(signal.SIGTERM, before)
     print(f"\n{report.write()}; all of it in {options.out}", flush=True)
     return FAILED if report.failed else OK
 

@@ -83,8 +83,8 @@ class Listener:
             return missing + [ticks.topic for ticks in heard.arms.values() if len(ticks) < ENOUGH]
 
     def end(self) -> Heard:
-        """What was heard since begin(); the last image of each camera is read now. Nothing is listened to any more: what
-        is measured next has the processor for itself."""
+        """What was heard since begin(); the last image of each camera is read now. Nothing is listened to any more:
+        what is measured next has the processor for itself."""
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         with self._lock:
