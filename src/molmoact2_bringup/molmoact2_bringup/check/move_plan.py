@@ -106,7 +106,7 @@ def plan(contract: Contract, arm: Arm, start: np.ndarray, joint: str = "") -> Mo
         up, down = limits.upper - limits.soft_zone - value, value - limits.lower - limits.soft_zone
         speed = min(SPEED, limits.velocity / 10)
         seconds = AMOUNT * math.pi / 2 / speed    # a cosine's largest speed is pi/2 times its mean
-        for room, amount in sorted(((up, AMOUNT), (down, -AMOUNT)), reverse=True):
+        for room, amount in ((up, AMOUNT), (down, -AMOUNT)):
             move = Move(arm, index, np.array(start), amount, seconds)
             outside = arm.outside(move.at(np.linspace(0, seconds, 10))[-1], arm.depths(np.array(start)))
             if room > AMOUNT and not outside:
