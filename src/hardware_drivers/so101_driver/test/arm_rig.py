@@ -15,7 +15,7 @@ from so101_driver.driver import SO101Driver
 from so101_driver.registers import BAUD_RATES, GOAL_POSITION, PRESENT_POSITION
 
 CONTRACT = Path(__file__).resolve().parents[4] / "config/embodiments/so101.yaml"
-PATIENCE = 60.0    # [s]; only for what never comes
+PATIENCE = 300.0   # [s]; only for what never comes
 
 
 served: list = []    # doubles that answer when something has been sent, in the thread that sent it
