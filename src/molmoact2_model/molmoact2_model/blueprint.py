@@ -316,7 +316,7 @@ def random_network(config: ModelConfig, seed: int) -> Network:
             value = _draw(name, parameter, is_table, generator)
             setattr(module, name, nn.Parameter(value, requires_grad=False))
     if config.depth is not None:
-        _close_depth_tokens(network, config)
+        close_depth_tokens(network, config)
     return network
 
 
@@ -327,7 +327,8 @@ def _draw(name: str, parameter: torch.Tensor, is_table: bool, generator: torch.G
     return values if is_table else values * parameter.shape[-1] ** -0.5
 
 
-def _close_depth_tokens(network: Network, config: ModelConfig) -> None:
+def close_depth_tokens(network: Network, config: ModelConfig) -> None:
+    """<depth_end> follows the codes at once, as `random_network` says. config: of a checkpoint with depth."""
     depth = config.depth
     assert depth is not None
     table, head = network.vlm.model.language_model.embed_tokens.weight, network.vlm.lm_head.weight

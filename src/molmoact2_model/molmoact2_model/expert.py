@@ -1,6 +1,7 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""The flow-matching action expert and its sampler (spec section 4). Module names are those of the released weights."""
+"""The flow-matching action expert (spec section 4); flow.py samples with it. Module names are those of the released
+weights."""
 
 from __future__ import annotations
 
@@ -14,7 +15,6 @@ from torch import nn
 from torch.nn import functional
 
 from .config import ExpertConfig, ModelConfig
-from .guidance import Guidance
 
 NORM_EPS = 1e-6
 ROPE_BASE = 10_000.0
@@ -262,39 +262,6 @@ class ActionExpert(nn.Module):
         for block, modulation, layer in zip(self.blocks, modulations.blocks, context.layers, strict=True):
             x = block(x, modulation, layer, context.mask, rope)
         return self.final_layer(x, modulations.final)
-
-
-def sample_flow(
-    expert: ActionExpert,
-    context: Context,
-    noise: torch.Tensor,
-    modulations: Sequence[Modulations],
-    valid_dims: torch.Tensor | None,
-    guidance: Guidance | None = None,
-) -> torch.Tensor:
-    """Integrates from noise (B, T, max_action_dim) to actions with one Euler step per entry of `modulations`.
-
-    valid_dims: bool (max_action_dim,), False for the padding that is held at zero; None holds nothing.
-    guidance: the running chunk, where the new one is to continue it. The chunk is kept in float32 whatever the
-    expert's type, so that half-precision sums do not lose the small steps.
-    """
-    steps, rope = len(modulations), expert.rope(noise.shape[1])
-    chunk = noise = noise.float() if valid_dims is None else noise.float() * valid_dims
-    for index, modulation in enumerate(modulations):
-
-        def field(noisy: torch.Tensor, modulation: Modulations = modulation) -> torch.Tensor:
-            # Masked on both sides, so that no gradient leads into the padding.
-            noisy = noisy if valid_dims is None else noisy * valid_dims
-            velocity = expert(noisy.to(expert.dtype), context, modulation, rope).float()
-            return velocity if valid_dims is None else velocity * valid_dims
-
-        if guidance is None:
-            velocity = field(chunk)
-        else:
-            chunk = guidance.put_back(chunk, noise, index / steps)
-            velocity = guidance.velocity(field, chunk, index / steps)
-        chunk = chunk + velocity / steps
-    return chunk if guidance is None else guidance.put_back(chunk, noise, 1.0)
 
 
 class DepthGate(nn.Module):

@@ -41,8 +41,8 @@ def guidance_weights(horizon: int, known: int, frozen: int, overlap: int) -> np.
 
 
 def guidance_factor(time: float, beta: float) -> float:
-    """min(beta, (1 - t) / (t r^2)); beta at t = 0."""
-    if time <= 0.0:
+    """min(beta, (1 - t) / (t r^2)); beta at t = 0 and, where a solver looks there, at t = 1."""
+    if not 0.0 < time < 1.0:
         return beta
     spread = time**2 + (1.0 - time) ** 2
     return min(beta, spread / (time * (1.0 - time)))

@@ -21,10 +21,13 @@ from .config import ModelConfig
 from .engine import Engine
 from .errors import InputError
 from .fast import FastTokenizer
+from .flow import EULER, SOLVERS
+from .fused_network import Fused
 from .guidance import MODES, check_beta
 from .images import ImageConfig, load_image_config
 from .lerobot_checkpoint import open_checkpoint
 from .normalization import NormStats
+from .optimizations import ARITHMETIC, SHARED, Optimizations
 from .processing import PromptBuilder, check_vocabulary, load_tokenizer
 from .results import InferenceResult, Trace
 from .session import Session
@@ -41,8 +44,16 @@ class MolmoAct2Policy:
     """A loaded checkpoint. Sessions share its weights."""
 
     def __init__(
-        self, network: Network, images: ImageConfig, stats: NormStats, tokenizer: Tokenizer, name: str
+        self,
+        network: Network,
+        images: ImageConfig,
+        stats: NormStats,
+        tokenizer: Tokenizer,
+        name: str,
+        optimizations: Optimizations = SHARED,
     ) -> None:
+        """optimizations: of its sessions. The fused ones are for a network that is the policy's own."""
+        self.optimizations, self._fused = optimizations, Fused()
         self.network = network
         self.images = images
         self.stats = stats
@@ -57,23 +68,26 @@ class MolmoAct2Policy:
         device: str = "cpu",
         dtype: str = "float32",
         base_checkpoint: str | Path | None = None,
+        optimizations: Optimizations | None = None,
     ) -> MolmoAct2Policy:
         """Loads a checkpoint in the released layout, or one that LeRobot saved, from a folder or from a Hub id
         (`owner/name[@revision]`).
 
         device: a torch device ("cpu", "cuda", "cuda:1"); dtype: "float32", "bfloat16" or "float16".
-        base_checkpoint: of LeRobot's, the checkpoint it began from, where that lies elsewhere than it says. Runs no
+        base_checkpoint: of LeRobot's, the checkpoint it began from, where that lies elsewhere than it says.
+        optimizations: what its sessions do for speed (None: all that are on by default). Runs no
         code from the checkpoint. CheckpointError says what is missing or does not fit; InputError names a
         device or type that is not there.
         """
-        torch_device, torch_dtype = _device(device), _dtype(dtype)
+        torch_device, torch_dtype = find_device(device), _dtype(dtype)
         source = open_checkpoint(path_or_hub_id, base_checkpoint)
         images = load_image_config(source.files, source.config.vision)
         tokenizer = load_tokenizer(source.files)
         check_vocabulary(source.config, tokenizer)
         with ExitStack() as stack:
             network = fill_network(source.weights(stack), source.config, torch_device, torch_dtype)
-        return cls(network, images, source.stats, tokenizer, str(path_or_hub_id))
+        wanted = Optimizations() if optimizations is None else optimizations
+        return cls(network, images, source.stats, tokenizer, str(path_or_hub_id), wanted)
 
     @property
     def config(self) -> ModelConfig:
@@ -99,6 +113,8 @@ class MolmoAct2Policy:
         rtc_beta: float = 5.0,
         draft: bool = False,
         beside: Session | None = None,
+        solver: str = EULER,
+        optimizations: Optimizations | None = None,
     ) -> Session:
         """Opens a session; InputError (or CheckpointError) for what this checkpoint cannot do.
 
@@ -111,10 +127,14 @@ class MolmoAct2Policy:
         fast_tokenizer: folder, for "discrete". max_gap [s]: with "bounded", a longer pause between calls
         forces a full pass. clock: monotonic seconds. rtc: how a call with a `prefix` continues it, "gradient" or
         "replace" (guidance.py); rtc_beta: the largest guidance factor of "gradient". beside: a session of this policy
-        that is used in the same thread; what both are shown is then seen and prefilled once.
+        that is used in the same thread; what both are shown is then seen and prefilled once. solver: of the flow,
+        "euler" as released, or "midpoint" or "heun", which ask the expert twice a step (flow.py). optimizations: others
+        than the policy's, where there is no session beside.
         """
         if rtc not in MODES:
             raise InputError(f"rtc is {rtc!r}, expected one of {list(MODES)}")
+        if solver not in SOLVERS:
+            raise InputError(f"solver is {solver!r}, expected one of {list(SOLVERS)}")
         self._check_modes(depth, action_mode, cache_policy, full_refresh_every, max_gap)
         check_threshold(similarity_threshold)
         tag = self.stats.tag(norm_tag)
@@ -128,12 +148,19 @@ class MolmoAct2Policy:
             fast = self._fast(fast_tokenizer)
         prompts = PromptBuilder(self.config, self.images, self.tokenizer, tag)
         bounds = Bounds(max_gap=max_gap, full_refresh_every=full_refresh_every)
-        engine = Engine(self.network, self.images) if beside is None else beside.engine
+        wanted = self.optimizations if optimizations is None else optimizations
+        engine = self._engine(wanted) if beside is None else beside.engine
         beta = check_beta(rtc_beta)
         cache = None
         if depth == "adaptive" and self.config.depth is not None:
             cache = make_policy(cache_policy, self.config.depth.grid[0], bounds, similarity_threshold)
-        return Session(engine, prompts, tag, depth, draft, fast, cache, clock, rtc, beta)
+        watched = not wanted.unwatched
+        return Session(engine, prompts, tag, depth, draft, fast, cache, clock, rtc, beta, solver, watched)
+
+    def _engine(self, wanted: Optimizations) -> Engine:
+        engine = Engine(self.network, self.images, wanted, self._fused)
+        self._fused = engine.fused
+        return engine
 
     def _check_modes(
         self, depth: str, action_mode: str, cache_policy: str, full_refresh_every: int | None, max_gap: float
@@ -198,12 +225,13 @@ def set_threads(count: int) -> None:
 
 
 def machine(device: str) -> dict[str, str]:
-    """What the last bits of a result depend on besides its inputs: torch, processor, and threads of the engine."""
+    """What the last bits of a result depend on besides its inputs: torch, processor, the engine and its threads."""
     if torch.device(device).type == "cuda":
         processor = torch.cuda.get_device_name(torch.device(device))
     else:
         processor = f"{_processor()}, {torch.backends.cpu.get_cpu_capability()}"
-    return {"torch": torch.__version__, "processor": processor, "threads": str(torch.get_num_threads())}
+    threads = str(torch.get_num_threads())
+    return {"torch": torch.__version__, "processor": processor, "threads": threads, "engine": ARITHMETIC}
 
 
 def _processor() -> str:
@@ -215,7 +243,8 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """Errors: InputError for one that is not here."""
     try:
         device = torch.device(name)
     except RuntimeError:

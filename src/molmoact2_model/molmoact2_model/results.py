@@ -26,8 +26,10 @@ class Trace:
     )  # float32 (cells,): probability over the codebook in the call that generated the code
     depth_mode: str  # "off", "full", "verified", "adaptive", or "forced": an adaptive session made a full pass
     cause: str  # of a forced pass, e.g. "first_call"; else empty
-    decoder_steps: int  # language-model forwards after prefill, start and end included
-    reused_runs: int  # runs of reused codes, each replayed in one forward
+    # Steps of decoding after the prefill: start, each generated code, each run of reused ones (or each pass over a
+    # draft), end. The engine takes several in one pass of the language model where it can.
+    decoder_steps: int
+    reused_runs: int  # runs of reused codes, each replayed in one step
     seed: int | None  # of the flow's noise; None where noise was given or none is used
     timings: dict[str, float]  # stage -> seconds; "total" is the whole call
     warnings: tuple[str, ...]
@@ -47,7 +49,7 @@ class InferenceResult:
 @dataclass(frozen=True)
 class Reasoning:
     """Depth codes int64 (cells,), which of them were generated anew bool (cells,), the cause of a forced full pass, and
-    the language model's forwards after prefill."""
+    the steps of decoding after the prefill, as in Trace."""
 
     codes: np.ndarray
     refreshed: np.ndarray

@@ -18,6 +18,7 @@ import torch
 from .engine import DepthOutcome, Engine
 from .errors import DecodeError, InputError, ModelError
 from .fast import FastTokenizer, action_bins
+from .flow import EULER
 from .guidance import Guidance, Running, check_running, make_guidance
 from .images import check_images
 from .normalization import TagStats
@@ -44,7 +45,11 @@ class Session:
         clock: Callable[[], float],
         rtc: str,
         rtc_beta: float,
+        solver: str = EULER,
+        watched: bool = True,
     ) -> None:
+        """watched: on a GPU, each stage is waited for, so that its seconds are its own."""
+        self._solver, self._watched = solver, watched
         self._engine, self._prompts, self._tag, self._fast, self._clock = engine, prompts, tag, fast, clock
         self._depth, self._draft, self._rtc, self._rtc_beta = depth, draft or depth == VERIFIED, rtc, rtc_beta
         self._config = engine.network.config
@@ -79,6 +84,11 @@ class Session:
         self._drafted = None
         if self._cache is not None:
             self._cache.forget(because)
+
+    def expect(self, codes: np.ndarray) -> None:
+        """Takes codes int (cells,) for those of the last call: what the next "verified" one drafts with."""
+        with self._lock:
+            self._drafted = Codes(codes, np.full(codes.size, np.nan, np.float32), np.zeros(codes.size, np.int64))
 
     def check_instruction(self, instruction: str, num_images: int = 1) -> None:
         """InputError for an instruction that `infer` would refuse with so many images."""
@@ -127,7 +137,7 @@ class Session:
             raise InputError("depth is off: there is nothing to reason")
         request = self._checked(images, state, None, None, None, 0, None)
         with self._call():
-            self._read(request, instruction, _Stopwatch(self._engine.network.device))
+            self._read(request, instruction, self._stopwatch())
             seen = self._think(request, instruction)
             assert seen is not None
             if self._cache is not None:
@@ -159,7 +169,7 @@ class Session:
         return prompt
 
     def _infer(self, request: _Checked, instruction: str) -> InferenceResult:
-        watch = _Stopwatch(self._engine.network.device)
+        watch = self._stopwatch()
         prompt = self._read(request, instruction, watch)
         seen = self._think(request, instruction)
         if seen is not None:
@@ -167,7 +177,8 @@ class Session:
         input_ids, action_ids = self._engine.ids, list[int]()
         if self._fast is None:
             guidance = self._guidance(request)
-            normalized = self._engine.flow(request.noise, self._tag.action.dim, request.num_steps, guidance)
+            width, steps = self._tag.action.dim, request.num_steps
+            normalized = self._engine.flow(request.noise, width, steps, guidance, self._solver)
             watch.lap("expert")
         else:
             action_ids, normalized = self._discrete(seen)
@@ -184,6 +195,9 @@ class Session:
         watch.lap("post")
         trace = self._trace(prompt, input_ids, action_ids, seen, request, watch.done(), clock)
         return InferenceResult(actions, trace)
+
+    def _stopwatch(self) -> _Stopwatch:
+        return _Stopwatch(self._engine.network.device, self._watched)
 
     def _guidance(self, request: _Checked) -> Guidance | None:
         if request.running is None:
@@ -351,14 +365,15 @@ class _Seen:
 
 
 class _Stopwatch:
-    """Splits a call into stages; on a GPU each lap waits for the work it measures."""
+    """Splits a call into stages; on a GPU each lap waits for the work it measures, where it is to be watched."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, watched: bool) -> None:
         self._device, self._laps = device, dict[str, float]()
+        self._waits = watched and device.type == "cuda"
         self._begin = self._last = time.perf_counter()
 
     def lap(self, name: str) -> None:
-        if self._device.type == "cuda":
+        if self._waits:
             torch.cuda.synchronize(self._device)
         now = time.perf_counter()
         self._laps[name], self._last = now - self._last, now

@@ -116,11 +116,25 @@ class _CacheLayer(CacheLayerMixin):
         return self.capacity
 
 
-class KVCache(Cache):
-    """A preallocated key/value cache. It is kept between calls and grows only when a longer prompt needs it."""
+class _JoiningLayer(_CacheLayer):
+    """Keys and values of one layer, joined anew with each that comes: what a cache without fixed buffers does."""
 
-    def __init__(self, num_layers: int) -> None:
-        self._own = [_CacheLayer() for _ in range(num_layers)]
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.length:
+            keys, values = self.in_use()
+            key_states, value_states = torch.cat([keys, key_states], -2), torch.cat([values, value_states], -2)
+        self.keys, self.values, self.length = key_states, value_states, key_states.shape[-2]
+        return key_states, value_states
+
+
+class KVCache(Cache):
+    """A key/value cache. It is preallocated, kept between calls, and grows only when a longer prompt needs it; where
+    not fixed, it is joined anew with each token."""
+
+    def __init__(self, num_layers: int, fixed: bool = True) -> None:
+        self._own = [_CacheLayer() if fixed else _JoiningLayer() for _ in range(num_layers)]
         super().__init__(layers=list(self._own))
 
     @property

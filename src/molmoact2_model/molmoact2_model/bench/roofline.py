@@ -1,0 +1,138 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""The least time a device could take for each stage: the weights and the cache that must be read, and the products that
+must be computed, against how fast this device copies and multiplies."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from ..config import ModelConfig
+
+COPIED = 512 * 2**20    # bytes; more than the caches of common processors
+SIDE, ROUNDS = 2048, 5
+
+
+@dataclass(frozen=True)
+class Rates:
+    """bandwidth [bytes/s], read and written together; products [FLOP/s]; source: who says so."""
+
+    bandwidth: float
+    products: float
+    source: str
+
+
+def measure_rates(device: torch.device, dtype: torch.dtype) -> Rates:
+    """The best of a few rounds of one large copy and one large product."""
+    source = torch.ones(COPIED // dtype.itemsize, dtype=dtype, device=device)
+    goal = torch.empty_like(source)
+    left, right = (torch.randn(SIDE, SIDE, device=device).to(dtype) for _ in range(2))
+    copying, multiplying = (
+        min(_seconds(device, work) for _ in range(ROUNDS))
+        for work in (lambda: goal.copy_(source), lambda: torch.mm(left, right))
+    )
+    return Rates(2 * COPIED / copying, 2 * SIDE**3 / multiplying, "measured in this run")
+
+
+def _seconds(device: torch.device, work) -> float:
+    _finish(device)
+    begin = time.perf_counter()
+    work()
+    _finish(device)
+    return time.perf_counter() - begin
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a stage must do at least: bytes to be read, FLOP to be computed."""
+
+    bytes: float
+    flop: float
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.bytes + other.bytes, self.flop + other.flop)
+
+    def times(self, count: float) -> Work:
+        return Work(self.bytes * count, self.flop * count)
+
+    def least(self, rates: Rates) -> float:
+        """Seconds."""
+        return max(self.bytes / rates.bandwidth, self.flop / rates.products)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the amount of work depends on besides the checkpoint: cameras, tokens of the prompt, waypoints, flow
+    evaluations; passes of depth reasoning and the tokens they read."""
+
+    cameras: int
+    prompt: int
+    horizon: int
+    evaluations: int
+    passes: float = 0.0
+    read: float = 0.0
+
+
+def work(config: ModelConfig, shape: Shape, size: int) -> dict[str, Work]:
+    """By stage. size: bytes of a number."""
+    text = config.text
+    stages = {"vision": _vision(config, shape, size), "prefill": _language(config, shape.prompt, shape.prompt, size)}
+    if shape.passes:
+        one = _language(config, shape.read / shape.passes, shape.prompt + shape.read / 2, size)
+        head = text.vocab_size * text.hidden_size    # asked once, for the end of the codes
+        stages["depth"] = one.times(shape.passes) + Work(head * size, 2 * head)
+    if config.expert is not None:
+        stages["expert"] = _expert(config, shape, size)
+    return stages
+
+
+def block_weights(config: ModelConfig) -> int:
+    """Of all blocks of the language model."""
+    text = config.text
+    attention = text.hidden_size * text.head_dim * 2 * (text.num_heads + text.num_kv_heads)
+    return text.num_layers * (attention + 3 * text.hidden_size * text.intermediate_size)
+
+
+def _language(config: ModelConfig, tokens: float, seen: float, size: int) -> Work:
+    """One pass over `tokens` that attend to `seen`."""
+    text, weights = config.text, block_weights(config)
+    cache = 2 * text.num_layers * text.num_kv_heads * text.head_dim * seen
+    attention = 4 * text.num_layers * text.num_heads * text.head_dim * seen * tokens
+    return Work((weights + cache) * size, 2 * weights * tokens + attention)
+
+
+def _vision(config: ModelConfig, shape: Shape, size: int) -> Work:
+    vision, adapter = config.vision, config.vision.adapter
+    attended = 4 * vision.hidden_size * vision.num_heads * vision.head_dim
+    tower = vision.num_layers * (attended + 2 * vision.hidden_size * vision.intermediate_size)
+    patches = shape.cameras * vision.num_positions
+    attention = 4 * vision.num_layers * vision.hidden_size * vision.num_positions * patches
+    inputs = vision.hidden_size * len(vision.feature_layers)
+    pooled = 2 * inputs * adapter["hidden_size"]    # keys and values, of every patch
+    projected = 3 * adapter["intermediate_size"] * max(adapter["hidden_size"], adapter["text_hidden_size"])
+    weights = tower + pooled + projected
+    # A token for every four patches, as released.
+    return Work(weights * size, 2 * (tower + pooled) * patches + attention + 2 * projected * patches / 4)
+
+
+def _expert(config: ModelConfig, shape: Shape, size: int) -> Work:
+    expert, text = config.expert, config.text
+    assert expert is not None
+    hidden, seen = expert.hidden_size, shape.prompt + shape.read
+    layer = 4 * hidden * hidden + 2 * hidden * hidden + 3 * hidden * expert.mlp_size
+    weights, context = expert.num_layers * layer, 2 * expert.num_layers * hidden * seen
+    attention = 4 * expert.num_layers * hidden * (seen + shape.horizon) * shape.horizon
+    step = Work((weights + context) * size, 2 * weights * shape.horizon + attention)
+    cached = 2 * text.num_kv_heads * text.head_dim
+    projection = Work(
+        (text.num_layers * cached * seen + cached * hidden) * size, 2 * text.num_layers * cached * hidden * seen
+    )
+    return step.times(shape.evaluations) + projection

@@ -1,0 +1,196 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""One run of the benchmark: what is loaded, which rows there are, what is put together from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..checkpoint import DTYPES
+from ..config import ModelConfig
+from ..errors import InputError
+from ..optimizations import PLAIN, Optimizations
+from ..policy import MolmoAct2Policy, find_device, machine, set_threads
+from . import report
+from .measure import SEED, EngineRunner, Measured, Row, Runner, compare, load_given, measured, memory, weights
+from .networks import SIZES, random_policy, released_config
+from .roofline import Rates, Shape, measure_rates, work
+from .scenes import Load, views
+
+FINE = 100    # Euler steps that stand for the exact flow
+TEXT = 110    # tokens of a released prompt besides its images, about
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What to measure, as command.py describes it; empty or None: its default."""
+
+    checkpoint: str
+    random: str
+    tag: str
+    device: str
+    dtypes: tuple[str, ...]
+    threads: int | None
+    cameras: int | None
+    depths: tuple[str, ...]
+    changed: tuple[int, ...]
+    calls: int
+    fastest: bool
+    num_steps: int | None
+    ours: Optimizations
+    each: bool
+    solvers: tuple[tuple[str, int], ...]
+    against: str
+    only_roofline: bool
+    rates: tuple[float, ...]
+
+
+def loads(setting: Setting, policy: MolmoAct2Policy) -> list[Load]:
+    """Errors: InputError for a depth mode that the checkpoint does not have."""
+    depth = policy.config.depth
+    wanted = setting.depths or (("off", "full", "adaptive", "verified") if depth else ("off",))
+    found = []
+    for mode in wanted:
+        if mode != "off" and depth is None:
+            raise InputError(f"--depth {mode}: {policy.name} has no depth reasoning; use --depth off")
+        counts = [min(count, depth.num_codes) for count in setting.changed] if depth else []
+        found += [Load(mode, count) for count in counts] if mode in ("adaptive", "verified") else [Load(mode)]
+    return list(dict.fromkeys(found))
+
+
+def measure_all(setting: Setting) -> tuple[str, dict[str, Any], Callable[[Path], None]]:
+    """Table, figures, and what draws the plot into a file."""
+    if setting.threads:
+        set_threads(setting.threads)
+    device, dtype = find_device(setting.device), DTYPES[setting.dtypes[0]]
+    rates = _rates(setting, device)
+    policies = [_policy(setting, name) for name in setting.dtypes]
+    policy = policies[0]
+    tag = setting.tag or policy.norm_tags[0]
+    cameras = setting.cameras or len(policy.stats.tag(tag).camera_keys) or 2
+    shape = measured(policy, tag, cameras)
+    steps = setting.num_steps or policy.config.flow.num_steps
+    runners = _runners(setting, policies, tag, steps)
+    found: list[dict[str, Any]] = []
+    for load in loads(setting, policy):
+        rows = compare(runners, load, shape, setting.calls)
+        ours = next(row for row in rows if row.name == "optimised")
+        for row in rows:
+            bounds = _bounds(policy.config, row, shape, steps, dtype) if row is ours else None
+            found.append(report.figures(row, rows[0], bounds, rates, setting.fastest))
+    solvers = [_solved(policy, tag, setting, shape, *named) for named in _with_released(setting.solvers, steps)]
+    facts = {
+        "what": policy.name, "tag": tag, "device": setting.device, "cameras": cameras, "flow_steps": steps,
+        "dtypes": list(setting.dtypes), "optimised": list(setting.ours.on()), **machine(setting.device),
+        "rates": asdict(rates), "weights_MiB": weights(policy), "memory_MiB": memory(device),
+    }  # fmt: skip
+    head = [
+        f"{policy.name}, {setting.dtypes[0]} on {facts['processor']}",
+        f"{facts['threads']} threads, torch {facts['torch']}",
+        f"{cameras} cameras, {found[0]['prompt_tokens']:.0f} tokens of prompt, {steps} flow steps; weights "
+        f"{facts['weights_MiB']:.0f} MiB, resident {facts['memory_MiB']['resident']:.0f} MiB",
+        f"a copy moves {rates.bandwidth / 1e9:.1f} GB/s, a product does {rates.products / 1e12:.3f} TFLOP/s "
+        f"({rates.source})",
+        f"optimised: {', '.join(setting.ours.on())}",
+    ]
+    text = "\n".join([*head, report.table(found), *([report.solver_table(solvers)] if solvers else [])])
+    title = f"{Path(policy.name).name}, {setting.dtypes[0]}, {cameras} cameras, {facts['threads']} threads"
+    figures = {**facts, "rows": found, "solvers": solvers}
+    return text, figures, partial(report.plot, found, title)
+
+
+def bounds_only(setting: Setting) -> str:
+    """The least time by stage for the first of the depth modes, from sizes alone."""
+    if not setting.random:
+        raise InputError("--only-roofline needs --random released or small")
+    if setting.threads:
+        set_threads(setting.threads)
+    config, dtype = released_config(SIZES[setting.random]), DTYPES[setting.dtypes[0]]
+    assert config.depth is not None
+    cameras, cells = setting.cameras or 2, config.depth.num_codes
+    rows, columns = (side // config.vision.patch_size for side in config.vision.image_size)
+    prompt = cameras * (-(-rows // 2) * -(-columns // 2) + 2) + TEXT
+    known = {"off": (0, 0), "full": (cells + 1, cells + 2), "verified": (1, cells + 2)}
+    modes = setting.depths or tuple(known)
+    if not set(modes) <= set(known):
+        raise InputError("--only-roofline knows --depth off, full and verified (with a draft that is right)")
+    rates, size = _rates(setting, find_device(setting.device)), dtype.itemsize
+    blocks = []
+    for mode in modes:
+        passes, read = known[mode]
+        shape = Shape(cameras, prompt, 30, setting.num_steps or config.flow.num_steps, passes, read)
+        blocks.append(f"depth {mode}, {cameras} cameras, {prompt} tokens of prompt, {setting.dtypes[0]}")
+        blocks.append(report.bounds_table(work(config, shape, size), rates) + "\n")
+    return "\n".join(blocks)
+
+
+def _rates(setting: Setting, device: torch.device) -> Rates:
+    if setting.rates:
+        return Rates(setting.rates[0] * 1e9, setting.rates[1] * 1e12, "as given")
+    return measure_rates(device, DTYPES[setting.dtypes[0]])
+
+
+def _policy(setting: Setting, dtype: str) -> MolmoAct2Policy:
+    if setting.random:
+        return random_policy(setting.random, find_device(setting.device), DTYPES[dtype], setting.ours)
+    return MolmoAct2Policy.from_pretrained(
+        setting.checkpoint, device=setting.device, dtype=dtype, optimizations=setting.ours
+    )
+
+
+def _runners(setting: Setting, policies: Sequence[MolmoAct2Policy], tag: str, steps: int) -> list[Runner]:
+    first, ours = policies[0], setting.ours
+    known: list[tuple[str, MolmoAct2Policy, Optimizations]] = [("plain", first, PLAIN), ("optimised", first, ours)]
+    if setting.each:
+        known += [(f"without {name}", first, replace(ours, **{name: False})) for name in ours.on()]
+    known += [
+        (f"optimised, {dtype}", policy, ours) for dtype, policy in zip(setting.dtypes[1:], policies[1:], strict=True)
+    ]
+    runners: list[Runner] = [EngineRunner(name, policy, tag, which, steps) for name, policy, which in known]
+    if setting.against:
+        given = (setting.checkpoint, setting.device, setting.dtypes[0], first.stats.tag(tag), steps)
+        runners.append(load_given(setting.against, *given))
+    return runners
+
+
+def _bounds(config: ModelConfig, row: Row, shape: Measured, steps: int, dtype: torch.dtype) -> report.Bounds:
+    needed = Shape(
+        shape.cameras, round(row.mean("prompt")), shape.horizon, steps, row.mean("passes"), row.mean("tokens_read")
+    )
+    return work(config, needed, dtype.itemsize)
+
+
+# --- solvers ----------------------------------------------------------------------------------------------
+def _with_released(solvers: Sequence[tuple[str, int]], steps: int) -> list[tuple[str, int]]:
+    return list(dict.fromkeys([("euler", steps), *solvers])) if solvers else []
+
+
+def _solved(
+    policy: MolmoAct2Policy, tag: str, setting: Setting, shape: Measured, solver: str, steps: int
+) -> dict[str, Any]:
+    """How far the actions of a solver are from the released sampler's and from the flow solved in FINE steps."""
+    load, released = Load("off"), setting.num_steps or policy.config.flow.num_steps
+    kinds = [(solver, steps), ("euler", released), ("euler", FINE)]
+    runners = [EngineRunner("", policy, tag, setting.ours, count, name) for name, count in kinds]
+    for runner in runners:
+        runner.open(load)
+    seconds, differences = [], []
+    for call in range(setting.calls):
+        view = views(shape.cameras, shape.state_dim, shape.grid, 0, SEED + call)[0]
+        noise = np.random.default_rng(SEED + call).standard_normal((shape.horizon, shape.max_action_dim))
+        mine, *others = (runner(view, noise.astype(np.float32), None) for runner in runners)
+        seconds.append(mine.seconds["expert"])
+        differences.append([np.abs(mine.actions - other.actions) for other in others])
+    found: dict[str, Any] = {"solver": f"{solver} x {steps}", "evaluations": steps * (1 if solver == "euler" else 2)}
+    found["expert_s"] = float(np.median(seconds))
+    for index, name in enumerate(("released", "exact")):
+        errors = np.array([pair[index] for pair in differences])
+        found |= {f"{name}_rms": float(np.sqrt((errors**2).mean())), f"{name}_max": float(errors.max())}
+    return found

@@ -1,0 +1,147 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""`molmoact2 bench-model`: what it shows the engine, what it writes, what it counts."""
+
+import argparse
+import json
+import sys
+import types
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from molmoact2_model import InputError
+from molmoact2_model.bench import command
+from molmoact2_model.bench.measure import EngineRunner, compare, measured
+from molmoact2_model.bench.networks import RELEASED, SMALL, released_config
+from molmoact2_model.bench.roofline import Rates, Shape, Work, block_weights, measure_rates, work
+from molmoact2_model.bench.scenes import Load, chosen, views, wrong_draft
+from molmoact2_model.checkpoint import build_network
+from molmoact2_model.optimizations import PLAIN, Optimizations
+from molmoact2_model.think import ReferencePolicy, Request
+
+
+def bench(*line):
+    parser = argparse.ArgumentParser()
+    command.register(parser.add_subparsers())
+    args = parser.parse_args(["bench-model", *map(str, line)])
+    return args.func(args)
+
+
+@pytest.mark.parametrize("changed", [0, 5, 65])
+def test_as_many_cells_change_as_was_said_and_no_frame_is_shown_twice(changed):
+    rule = ReferencePolicy(10)
+    first, second = views(3, 6, (10, 10), changed, seed=1)
+    assert not any(np.array_equal(one, other) for one, other in zip(first.images, second.images, strict=True))
+    assert not np.array_equal(first.state, second.state)
+    for view in (first, second, first):
+        request = Request(view.images[0], (), "", "", 0.0)
+        decision = rule.decide(request)
+        rule.commit(request, decision, None, 0.0)
+        rule.codes = decision
+    assert decision.refreshed.sum() == changed
+    assert set(np.flatnonzero(decision.refreshed)) == set(chosen(changed, (10, 10), 1))
+
+
+def test_a_wrong_draft_is_wrong_where_it_was_said():
+    codes = np.arange(100) % 16
+    cells = chosen(25, (10, 10), 3)
+    draft = wrong_draft(codes, cells, 16, 3)
+    assert set(np.flatnonzero(draft != codes)) == set(cells)
+    assert draft.min() >= 0 and draft.max() < 16
+
+
+def test_rows_are_measured_over_the_same_calls_and_compared_with_the_first(policy):
+    kinds = {"plain": PLAIN, "optimised": Optimizations()}
+    runners = [EngineRunner(name, policy, "tiny_arm", kind, 2) for name, kind in kinds.items()]
+    for load in (Load("adaptive", 5), Load("verified", 3)):
+        plain, ours = compare(runners, load, measured(policy, "tiny_arm", 2), 2)
+        assert ours.codes_differ == 0.0 and 0.0 < ours.error < 1e-5
+        assert plain.really_changed == ours.really_changed == [load.changed] * 2
+        assert ours.mean("passes") < plain.mean("passes")
+        assert set(ours.answers[0].seconds) == {"preprocess", "vision", "prefill", "depth", "expert", "post", "total"}
+
+
+def test_a_run_writes_table_figures_and_plot(golden, tmp_path, capsys, monkeypatch):
+    def make(checkpoint, device, dtype, norm_tag, num_steps):
+        assert (checkpoint, device, dtype, norm_tag, num_steps) == (str(golden.checkpoint), "cpu", "float32", "tiny_arm", 2)
+        return lambda images, state, instruction, noise, depth: (np.zeros((30, 7)), None)
+
+    module = types.ModuleType("their_own")
+    module.make = make
+    monkeypatch.setitem(sys.modules, "their_own", module)
+    threads = torch.get_num_threads()
+    line = ["--checkpoint", golden.checkpoint, "--tag", "tiny_arm", "--out", tmp_path, "--calls", 1, "--num-steps", 2]
+    line += ["--rates", "10,0.1", "--depth", "off", "--depth", "verified", "--changed", "4", "--cameras", 1, "--dtype", "float32"]
+    assert bench(*line, "--dtype", "bfloat16", "--solvers", "heun:2", "--against", "their_own:make") == 0
+    assert torch.get_num_threads() == threads
+    found = json.loads((tmp_path / "bench_model.json").read_text())
+    names = ["plain", "optimised", "optimised, bfloat16"]
+    assert [row["name"] for row in found["rows"]] == [*names, "their_own:make", *names]
+    assert [row["changed_codes"] for row in found["rows"][4:6]] == [4, 4]
+    assert found["rows"][3]["action_error_max"] > 0.1 and found["rows"][1]["action_error_max"] < 1e-5
+    assert set(found["rows"][5]["roofline"]) == {"vision", "prefill", "depth", "expert"}
+    assert [row["solver"] for row in found["solvers"]] == ["euler x 2", "heun x 2"]
+    assert found["solvers"][0]["released_max"] == 0.0 < found["solvers"][1]["released_max"]
+    table = (tmp_path / "bench_model.txt").read_text()
+    assert table in capsys.readouterr().out and "depth verified, 4 changed" in table
+    with Image.open(tmp_path / "bench_model.png") as picture:
+        assert picture.width > 500
+
+
+def test_random_weights_need_no_checkpoint(capsys):
+    line = ["--random", "small", "--calls", 1, "--num-steps", 1, "--depth", "full", "--rates", "10,0.1"]
+    assert bench(*line, "--each") == 0
+    said = capsys.readouterr().out
+    assert "without joined_passes" in said and "depth full" in said and "random weights, small size" in said
+
+
+def test_the_released_size_is_the_released_number_of_parameters():
+    config = released_config(RELEASED)
+    network = build_network(config, torch.device("cpu"), torch.bfloat16)
+    counted = sum(p.numel() for root in (network.vlm, network.expert) for p in root.parameters())
+    # Of the released checkpoint, less the buffer of 64 frequencies that it stores beside its weights.
+    assert counted == 5_357_187_888 - 64
+    blocks = sum(p.numel() for p in network.vlm.model.language_model.layers.parameters())
+    assert block_weights(config) == pytest.approx(blocks, rel=1e-4)
+
+
+def test_the_roofline_of_a_pass_is_its_weights_or_its_products():
+    config = released_config(SMALL)
+    rates = Rates(1e9, 1e12, "as given")
+    one, many = (work(config, Shape(2, 500, 30, 10, passes, 102), 4)["depth"] for passes in (1, 101))
+    assert many.bytes > 50 * one.bytes and many.flop == pytest.approx(one.flop, rel=0.2)
+    assert Work(2e9, 1e11).least(rates) == 2.0 and Work(1e8, 5e12).least(rates) == 5.0
+    assert "depth" not in work(config, Shape(2, 500, 30, 10), 4)
+
+
+def test_the_least_time_of_another_device_is_told_without_weights(capsys):
+    assert bench("--random", "released", "--only-roofline", "--rates", "1000,100", "--dtype", "bfloat16") == 0
+    said = capsys.readouterr().out
+    assert "1000.0 GB/s, 100.00 TFLOP/s (as given)" in said and "depth full, 2 cameras" in said
+
+
+def test_a_devices_rates_are_measured(monkeypatch):
+    monkeypatch.setattr("molmoact2_model.bench.roofline.COPIED", 2**20)
+    monkeypatch.setattr("molmoact2_model.bench.roofline.SIDE", 64)
+    rates = measure_rates(torch.device("cpu"), torch.float32)
+    assert rates.bandwidth > 0 and rates.products > 0 and rates.source == "measured in this run"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (["--calls", "0"], "--calls is 0"),
+        (["--changed", "few"], "--changed is 'few'"),
+        (["--with", "magic"], "'magic' is no optimisation"),
+        (["--solvers", "heun"], "--solvers has 'heun'"),
+        (["--rates", "3"], "--rates is '3'"),
+        (["--against", "nowhere:make", "--calls", "1"], "--against nowhere:make"),
+        (["--only-roofline", "--depth", "adaptive"], "--only-roofline knows"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_in_words(line, said):
+    with pytest.raises(InputError, match=said):
+        bench("--random", "small", "--rates", "10,0.1", *line)

@@ -1,0 +1,252 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""Every optimisation leaves the function as it is; the engine with all of them off is the oracle."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from golden_set import textured
+
+from molmoact2_model import InputError, MolmoAct2Policy
+from molmoact2_model.blueprint import Blueprint, make_config, make_tokenizer, random_network, write_files
+from molmoact2_model.config import ModelConfig
+from molmoact2_model.engine import Engine
+from molmoact2_model.fused_language import BUCKET, Buffers, FusedLanguage
+from molmoact2_model.graphs import CodeSteps
+from molmoact2_model.images import load_image_config
+from molmoact2_model.normalization import NormStats
+from molmoact2_model.optimizations import PLAIN, SHARED, Optimizations
+
+STATE = np.array([0.1, -0.2, 0.3, 0.0, -0.5, 1.0, 0.4], np.float32)
+ALL = Optimizations.only(Optimizations.names())
+KINDS = {"default": Optimizations(), "all": ALL, **{name: Optimizations.only([name]) for name in ALL.on()}}
+
+
+def calls():
+    """Frames of five calls: a scene, a part of it changed, all as before, only the state, the second camera."""
+    main, wrist = textured(), textured(7)
+    moved, other = main.copy(), wrist.copy()
+    moved[100:240, 100:300] = 0
+    other[:100] = 255
+    return [
+        ([main, wrist], STATE), ([moved, wrist], STATE), ([moved, wrist], STATE), ([moved, wrist], STATE * 0.5),
+        ([moved, other], STATE * 0.5),
+    ]  # fmt: skip
+
+
+def answers(policy, optimizations):
+    session = policy.session(
+        norm_tag="tiny_arm", depth="adaptive", cache_policy="reference", optimizations=optimizations
+    )
+    return [session.infer(images, state, "pick up the cube", seed=4) for images, state in calls()]
+
+
+@pytest.fixture(scope="module")
+def plain(policy):
+    return answers(policy, PLAIN)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_codes_are_the_same_and_actions_agree_to_the_fifth_digit(policy, plain, name):
+    for one, other in zip(plain, answers(policy, KINDS[name]), strict=True):
+        np.testing.assert_array_equal(one.trace.depth_codes, other.trace.depth_codes)
+        np.testing.assert_array_equal(one.trace.generated_token_ids, other.trace.generated_token_ids)
+        np.testing.assert_array_equal(one.trace.input_ids, other.trace.input_ids)
+        np.testing.assert_allclose(one.trace.code_probs, other.trace.code_probs, atol=1e-5)
+        assert np.abs(one.actions - other.actions).max() <= 1e-5
+        assert one.trace.decoder_steps == other.trace.decoder_steps
+
+
+def test_features_of_a_camera_that_were_kept_do_not_show_in_the_bits_of_a_result(policy):
+    wanted = replace(Optimizations(), reuse_cameras=True)
+    used = policy.session(norm_tag="tiny_arm", optimizations=wanted)
+    for place, (images, state) in enumerate(calls()):
+        found = used.infer(images, state, "pick up the cube", seed=4).actions
+        if place in (0, 1, 4):    # where some frame is new; else a part of the prompt is kept, and summed otherwise
+            fresh = policy.session(norm_tag="tiny_arm", optimizations=wanted)
+            np.testing.assert_array_equal(found, fresh.infer(images, state, "pick up the cube", seed=4).actions)
+
+
+def test_a_camera_whose_frame_repeats_is_not_looked_at_again(policy, monkeypatch):
+    session = policy.session(norm_tag="tiny_arm", optimizations=replace(Optimizations(), reuse_cameras=True))
+    looked, look = [], session.engine._look
+    monkeypatch.setattr(session.engine, "_look", lambda images: looked.append(len(images)) or look(images))
+    seen = []
+    for images, state in calls():
+        session.infer(images, state, "pick up the cube", seed=4, num_steps=1)
+        seen.append(sum(looked))
+        looked.clear()
+    assert seen == [2, 1, 0, 0, 1]
+
+
+def test_what_is_known_ahead_is_read_in_the_same_pass(policy):
+    passes = {}
+    for name, kind in (("plain", PLAIN), ("joined", Optimizations())):
+        session = policy.session(norm_tag="tiny_arm", depth="adaptive", cache_policy="reference", optimizations=kind)
+        found = []
+        for images, state in calls()[:3]:
+            trace = session.infer(images, state, "pick up the cube", seed=4, num_steps=1).trace
+            found.append((session.engine.passes, trace.decoder_steps, int(trace.refreshed.sum())))
+        passes[name] = found
+    assert all(made == steps for made, steps, _ in passes["plain"])
+    full, some, none = passes["joined"]
+    assert full[0] == full[1] - 1    # the end with the last code
+    assert some[0] == some[2] + 1 < some[1]    # a pass for each code, and one for what stands before the first
+    assert none[:2] == (1, 3)    # start, all codes and end
+
+
+def test_a_draft_that_is_right_takes_one_pass_end_included(policy):
+    session = policy.session(norm_tag="tiny_arm", depth="verified")
+    images, state = calls()[0]
+    first = session.infer(images, state, "pick up the cube", seed=4, num_steps=1).trace
+    again = session.infer(images, state, "pick up the cube", seed=4, num_steps=1).trace
+    assert session.engine.passes == 1 and not again.refreshed.any()
+    np.testing.assert_array_equal(first.generated_token_ids, again.generated_token_ids)
+
+
+def test_drafts_given_from_outside_are_only_drafts(policy, plain):
+    session = policy.session(norm_tag="tiny_arm", depth="verified")
+    wrong = plain[0].trace.depth_codes.copy()
+    wrong[[3, 50, 99]] = (wrong[[3, 50, 99]] + 1) % 128
+    session.expect(wrong)
+    images, state = calls()[0]
+    trace = session.infer(images, state, "pick up the cube", seed=4).trace
+    np.testing.assert_array_equal(trace.depth_codes, plain[0].trace.depth_codes)
+    np.testing.assert_array_equal(np.flatnonzero(trace.refreshed), [3, 50, 99])
+
+
+# --- other networks ---------------------------------------------------------------------------------------
+STATS = {
+    "format": "molmoact2_norm_stats.v1", "norm_mode": "none",
+    "metadata_by_tag": {"one": {
+        "camera_keys": ["front"], "action_horizon": 8, "n_action_steps": 8, "setup_type": "arm",
+        "control_mode": "joints", "state_stats": {"mean": [0.0] * 3}, "action_stats": {"mean": [0.0] * 3},
+    }},
+}  # fmt: skip
+VARIANTS = {
+    "biases": ({"qkv_bias": True}, {}),
+    "no_norms": ({}, {"qk_norm": False, "context_layer_norm": False, "rope": False}),
+    "causal": ({}, {"causal_attn": True}),
+    "norm_after": ({"norm_after": True}, {}),
+    "norm_over_all_heads": ({"qk_norm_type": "olmo"}, {}),
+}
+
+
+def made(folder, blueprint, text=None, expert=None, change=lambda network: None):
+    """A policy of a network of its own, in memory. text, expert: other values of their configurations."""
+    tokenizer, vocabulary = make_tokenizer(blueprint)
+    raw = make_config(blueprint, tokenizer, vocabulary)
+    raw["text_config"] |= text or {}
+    raw["action_expert_config"] |= expert or {}
+    config = ModelConfig.from_dict(raw)
+    write_files(folder, blueprint, raw, tokenizer, STATS)
+    network = random_network(config, 3)
+    change(network)
+    stats = NormStats.from_file(folder / "norm_stats.json", config.max_action_dim, config.max_action_horizon)
+    return MolmoAct2Policy(network, load_image_config(folder, config.vision), stats, tokenizer, "made", SHARED)
+
+
+def biased(network):
+    generator = torch.Generator().manual_seed(1)
+    for root in (network.vlm, network.expert):
+        for name, parameter in root.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_(generator=generator).mul_(0.3)
+            elif "norm" in name and parameter.ndim == 1:
+                parameter.uniform_(0.5, 1.5, generator=generator)
+
+
+def ask(policy, optimizations, **options):
+    session = policy.session(norm_tag="one", optimizations=optimizations, **options)
+    return session, session.infer([textured()], np.zeros(3, np.float32), "fold the towel", seed=1)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_networks_of_other_kinds_are_computed_alike_or_left_as_they_are(tmp_path, name):
+    text, expert = VARIANTS[name]
+    policy = made(tmp_path, Blueprint(num_depth_codes=16), text, expert, biased)
+    _, wanted = ask(policy, PLAIN, depth="full")
+    session, found = ask(policy, Optimizations(), depth="full")
+    np.testing.assert_array_equal(wanted.trace.depth_codes, found.trace.depth_codes)
+    np.testing.assert_allclose(wanted.actions, found.actions, atol=1e-5 * max(1.0, np.abs(wanted.actions).max()))
+    assert (session.engine.fused.language is None) == (name in ("norm_after", "norm_over_all_heads"))
+
+
+def says_something_first(network):
+    """Between the last code and <depth_end> stands token 7."""
+    depth, head = network.config.depth, network.vlm.lm_head.weight
+    table = network.vlm.model.language_model.embed_tokens.weight
+    table[depth.first : depth.first + depth.codebook_size, 1] = 0.0
+    table[7, :2] = torch.tensor([4.0, 40.0])
+    head[7] = 0.0
+    head[7, :2] = torch.tensor([20.0, -10.0])
+
+
+@pytest.mark.parametrize("depth", ["full", "verified"])
+def test_an_end_that_was_read_too_early_is_forgotten(tmp_path, depth):
+    policy = made(tmp_path, Blueprint(num_depth_codes=16), change=says_something_first)
+    _, wanted = ask(policy, PLAIN, depth="full")
+    end = policy.config.depth.end
+    assert wanted.trace.generated_token_ids[-2:].tolist() == [7, end]
+    session, found = ask(policy, Optimizations(), depth=depth)
+    if depth == "verified":
+        found = session.infer([textured()], np.zeros(3, np.float32), "fold the towel", seed=1)
+        assert session.engine.passes == 3
+    np.testing.assert_array_equal(wanted.trace.generated_token_ids, found.trace.generated_token_ids)
+    np.testing.assert_allclose(wanted.actions, found.actions, atol=1e-5 * max(1.0, np.abs(wanted.actions).max()))
+
+
+def test_fused_weights_are_the_networks_own_and_not_held_twice(tmp_path):
+    policy = made(tmp_path, Blueprint(num_depth_codes=16))
+    network = policy.network
+    attention = network.vlm.model.language_model.layers[0].self_attn
+    before = attention.v_proj.weight.clone()
+    policy.session(norm_tag="one", optimizations=Optimizations())
+    parts = (attention.q_proj, attention.k_proj, attention.v_proj)
+    assert len({part.weight.untyped_storage().data_ptr() for part in parts}) == 1
+    assert torch.equal(attention.v_proj.weight, before)
+    _, one = ask(policy, Optimizations())
+    attention.v_proj.weight.mul_(-1.0)
+    _, other = ask(policy, Optimizations())
+    assert np.abs(one.actions - other.actions).max() > 0
+
+
+def test_a_policy_of_a_network_that_others_hold_does_not_rearrange_it(tmp_path):
+    policy = made(tmp_path, Blueprint(num_depth_codes=16))
+    weight = policy.network.vlm.model.language_model.layers[0].self_attn.k_proj.weight
+    ask(MolmoAct2Policy(policy.network, policy.images, policy.stats, policy.tokenizer, "shared"), None)
+    assert policy.network.vlm.model.language_model.layers[0].self_attn.k_proj.weight is weight
+
+
+# --- the step of fixed shapes -----------------------------------------------------------------------------
+def test_a_step_of_fixed_shapes_equals_one_over_what_is_in_use(policy):
+    text, language = policy.config.text, policy.network.vlm.model.language_model
+    fused, device = FusedLanguage(language, text), torch.device("cpu")
+    one, other = (Buffers(text, device, torch.float32) for _ in range(2))
+    embeddings = torch.randn((6, text.hidden_size), generator=torch.Generator().manual_seed(0))
+    for cache in (one, other):
+        fused.reserve(cache, 16)
+        fused(embeddings[:4], torch.ones(4, 4, dtype=torch.bool).tril(), cache)
+    for place in (4, 5):
+        wanted = fused(embeddings[place : place + 1], None, one)
+        found = fused.at(embeddings[place : place + 1], torch.tensor([place]), 16, other)
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(other.data[..., :6, :], one.data[..., :6, :], atol=1e-5, rtol=1e-5)
+
+
+def test_steps_are_recorded_anew_when_the_cache_moves(policy):
+    engine = Engine(policy.network, policy.images, ALL)
+    engine._cache.reserve(8)
+    steps = engine._graphed(policy.network.vlm.lm_head.weight[:4], 0)
+    assert isinstance(steps, CodeSteps) and engine._graphed(policy.network.vlm.lm_head.weight[:4], 0) is steps
+    engine._cache.reserve(BUCKET)
+    assert engine._graphed(policy.network.vlm.lm_head.weight[:4], 0) is steps
+    engine._cache.reserve(BUCKET + 1)
+    assert engine._graphed(policy.network.vlm.lm_head.weight[:4], 0) is not steps
+
+
+def test_an_optimisation_that_does_not_exist_is_refused():
+    with pytest.raises(InputError, match="'magic' is no optimisation, expected one of reuse, "):
+        Optimizations.only(["magic"])
