@@ -166,7 +166,7 @@ def test_a_parked_arm_may_be_released(controlled):
     rest = controlled.rig.contract.values("rest", MOTORS)
     controlled.operator.park()
     controlled.until(lambda: controlled.state.state == State.HOLDING)
-    assert np.abs(controlled.rig.driver.read().positions - rest).max() < 0.02
+    assert np.abs(controlled.rig.driver.read().positions - rest)[:5].max() < 0.02    # the joints
     controlled.operator.disarm()
     controlled.until(lambda: controlled.state.state == State.DISARMED)
     controlled.rig.driver.release()
