@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescriptionEntity
-from launch.actions import EmitEvent, IncludeLaunchDescription, RegisterEventHandler, Shutdown
+from launch.actions import EmitEvent, ExecuteProcess, IncludeLaunchDescription, LogInfo, RegisterEventHandler, Shutdown
 from launch.event_handlers import OnProcessStart
 from launch.events import matches_action
 from launch.events.process import ProcessExited
@@ -19,7 +20,9 @@ from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
 
-from molmoact2_contract import Process, load_system
+from molmoact2_contract import Process, System, load_system
+
+from .holding import held_arms, what_next
 
 
 def include_system(name: str) -> IncludeLaunchDescription:
@@ -33,23 +36,44 @@ def system_actions(
 ) -> list[LaunchDescriptionEntity]:
     """Launch actions for the system of that name: one node per process, lifecycles configured and activated.
 
-    When one process ends, all are shut down, as with `molmoact2 up`.
+    When one process ends, all are shut down, as with `molmoact2 up`; where real arms are moved, they are stopped, and
+    their controllers run on.
     """
     arguments = ["--log-level", log_level.perform(context)]
+    loaded = load_system(system.perform(context))
     actions: list[LaunchDescriptionEntity] = []
-    for process in load_system(system.perform(context)).processes:
-        actions += _lifecycle_node(process, arguments) if process.lifecycle else [_node(process, Node, arguments)]
+    for process in loaded.processes:
+        if process.lifecycle:
+            actions += _lifecycle_node(process, arguments, loaded)
+        else:
+            actions.append(_node(process, Node, arguments, loaded))
     return actions
 
 
-def _end_all(event: ProcessExited, context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """A process that ends by itself ends the system; one that ends with the system changes nothing."""
-    if context.is_shutdown:
-        return []
-    return [Shutdown(reason=f"process {event.process_name} ended with exit code {event.returncode}")]
+def _failed(failure: str, system: System, dead: Process | None = None) -> list[LaunchDescriptionEntity]:
+    """What is done when something has failed. dead: the process that has ended."""
+    held = held_arms(system, dead)
+    if not held:
+        return [Shutdown(reason=failure)]
+    stops = [
+        ExecuteProcess(cmd=["ros2", "service", "call", f"/{arm}/stop", "std_srvs/srv/Trigger"], output="screen")
+        for arm in held
+    ]
+    return [LogInfo(msg="\n".join(what_next(failure, held, waits=False))), *stops]
 
 
-def _node(process: Process, kind: type[Node], arguments: list[str]) -> Node:
+def _on_exit(process: Process, system: System) -> Callable[..., list[LaunchDescriptionEntity]]:
+    """A process that ends by itself is a failure; one that ends with the system changes nothing."""
+
+    def ended(event: ProcessExited, context: LaunchContext) -> list[LaunchDescriptionEntity]:
+        if context.is_shutdown:
+            return []
+        return _failed(f"process {event.process_name} ended with exit code {event.returncode}", system, process)
+
+    return ended
+
+
+def _node(process: Process, kind: type[Node], arguments: list[str], system: System) -> Node:
     return kind(
         package=process.package,
         executable=process.executable,
@@ -59,12 +83,12 @@ def _node(process: Process, kind: type[Node], arguments: list[str]) -> Node:
         remappings=list(process.remap.items()),
         ros_arguments=arguments,
         output="screen",
-        on_exit=_end_all,
+        on_exit=_on_exit(process, system),
     )
 
 
-def _lifecycle_node(process: Process, arguments: list[str]) -> list[LaunchDescriptionEntity]:
-    node = _node(process, LifecycleNode, arguments)
+def _lifecycle_node(process: Process, arguments: list[str], system: System) -> list[LaunchDescriptionEntity]:
+    node = _node(process, LifecycleNode, arguments, system)
 
     def change(transition: int) -> EmitEvent:
         return EmitEvent(event=ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=transition))
@@ -83,7 +107,7 @@ def _lifecycle_node(process: Process, arguments: list[str]) -> list[LaunchDescri
         RegisterEventHandler(
             OnStateTransition(
                 target_lifecycle_node=node, start_state=start, goal_state=goal,
-                entities=[Shutdown(reason=f"{process.name} could not be brought up (see its log)")],
+                entities=_failed(f"{process.name} could not be brought up (see its log)", system),
             )
         )
         for start, goal in (("configuring", "unconfigured"), ("activating", "inactive"))

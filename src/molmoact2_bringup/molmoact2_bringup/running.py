@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -26,6 +27,7 @@ from molmoact2_contract import ContractError, Process, System
 from molmoact2_contract.qos import STATUS
 from molmoact2_msgs.msg import ControllerStatus
 
+from .holding import RestWatch, stop_arm, what_next
 from .lifecycle import ACTIVATE, CONFIGURE, BringUpError, bring_up
 from .processes import Exit, Processes
 
@@ -39,6 +41,7 @@ STATES = {
 SPUN_WITHIN = 10.0    # [s]
 SILENT = 0.5    # [s]; a controller states itself ten times a second
 Value = TypeVar("Value")
+ARMED = (ControllerStatus.HOLDING, ControllerStatus.FOLLOWING, ControllerStatus.STOPPING)
 AT_REST = (ControllerStatus.DISARMED, ControllerStatus.HOLDING, ControllerStatus.FAULT)
 
 
@@ -83,7 +86,8 @@ def write_parameters(process: Process, folder: Path) -> Path:
 class RunningSystem:
     """A system that runs while the context is open. Enter it from the main thread.
 
-    SIGINT and SIGTERM ask it to end (`stopping` is set); leaving the context ends every process in order.
+    SIGINT and SIGTERM ask it to end (`stopping` is set); leaving the context ends every process in order. Where it is
+    left by an error and real arms were armed, it first holds them until somebody there has parked them (`holding`).
     environments: variables of single processes, by name.
     """
 
@@ -97,6 +101,8 @@ class RunningSystem:
         self.stopping = threading.Event()
         self.statuses: dict[str, ControllerStatus] = {}
         self._heard: dict[str, float] = {}
+        self._armed: set[str] = set()    # arms that were moved, or could have been
+        self._terminated = False
         self.unclean: list[Exit] = []
         self._say = write_line or (lambda line: print(line, flush=True))
         self._processes = Processes(write_line)
@@ -125,7 +131,11 @@ class RunningSystem:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self.close()
+        try:
+            if isinstance(error, Exception) and not isinstance(error, Stopped):
+                self._hold_on(str(error))
+        finally:
+            self.close()
 
     def start(self, name: str) -> None:
         """Starts a process of the system, also one that has ended, from the main thread. A lifecycle node is not
@@ -139,10 +149,13 @@ class RunningSystem:
         self._processes.start(name, command, dict(self._environments.get(name, {})))
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
+        self._terminated = self._terminated or number == signal.SIGTERM
         self.stopping.set()
 
     def _on_status(self, arm: str, message: ControllerStatus) -> None:
         self.statuses[arm], self._heard[arm] = message, time.monotonic()
+        if message.state in ARMED and not message.shadow:
+            self._armed.add(arm)
 
     def _spin(self) -> None:
         with contextlib.suppress(ExternalShutdownException):
@@ -215,6 +228,7 @@ class RunningSystem:
             ended = self._processes.ended()
             if ended is not None:
                 self._say(f"[up] {ended}; waiting for the arms to come to rest")
+                self._stop_arms()
                 raise SystemEnded(ended, self.wait_for_rest())
             if on_tick is not None:
                 on_tick()
@@ -243,6 +257,52 @@ class RunningSystem:
         if self._silent(arm):
             return f"arm {arm!r}: its controller is silent; it said last that it was {words}"
         return f"arm {arm!r} is {words}"
+
+    def _stop_arms(self) -> None:
+        """Real arms follow nothing any more; one in a person's hand stays there, and follows nothing either."""
+        if self.system.simulation:
+            return
+        for arm, status in sorted(self.statuses.items()):
+            if arm in self._armed and not self._silent(arm) and status.state in ARMED and not status.guided:
+                refusal = stop_arm(self.node, arm, self.spun)
+                if refusal:
+                    self._alarm([f"error: {refusal}; be ready to press the emergency stop"])
+
+    def _hold_on(self, failure: str) -> None:
+        """Returns when everything may be ended: the arms are parked and Ctrl-C was pressed, or Ctrl-C twice, or SIGTERM
+        came; at once where no real arm has been armed."""
+        if self.system.simulation or not self._armed or self._terminated:
+            return
+        self._stop_arms()
+        rest = RestWatch(self.node, self.system.contract)
+        self._alarm(what_next(failure, self._armed))
+        asked, dead = False, self.ended
+        while not self._terminated:
+            self._alarm([f"error: {exit_} as well" for exit_ in self.ended if exit_ not in dead])
+            dead = self.ended
+            if self.stopping.wait(0.1):
+                self.stopping.clear()
+                if asked:
+                    break
+                asked = True
+                self._alarm([f"[up] {text}; waiting until it is parked" for text in self._away(rest)])
+            if asked and not self._away(rest):
+                break
+        self._alarm(["[up] ending"])
+
+    def _away(self, rest: RestWatch) -> list[str]:
+        """Which arms do not lie parked, and why, in words."""
+        found = []
+        for arm in sorted(self._armed):
+            moves = not self._silent(arm) and self.statuses[arm].state not in AT_REST
+            found.append(rest.away(arm) or (f"arm {arm!r} is moving" if moves else ""))
+        return list(filter(None, found))
+
+    @staticmethod
+    def _alarm(lines: list[str]) -> None:
+        """Said where it is seen, wherever else lines go."""
+        for line in lines:
+            print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Ends every process, last started first, and leaves the ROS graph."""

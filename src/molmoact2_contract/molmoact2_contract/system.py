@@ -43,6 +43,11 @@ class System:
     contract: Contract
     processes: tuple[Process, ...]
 
+    @property
+    def controllers(self) -> dict[str, Process]:
+        """The processes that move arms, by arm."""
+        return {str(p.parameters.get("arm", "arm")): p for p in self.processes if p.executable == "arm_controller"}
+
     def process(self, name: str) -> Process:
         for process in self.processes:
             if process.name == name:

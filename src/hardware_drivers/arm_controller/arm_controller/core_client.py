@@ -15,11 +15,11 @@ from typing import Any
 
 from .driver import DriverError
 from .health import Health
-from .setpoint_process import PACKET, Answer, Failed, Ready, Request, Settings, receive, run, send
+from .setpoint_process import PACKET, STOP_PATIENCE, Answer, Failed, Ready, Request, Settings, receive, run, send
 from .snapshot import Snapshot
 
 ANSWER_WITHIN = 2.0    # [s]
-END_WITHIN = 6.0       # [s]
+SPARE = 1.0            # [s] beyond what coming to rest and closing the driver may take
 RETRY = 0.005          # [s]
 CALMING = ("stop", "pause", "disarm")
 
@@ -33,6 +33,7 @@ class CoreClient:
 
     def __init__(self, settings: Settings, on_news: Callable[[], None], on_text: Callable[[str], None]):
         self._on_news, self._on_text = on_news, on_text
+        self._end_within = STOP_PATIENCE + settings.driver.close_within + SPARE
         self._numbers = itertools.count(1)
         self._answers: dict[int, Answer] = {}
         self._news = threading.Condition()
@@ -66,7 +67,7 @@ class CoreClient:
         except EOFError:
             raise DriverError("the setpoint process ended while it connected the driver; see the lines above") from None
         if isinstance(message, Failed):
-            self._process.join(END_WITHIN)
+            self._process.join(self._end_within)
             raise DriverError(message.text)
         assert isinstance(message, Ready)
         return message.privileges
@@ -130,9 +131,16 @@ class CoreClient:
 
     def close(self) -> None:
         """Lets the arm come to rest, then ends the process."""
-        self._closing = True
+        self._closing, until = True, time.monotonic() + ANSWER_WITHIN
+        while not self.tell("end") and not self.ended and time.monotonic() < until:
+            time.sleep(RETRY)
         self._socket.shutdown(socket.SHUT_WR)
-        self._process.join(END_WITHIN)
+        self._process.join(self._end_within)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
+
+    def abandon(self) -> None:
+        """For a node that has failed: the process brings the arm to rest, and goes on holding one that would fall."""
+        self._closing = True
+        self._socket.shutdown(socket.SHUT_WR)

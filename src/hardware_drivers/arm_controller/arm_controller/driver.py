@@ -52,6 +52,12 @@ class ArmDriver(ABC):
     """
 
     real: bool = True
+    close_within: float = 2.0    # [s] that close() may take
+
+    @property
+    def falls(self) -> bool:
+        """Whether the arm would fall, or sink, if it were closed now. It asks the device nothing."""
+        return False
 
     @abstractmethod
     def connect(self) -> None:

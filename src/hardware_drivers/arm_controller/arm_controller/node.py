@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import sys
 from functools import partial
@@ -184,9 +185,20 @@ class ArmControllerNode(DriverNode):
         self._publish_status()
 
 
+    def abandon(self) -> None:
+        """The arm comes to rest, and one that would fall is held on: nobody has said that it may be let go."""
+        self._core.abandon()
+
+
 def main() -> int:
-    """Runs the node until SIGINT or SIGTERM. Whatever ends it, the arm comes to rest first."""
-    return run_node("arm_controller", ArmControllerNode, DriverError)
+    """Runs the node until SIGINT or SIGTERM. Whatever ends it, the arm comes to rest."""
+    status = run_node("arm_controller", ArmControllerNode, DriverError)
+    if status:
+        # At a usual exit multiprocessing would end the setpoint process, which may be holding an arm.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from .controller import ArmController
 from .controller_state import Cause, Fault, Refused, State
 from .driver import DriverError
@@ -105,6 +107,7 @@ class Operator:
         self._move_to("home")
 
     def park(self) -> None:
+        """To the rest pose; grippers keep what they hold."""
         self._move_to("rest")
 
     def _move_to(self, pose: str) -> None:
@@ -117,6 +120,9 @@ class Operator:
             raise Refused("nothing is commanded; arm the arm first")
         contract, joints = controller.contract, controller.arm_spec.joints
         target, velocity = contract.values(pose, joints), contract.values("velocity", joints)
+        if pose == "rest":    # what a gripper carries must not drop on the way
+            grippers = [contract.joints[joint].is_gripper for joint in joints]
+            target = np.where(grippers, controller.command, target)
         path = slow_move(controller.command, target, velocity, controller.now)
         outside = self._gate.path_error(path)
         if outside:

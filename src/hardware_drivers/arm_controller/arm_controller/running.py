@@ -31,6 +31,10 @@ class DriverNode(Node, ABC):
     def close(self) -> None:
         """Ends what the node has started."""
 
+    def abandon(self) -> None:
+        """In place of close() where the node has failed: ends what may be ended."""
+        self.close()
+
 
 def run_node(name: str, make: Callable[[], DriverNode], *refusals: type[Exception]) -> int:
     """Runs a node until SIGINT, SIGTERM or its error; returns the exit status. name: for the error's line; refusals:
@@ -63,7 +67,9 @@ def run_node(name: str, make: Callable[[], DriverNode], *refusals: type[Exceptio
         error_text = f"a callback failed: {error!r}"
     if error_text:
         print(f"error: {name}: {error_text}", file=sys.stderr)
-    node.close()
+        node.abandon()
+    else:
+        node.close()
     node.destroy_node()
     rclpy.try_shutdown()
     return 1 if error_text else 0

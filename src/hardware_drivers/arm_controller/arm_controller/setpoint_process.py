@@ -9,6 +9,7 @@ before each tick, and drops what the node is too slow to read.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -16,6 +17,7 @@ import pickle
 import select
 import signal
 import socket
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -100,11 +102,17 @@ class Core:
         self._operator = Operator(controller, lambda: (time.monotonic_ns(), time.time_ns()))
         self._heard = time.monotonic()    # when the node last said anything
         self.operated = False             # an operator has asked for anything
+        self.ending = False               # the node has said that it ends; one that goes without a word has died
         self._chunks: deque[Request] = deque(maxlen=MOST_CHUNKS)
 
     # --- methods that a Request may name ------------------------------------------------------------------------------
     def alive(self) -> str:
         """The node is there."""
+        return ""
+
+    def end(self) -> str:
+        """The node ends, and this process is to."""
+        self.ending = True
         return ""
 
     def chunk(self, chunk: Chunk) -> str:
@@ -193,6 +201,11 @@ class Core:
         if silent > NODE_SILENT and self.controller.state.state == State.FOLLOWING:
             self.controller.state.stop(f"the node has been silent for {silent:.1f} s, and nobody could stop the arm")
 
+    def abandoned(self) -> None:
+        """The node has died: what moves comes to rest, and an arm in a person's hand is held where it is."""
+        with contextlib.suppress(Refused):
+            self._operator.stop("the node of this controller has died")
+
     def tick(self) -> None:
         try:
             self.watch_node()
@@ -209,7 +222,8 @@ class Core:
 
 
 def run(settings: Settings, node: socket.socket) -> None:
-    """The process: connects the driver, then ticks until the node closes its end, and leaves the arm at rest."""
+    """The process: connects the driver, then ticks until the node closes its end, and leaves the arm at rest. Where the
+    node died and the arm would fall it goes on, until it is told to end."""
     # A terminal's Ctrl-C reaches the node, which closes the socket when it is ready to.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -232,6 +246,8 @@ def run(settings: Settings, node: socket.socket) -> None:
     core = Core(controller)
     try:
         _loop(core, settings.driver, settings.auto_arm, node)
+        if not core.ending and settings.driver.falls:
+            _hold_on(core, settings.driver, settings.arm.name)
     finally:
         try:
             _come_to_rest(core, node)
@@ -261,6 +277,28 @@ def _loop(core: Core, driver: ArmDriver, auto_arm: bool, node: socket.socket) ->
             health_due = now + HEALTH_PERIOD
             send(node, ask(driver))
         due = max(due + period, time.monotonic())
+
+
+def _hold_on(core: Core, driver: ArmDriver, arm: str) -> None:
+    """Until SIGTERM or SIGINT, or until the arm would not fall any more, e.g. because its bus is gone."""
+    told: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, _: told.append(received))
+    core.abandoned()
+    pid = os.getpid()
+    _complain(
+        f"error: the node of arm {arm!r} has died, and nothing reaches its controller any more. Process {pid} goes on "
+        f"holding the arm, which would fall. Support the arm, then end the process: kill {pid}"
+    )
+    while driver.falls and not told:
+        time.sleep(core.controller.period)
+        core.tick()
+    _complain(f"process {pid} lets go of arm {arm!r}" + ("" if told else ", which is not held by its motors any more"))
+
+
+def _complain(text: str) -> None:
+    with contextlib.suppress(OSError):    # whoever read it may be gone too
+        print(text, file=sys.stderr, flush=True)
 
 
 def _tell(core: Core, worst: float, node: socket.socket) -> None:

@@ -1,6 +1,9 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
+import os
 import pickle
+import signal
+import threading
 import time
 
 import numpy as np
@@ -10,7 +13,7 @@ from servo_rig import Rig
 from arm_controller.controller_state import Fault, Refused
 from arm_controller.driver import ArmState
 from arm_controller.messages import cut_off
-from arm_controller.setpoint_process import NODE_SILENT, PACKET, Core, Request, _try_arm, send
+from arm_controller.setpoint_process import NODE_SILENT, PACKET, Core, Request, _hold_on, _try_arm, send
 
 
 @pytest.fixture
@@ -60,6 +63,55 @@ def test_an_arm_whose_node_is_silent_comes_to_rest_since_nobody_could_stop_it(ri
     core.watch_node()
     assert rig.state == "STOPPING"
     assert "node has been silent" in rig.controller.reason
+
+
+class Falling:
+    """Stands for a driver: its arm falls for so many looks."""
+
+    def __init__(self, looks):
+        self.looks = looks
+
+    @property
+    def falls(self):
+        self.looks -= 1
+        return self.looks > 0
+
+
+def test_an_arm_that_would_fall_is_stopped_and_held_when_its_node_has_died_and_it_says_so(
+    rig, core, capsys, monkeypatch
+):
+    rig.accept(rig.chunk(rig.sway()))
+    monkeypatch.setattr(core, "tick", rig.tick)    # by the rig's clocks
+    sent = len(rig.driver.sent)
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        _hold_on(core, Falling(20), "left")
+    finally:
+        signal.signal(signal.SIGINT, before[0])
+        signal.signal(signal.SIGTERM, before[1])
+    assert rig.state in ("STOPPING", "HOLDING") and "node of this controller has died" in rig.controller.reason
+    said = capsys.readouterr().err
+    assert f"Process {os.getpid()} goes on holding the arm" in said and f"kill {os.getpid()}" in said
+    assert len(rig.driver.sent) >= sent + 15
+
+
+def test_a_signal_ends_the_process_that_holds_an_arm_on(core, capsys):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+    try:
+        _hold_on(core, Falling(10**9), "left")
+    finally:
+        signal.signal(signal.SIGINT, before[0])
+        signal.signal(signal.SIGTERM, before[1])
+    assert "lets go of arm 'left'" in capsys.readouterr().err
+
+
+def test_a_node_that_says_that_it_ends_is_told_from_one_that_has_died(core, wire):
+    send(wire[1], Request("end", ()))
+    wire[1].close()
+    while core.take(wire[0]):
+        pass
+    assert core.ending
 
 
 def test_a_stop_does_not_wait_behind_chunks(rig, core, wire, monkeypatch):

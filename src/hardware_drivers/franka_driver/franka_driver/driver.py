@@ -15,6 +15,7 @@ from arm_controller.driver import ArmDriver, ArmState, DriverError, Reading
 from arm_controller.waiting import Call, Overdue
 from molmoact2_contract import Arm, Contract
 
+from . import hand, session
 from .double.place import HOST, default_host
 from .hand import Hand
 from .options import Options, parse
@@ -31,6 +32,8 @@ class FrankaDriver(ArmDriver):
 
     Where setpoints cease, or this process dies, the robot's own controller holds the arm, with its motors on.
     """
+
+    close_within = session.END_WITHIN + hand.END_WITHIN + 1.0    # the last: the connections themselves
 
     def __init__(self, contract: Contract, arm: Arm, options: Options, patience: float = 0.0, real: bool = True):
         """patience: how long to wait for a robot that refuses connections [s]. Errors: DriverError where the contract

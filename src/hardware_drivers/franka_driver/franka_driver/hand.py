@@ -23,6 +23,7 @@ LEAST_RANGE = 0.01      # [m]; a hand that knows less has not been homed
 MOVE_WITHIN = 6.0       # [s]; the slowest travel takes less than two
 END_WITHIN = 1.5        # [s]; libfranka waits a second for a state
 PAUSE = 0.005           # [s] between two looks
+TREMBLE = 0.05          # of a share; chosen: 4 mm of a hand's 80
 OPEN, CLOSED = "open", "closed"
 
 
@@ -44,7 +45,8 @@ class Hand:
         self._gripper: Any = None
         self._goal, self._told = "", ""
         self.aimed: float | None = None
-        self._begun = False    # a first command has come
+        self._first: float | None = None    # command; it says how the hand is
+        self._left = False                  # a command has left it
         self._motion: Call | None = None
         self._motion_since = 0.0
         # Made when it is opened: until then a driver is sent from process to process.
@@ -83,16 +85,20 @@ class Hand:
         self._thread.start()
 
     def aim(self, share: float) -> None:
-        """What the fingers shall do. The first call after `forget` moves nothing: it says how the hand is."""
-        band = (self._options.close_below, self._options.open_above)
-        goal = wanted(share, self._goal, *band)
-        if not self._begun:
-            self._told, self._begun = goal, True
-        self._goal, self.aimed = goal, share
+        """What the fingers shall do. The first call after `forget` moves nothing, and the hand acts when a command
+        leaves that one by more than a tremble: a share alone does not say what it does, at 0.3 it may hold something, or
+        stand open by so much."""
+        self.aimed = share
+        if self._first is None:
+            self._first = share
+            self._goal = self._told = OPEN if share >= 1.0 - TREMBLE else ""
+        self._left = self._left or abs(share - self._first) > TREMBLE
+        if self._left:
+            self._goal = wanted(share, self._goal, self._options.close_below, self._options.open_above)
 
     def forget(self) -> None:
         """The next command is a first one."""
-        self._goal, self._told, self._begun, self.aimed = "", "", False, None
+        self._goal, self._told, self._first, self._left, self.aimed = "", "", None, False, None
 
     def close(self) -> None:
         """The hand goes on with what it does: it keeps what it holds."""

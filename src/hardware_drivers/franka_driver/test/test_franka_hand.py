@@ -34,6 +34,19 @@ def test_the_hand_closes_and_opens_and_a_command_that_trembles_moves_nothing(dri
     assert double.ask()["hand"] == ["grasp 0.000 20", "move 0.080"]
 
 
+@pytest.mark.parametrize(
+    ("first", "then", "done"), [(0.65, 1.0, "move 0.080"), (0.3, 0.0, "grasp 0.000 20"), (0.5, 0.0, "grasp 0.000 20")]
+)
+def test_the_first_command_that_leaves_the_one_of_arming_moves_the_hand_whatever_that_was(
+    driver, double, first, then, done
+):
+    for share in (first, first + 0.04, first - 0.04, first):    # e.g. it holds something
+        follow(driver, goal_with(driver, share), 0.1)
+    assert double.ask()["hand"] == []
+    follow(driver, goal_with(driver, then), 10.0, lambda: double.ask()["hand"])
+    assert double.ask()["hand"] == [done]
+
+
 def test_arming_does_not_move_the_hand(driver, double):
     follow(driver, goal_with(driver, 0.1), 0.3)    # e.g. it holds something
     assert double.ask()["hand"] == []

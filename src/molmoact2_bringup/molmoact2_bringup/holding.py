@@ -1,0 +1,91 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""Where something of a system fails whose arms are real, the arms are held until somebody there has parked them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from rclpy.node import Node
+from sensor_msgs.msg import JointState
+from std_srvs.srv import Trigger
+
+from molmoact2_contract import Contract, Process, System
+from molmoact2_contract.qos import SENSOR_SUBSCRIBE
+
+AT_REST = 0.15         # [rad] from the rest pose, within which an arm counts as parked
+OLD = 1.0              # [s] after which a joint state says nothing any more
+ANSWER_WITHIN = 2.0    # [s]
+
+
+def held_arms(system: System, dead: Process | None = None) -> list[str]:
+    """Real arms that may have been moved, and whose controllers run on when `dead` has ended."""
+    moved = [arm for arm, p in system.controllers.items() if not p.parameters.get("shadow", True) and p != dead]
+    return [] if system.simulation else moved
+
+
+def what_next(failure: str, arms: Iterable[str], waits: bool = True) -> list[str]:
+    """What an operator is told, line by line. failure: what has failed, in words; arms: those that are held; waits:
+    whether the first Ctrl-C does until they are parked."""
+    arms = sorted(arms)
+    park = [f"        ros2 service call /{arm}/park std_srvs/srv/Trigger" for arm in arms]
+    if waits:
+        end = "Then Ctrl-C. Before that, Ctrl-C ends all of it as soon as they are parked; a second Ctrl-C ends it at"
+        end += "\n       once, and an arm without brakes sinks."
+    else:
+        end = "Then Ctrl-C. Before that, it ends all of it at once, and an arm without brakes sinks."
+    return [
+        f"error: {failure}",
+        f"THE ARMS ARE HELD ({', '.join(arms)}): their controllers run on, and follow nothing until resume.",
+        "    1. Park them; `molmoact2 operate park`, or",
+        *park,
+        f"    2. {end}",
+    ]
+
+
+class RestWatch:
+    """How far arms are from their rest poses, by their joint states. Heard in the thread that spins the node."""
+
+    def __init__(self, node: Node, contract: Contract):
+        self._contract = contract
+        self._heard: dict[str, tuple[float, float]] = {}    # position and when it was heard [s], by joint
+        node.create_subscription(JointState, "joint_states", self._on_state, SENSOR_SUBSCRIBE)
+
+    def _on_state(self, message: JointState) -> None:
+        now = time.monotonic()
+        for name, position in zip(message.name, message.position, strict=False):
+            self._heard[name] = (position, now)
+
+    def away(self, arm: str) -> str:
+        """Why an arm does not count as parked, in words; empty where it does."""
+        known = self._contract.joints
+        joints = [joint for joint in self._contract.arm(arm).joints if not known[joint].is_gripper]
+        heard, now = dict(self._heard), time.monotonic()
+        if any(joint not in heard or now - heard[joint][1] > OLD for joint in joints):
+            return f"nobody knows where arm {arm!r} is"
+        off = np.abs(np.array([heard[joint][0] for joint in joints]) - self._contract.values("rest", joints))
+        worst = int(np.argmax(off))
+        if off[worst] <= AT_REST:
+            return ""
+        return f"arm {arm!r} is {off[worst]:.2f} rad from its rest pose ({joints[worst]})"
+
+
+def stop_arm(node: Node, arm: str, spun: Callable[[Callable[[], Any]], Any]) -> str:
+    """Asks a controller to come to rest and to follow nothing until it is resumed; why it did not, in words, or an
+    empty text. spun: has a call made in the thread that spins the node."""
+    client = node.create_client(Trigger, f"{arm}/stop")
+    try:
+        if not client.wait_for_service(ANSWER_WITHIN):
+            return f"the controller of arm {arm!r} offers no stop"
+        future, until = spun(lambda: client.call_async(Trigger.Request())), time.monotonic() + ANSWER_WITHIN
+        while not future.done() and time.monotonic() < until:
+            time.sleep(0.01)
+        if not future.done():
+            return f"the controller of arm {arm!r} did not answer within {ANSWER_WITHIN:g} s"
+        answer = future.result()
+        return "" if answer.success else f"arm {arm!r} was not stopped: {answer.message}"
+    finally:
+        node.destroy_client(client)
