@@ -4,6 +4,7 @@
 
 import json
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 
-from molmoact2_bringup.evaluation.attempts import Condition
+from molmoact2_bringup.evaluation import live
+from molmoact2_bringup.evaluation.attempts import Attempt, Condition
 from molmoact2_bringup.evaluation.live import LiveBench
 from molmoact2_bringup.evaluation.simulated import SimulatedScene
 from molmoact2_bringup.evaluation.truth import Truth
+from molmoact2_bringup.lifecycle import BringUpError
 from molmoact2_contract import find_resource, load_contract, load_system
 from molmoact2_model.cli import main
 from molmoact2_msgs.msg import ControllerStatus
@@ -121,6 +124,30 @@ def test_neither_a_policy_that_failed_nor_a_fault_of_the_arm_costs_a_later_scene
         second = bench.attempt(condition, 80001, *scene.words("touch", 80001))
         assert not second.reason.startswith("the task ended"), second.reason
     assert second.latencies and sum("refused" in line for line in lines) >= 1
+
+
+def test_a_task_that_is_refused_is_no_attempt_and_the_policy_is_activated_anew_once():
+    activated, good = [], Attempt(3, "red", "touch the red cube", True)
+    bench = LiveBench.__new__(LiveBench)
+    bench._running = SimpleNamespace(activate=lambda: activated.append(1))
+    answers = iter([(Attempt(3, "red", "x"), "the policy is not active"), (good, "")])
+    bench._attempted = lambda *_: next(answers)
+    assert bench.attempt(Condition("touch"), 3, "red", "touch the red cube") is good and len(activated) == 1
+    bench._attempted = lambda *_: (Attempt(3, "red", "x"), "the instruction is blank")
+    with pytest.raises(BringUpError, match="the instruction is blank"):
+        bench.attempt(Condition("touch"), 3, "red", " ")
+    assert len(activated) == 2
+
+
+def test_what_is_refused_while_the_arm_comes_to_rest_is_asked_for_again(monkeypatch):
+    bench = LiveBench.__new__(LiveBench)
+    bench._running = SimpleNamespace(wait=lambda seconds: None)
+    answers = iter(["the arm is still coming to rest", "the arm is still coming to rest", ""])
+    bench._insist(lambda: next(answers), "arm/clear_fault")
+    assert list(answers) == []
+    monkeypatch.setattr(live, "PATIENCE", 0.0)
+    with pytest.raises(BringUpError, match="arm/clear_fault: the cause is still there"):
+        bench._insist(lambda: "the cause is still there", "arm/clear_fault")
 
 
 def test_a_system_on_a_real_arm_is_not_evaluated(tmp_path, capsys):
