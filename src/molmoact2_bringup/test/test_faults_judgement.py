@@ -57,6 +57,16 @@ def test_setpoints_that_break_a_promise_are_named(angle, named):
     assert named in JUDGE.setpoints(pan(angle), LONG_AFTER, cut_off=True)
 
 
+def test_where_a_bus_stalls_changes_of_speed_are_not_told_from_arrivals_but_speeds_and_limits_are():
+    judge = Judge(CONTRACT, ARM, timely=False)
+    stalled = pan(ramp)
+    times = np.where((stalled.times > 100.5) & (stalled.times < 100.53), 100.53, stalled.times)
+    assert JUDGE.setpoints(Trace(times, stalled.positions), LONG_AFTER, cut_off=False) != ""
+    assert judge.setpoints(Trace(times, stalled.positions), LONG_AFTER, cut_off=False) == ""
+    assert "was told to move at" in judge.setpoints(pan(lambda t: 2.6 * t if t < 0.5 else 1.3), LONG_AFTER, True)
+    assert "outside its position limits" in judge.setpoints(pan(lambda t: 3.0 * t), LONG_AFTER, True)
+
+
 def test_setpoints_that_end_at_speed_are_named_unless_they_could_not_but_end():
     moving = pan(lambda t: ramp(min(t, 0.8)), seconds=0.8)
     assert "was given its last setpoint at 1.00" in JUDGE.setpoints(moving, LONG_AFTER, cut_off=False)

@@ -30,7 +30,7 @@ from .relay import Relays, remap
 from .scripted import swaying
 from .stage import Row, S, Stage
 
-BEGIN_WITHIN = 60.0    # [s] for controllers to appear; a double begins first
+BEGIN_WITHIN = 180.0   # [s] for controllers to appear; a double begins first
 UNNEEDED = ("cameras", "visualizer")
 
 
@@ -76,8 +76,9 @@ def _tag(system: System) -> NormTag:
 @contextmanager
 def _staged(system: System, running: RunningSystem) -> Iterator[list[Stage]]:
     """A stage for each arm."""
-    goals = driver_of(system) in WORLDS_OWN
-    stages = [Stage(running, system.contract, _tag(system), arm, goals) for arm in system.contract.arms]
+    driver, tag = driver_of(system), _tag(system)
+    given = driver in WORLDS_OWN, driver not in FAULTS
+    stages = [Stage(running, system.contract, tag, arm, *given) for arm in system.contract.arms]
     try:
         yield stages
     finally:

@@ -45,12 +45,13 @@ class Trace:
 
 
 class Judge:
-    """Of one arm, by its contract. memory: how much of what was seen belongs to what comes next [s]."""
+    """Of one arm, by its contract. timely: setpoints arrive as they are sent; where a bus asks again or stalls, when
+    they arrive tells nothing of changes of speed. memory: how much of what was seen belongs to what comes next [s]."""
 
     memory = 4 * SPAN
 
-    def __init__(self, contract: Contract, arm: Arm):
-        self._arm = arm
+    def __init__(self, contract: Contract, arm: Arm, timely: bool = True):
+        self._arm, self._timely = arm, timely
         names = ("lower", "upper", "velocity", "acceleration")
         self._lower, self._upper, self._velocity, self._acceleration = (
             contract.values(name, arm.joints) for name in names
@@ -98,6 +99,8 @@ class Judge:
         error = self._over(velocity, SPEED * self._velocity, "was told to move at")
         if error:
             return error
+        if not self._timely:
+            return ""
         later = np.searchsorted(times, times + SPAN)
         inside = later < len(times)
         first, last = np.flatnonzero(inside), later[inside]

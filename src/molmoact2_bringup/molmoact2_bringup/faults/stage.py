@@ -46,11 +46,15 @@ class Row:
 class Stage:
     """Hears one arm and the policy of a running system, plays the operator, and judges what holds for every row.
 
-    goals: whether the simulated servos get the arm's own setpoints, which are judged then.
+    goals, timely: whether the simulated servos get the arm's own setpoints, which are judged then, and as they are
+    sent.
     heard: what a recording must hold: stamps of what was heard [ns], by topic, but for the first moments of a process.
     """
 
-    def __init__(self, running: RunningSystem, contract: Contract, tag: NormTag, arm: str, goals: bool = True):
+    def __init__(
+        self, running: RunningSystem, contract: Contract, tag: NormTag, arm: str, goals: bool = True,
+        timely: bool = True,
+    ):
         self.running, self.contract, self.tag, self.arm = running, contract, tag, arm
         self.node = running.node
         self._met = time.time() + MEETING
@@ -61,7 +65,7 @@ class Stage:
         self._status_at = 0.0
         self._news = threading.Condition()
         self._arming, self._armed_itself = False, ""
-        self.witness = Witness(contract, contract.arm(arm), goals)
+        self.witness = Witness(contract, contract.arm(arm), goals, timely)
         subscribe = self.node.create_subscription
         subscribe(ControllerStatus, f"{arm}/status", self._on_status, STATUS)
         subscribe(PolicyStatus, "policy/status", self._on_policy, STATUS)

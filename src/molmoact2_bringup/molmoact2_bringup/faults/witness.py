@@ -21,10 +21,10 @@ LOOK = 2.0      # [s] that it takes to see the arm at most
 
 class Witness:
     """Watches one arm of the simulated world until closed. goals: whether its servos are told the arm's setpoints;
-    where they only show where a double is, those are not judged."""
+    where they only show where a double is, those are not judged. timely: they arrive as they are sent."""
 
-    def __init__(self, contract: Contract, arm: Arm, goals: bool = True):
-        self._arm, self._judge, self._goals = arm, Judge(contract, arm), goals
+    def __init__(self, contract: Contract, arm: Arm, goals: bool = True, timely: bool = True):
+        self._arm, self._judge, self._goals = arm, Judge(contract, arm, timely), goals
         self._grippers = np.array([contract.joints[joint].is_gripper for joint in arm.joints])
         self._seen: list[tuple[float, np.ndarray]] = []
         self._told: list[tuple[float, np.ndarray]] = []
