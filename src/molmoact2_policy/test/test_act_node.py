@@ -35,6 +35,22 @@ def double():
     double.close()
 
 
+@pytest.fixture(scope="module")
+def engine():
+    """In this process. It sets how many threads torch has, on which last bits depend: before there is a server."""
+    engine = InProcessBackend(SETTINGS, CONTRACT)
+    engine.load()
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def served(engine):
+    served = Served(MolmoAct2Policy.from_pretrained(CHECKPOINT), fingerprint=fingerprint(CHECKPOINT))
+    yield served
+    served.close()
+
+
 def activate(robot, url, **parameters):
     policy = robot.start_policy(backend="act", server_url=url, **parameters)
     assert robot.transition(CONFIGURE), robot.statuses[-1:]
@@ -42,8 +58,7 @@ def activate(robot, url, **parameters):
     return policy
 
 
-def test_chunks_and_traces_from_a_server_are_those_of_the_engine_in_the_process(robot):
-    served = Served(MolmoAct2Policy.from_pretrained(CHECKPOINT), fingerprint=fingerprint(CHECKPOINT))
+def test_chunks_and_traces_from_a_server_are_those_of_the_engine_in_the_process(robot, served, engine):
     activate(robot, f"{served.url}/act", seed=SEED)
     trace = robot.next(robot.traces, lambda t: t.chunk_id > 0)
     first = next(t for t in robot.traces if t.chunk_id > 0)
@@ -53,8 +68,6 @@ def test_chunks_and_traces_from_a_server_are_those_of_the_engine_in_the_process(
     # The stamp is that of the capture here, and what came of it is what the engine makes of it.
     assert stamp_ns(chunk) == stamp_ns(first) and stamp_ns(chunk) in robot.sent
     assert (first.depth_mode, first.noise_seed, first.flow_steps) == (ReasoningTrace.DEPTH_FORCED, SEED, 2)
-    engine = InProcessBackend(SETTINGS, CONTRACT)
-    engine.load()
     engine.reset(first.cause)
     seen = [robot.sent[stamp_ns(first)], picture(7)]
     wanted = engine.infer(seen, np.array(first.model_state, np.float32), first.instruction, SEED)
@@ -70,8 +83,6 @@ def test_chunks_and_traces_from_a_server_are_those_of_the_engine_in_the_process(
     assert facts["act"] == "molmoact2_act.v1" and "server_token_file" not in facts
     stages = {timing.stage: timing.seconds for timing in trace.timings}
     assert stages["transport"] > 0 and stages["total"] >= stages["transport"]
-    engine.close()
-    served.close()
 
 
 def test_a_plain_server_drives_in_the_robots_units_and_its_traces_say_what_is_missing(robot, double):
@@ -170,8 +181,7 @@ def test_answers_that_go_on_being_bad_end_in_an_error_that_says_why_and_no_chunk
     assert all(set(chunk.positions) <= set(robot.chunks[0].positions) for chunk in robot.chunks)
 
 
-def test_a_chunk_for_another_request_is_never_sent(robot, monkeypatch):
-    served = Served(MolmoAct2Policy.from_pretrained(CHECKPOINT), fingerprint=fingerprint(CHECKPOINT))
+def test_a_chunk_for_another_request_is_never_sent(robot, served, monkeypatch):
     form = served.service._form
 
     def of_another(request, *rest):
@@ -185,4 +195,3 @@ def test_a_chunk_for_another_request_is_never_sent(robot, monkeypatch):
     status = robot.next(robot.statuses, lambda s: s.state == PolicyStatus.ERROR)
     assert "it is for another request" in status.last_error
     assert robot.chunks == []
-    served.close()
