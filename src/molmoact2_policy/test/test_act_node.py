@@ -59,7 +59,7 @@ def activate(robot, url, **parameters):
 
 
 def test_chunks_and_traces_from_a_server_are_those_of_the_engine_in_the_process(robot, served, engine):
-    activate(robot, f"{served.url}/act", seed=SEED)
+    activate(robot, f"{served.url}/act", seed=SEED, server_timeout=50.0)
     trace = robot.next(robot.traces, lambda t: t.chunk_id > 0)
     first = next(t for t in robot.traces if t.chunk_id > 0)
     chunk = robot.wait(lambda: next((c for c in robot.chunks if c.trace_id == first.trace_id), None))
@@ -191,7 +191,7 @@ def test_a_chunk_for_another_request_is_never_sent(robot, served, monkeypatch):
         return answer
 
     monkeypatch.setattr(served.service, "_form", of_another)
-    activate(robot, served.url)
+    activate(robot, served.url, server_timeout=50.0)
     status = robot.next(robot.statuses, lambda s: s.state == PolicyStatus.ERROR)
     assert "it is for another request" in status.last_error
     assert robot.chunks == []

@@ -134,7 +134,7 @@ class Connection:
             reply = self._exchange(method, path, headers, body)
         except (TimeoutError, Slow):
             self.close()
-            raise Slow(f"no answer within {within:g} s") from None
+            raise Slow(f"no answer within {within:.1f} s") from None
         except OSError as error:
             self.close()
             raise Lost(error.strerror or str(error)) from None
