@@ -126,6 +126,28 @@ def test_what_the_workstation_starts_by_itself_is_a_system_that_exists():
     assert (ROOT / "launch" / robot[3]).exists() and robot[4].startswith("system:=${ROBOT_SYSTEM:?")
 
 
+def test_systems_that_the_compose_file_gives_as_examples_exist_and_divide_one_robot():
+    text = (DOCKER / "compose.yaml").read_text()
+    names = re.findall(r"^#\s+(?:ROBOT|WORKSTATION)_SYSTEM=(\w+)", text, re.MULTILINE)
+    systems = [yaml.safe_load((ROOT / f"config/systems/{name}.yaml").read_text()) for name in names]
+    robot, policy = systems
+    assert robot["contract"] == policy["contract"]
+    whole = yaml.safe_load((ROOT / f"config/systems/{robot['contract']}.yaml").read_text())["processes"]
+    cameras = {name for name, p in robot["processes"].items() if p["executable"] == "camera"}
+    assert set(robot["processes"]) - cameras | set(policy["processes"]) == {n for n in whole if "camera" not in n}
+    assert not robot["simulation"] and robot["processes"]["arm_controller"]["parameters"]["shadow"] is True
+
+
+def test_a_robot_may_have_the_priority_that_its_drivers_ask_for_and_finds_what_is_mounted():
+    robot = compose()["services"]["robot"]
+    session = ROOT / "src/hardware_drivers/franka_driver/franka_driver/session.py"
+    asked = re.findall(r"rtprio (\d+)", session.read_text())
+    assert [str(robot["ulimits"]["rtprio"])] == asked
+    assert f"rtprio {asked[0]}`" in (ROOT / "docs/deployment.md").read_text()
+    root = robot["environment"]["MOLMOACT2_ROOT"]
+    assert any(volume.split(":")[-2] == f"{root}/config" for volume in robot["volumes"])
+
+
 def test_the_service_starts_a_service_of_the_compose_file_that_exists():
     unit = (DOCKER / "systemd/molmoact2-robot.service").read_text()
     for key in ("ExecStart", "ExecStop"):

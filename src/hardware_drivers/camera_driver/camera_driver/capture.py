@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,9 @@ from .pacing import Pacer  # noqa: E402
 from .source import CameraError, Frame, Source, Wanted  # noqa: E402
 
 OLDEST = 1.0     # a driver's stamp that is older than this is none of the steady clock [s]
+logger = logging.getLogger("camera_driver")
 RATE_OFF = 0.1   # share by which the rate that a driver grants may differ from the one asked for
+PASSING = re.compile(r"/dev/video\d+")    # numbers are given anew at each start of the machine
 Open = Callable[..., Any]    # cv2.VideoCapture, or what behaves like it
 
 
@@ -70,9 +74,15 @@ class UvcSource(VideoCaptureSource):
         self._device, self._fourcc, self._devices = device, fourcc, devices or VideoDevices()
         self.name = f"UVC camera {device}"
         self.stamps = "not known yet"
+        self._identity = ""    # of the camera that was opened first
 
     def open(self) -> None:
         device = self._devices.find(self._device)
+        if self._identity and device.identity != self._identity:
+            raise CameraError(
+                f"at {self._device} there is another camera than at the start: {device.identity}, not "
+                f"{self._identity}; plug that one in there again, or start the camera anew"
+            )
         self._devices.check(device)
         self.name = f"UVC camera {device.path} ({device.name})"
         self._capture = self._open_capture(str(device.path), cv2.CAP_V4L2)
@@ -84,6 +94,12 @@ class UvcSource(VideoCaptureSource):
         self._ask()
         if self.read() is None:
             raise CameraError(f"{self.name} gives no image that can be read; use another cable, or set fourcc")
+        if not self._identity and PASSING.fullmatch(self._device):
+            logger.warning(
+                "%s is whatever camera the kernel numbered so: name it by its socket, /dev/v4l/by-path/... or two may "
+                "be swapped at the next start", self._device,
+            )
+        self._identity = device.identity
 
     def _ask(self) -> None:
         """Sets format, size and rate, in the order in which drivers want them, and checks what was granted."""

@@ -15,11 +15,20 @@ USB_1 = 12.0    # Mbit/s, as in sysfs
 
 @dataclass(frozen=True)
 class VideoDevice:
-    """path: its device file; name: the one its driver gives; usb: speed of its USB link [Mbit/s], 0: none."""
+    """path: its device file; name: the one its driver gives; usb: speed of its USB link [Mbit/s], 0: none; socket: the
+    USB socket, as the kernel names it (3-1.2), and serial: the serial number, both empty where there is none."""
 
     path: Path
     name: str
     usb: float
+    socket: str = ""
+    serial: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What tells it from another camera, in words. The socket too: of cheap cameras all have one serial number."""
+        serial = f", serial number {self.serial}" if self.serial else ""
+        return self.name + serial + (f", in USB socket {self.socket}" if self.socket else "")
 
 
 class VideoDevices:
@@ -34,8 +43,10 @@ class VideoDevices:
         for folder in sorted((self._root / "sys/class/video4linux").glob("video*")):
             if _text(folder / "index") in ("", "0"):
                 name = _text(folder / "name")
-                speed = _text(folder / "device/../speed")
-                found.append(VideoDevice(self._root / "dev" / folder.name, name, float(speed or 0)))
+                usb = (folder / "device").resolve().parent
+                speed, serial = _text(usb / "speed"), _text(usb / "serial")
+                socket = usb.name if speed else ""
+                found.append(VideoDevice(self._root / "dev" / folder.name, name, float(speed or 0), socket, serial))
         return found
 
     def find(self, wanted: str) -> VideoDevice:

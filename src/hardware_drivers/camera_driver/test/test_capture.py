@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """UVC cameras and video files: the pixels come out of OpenCV's VideoCapture throughout."""
 
+import re
 import time
 
 import cv2
@@ -131,6 +132,52 @@ def test_a_camera_that_is_pulled_out_is_lost_and_can_be_opened_again(device):
     source.open()
     assert source.read() is not None
     source.close()
+
+
+def usb(machine, socket, serial=""):
+    """Plugs the camera of these tests into a USB socket."""
+    link, place = machine / "sys/class/video4linux/video0/device", machine / f"sys/devices/{socket}/{socket}:1.0"
+    place.mkdir(parents=True, exist_ok=True)
+    (place.parent / "speed").write_text("480\n")
+    (place.parent / "serial").write_text(serial + "\n")
+    link.unlink(missing_ok=True)
+    link.symlink_to(place)
+
+
+def test_another_camera_in_the_place_of_one_that_was_pulled_out_is_refused_by_name(device, tmp_path):
+    usb(tmp_path, "3-1")
+    source = uvc(device)
+    source.open()
+    source.close()
+    usb(tmp_path, "3-2")    # of the same name, which the kernel gave the same number
+    with pytest.raises(CameraError, match="another camera than at the start: Wrist Camera, in USB socket 3-2, not"):
+        source.open()
+    usb(tmp_path, "3-1")
+    source.open()
+    source.close()
+
+
+def test_a_camera_of_another_serial_number_in_its_socket_is_refused(device, tmp_path):
+    usb(tmp_path, "3-1", "A1")
+    source = uvc(device)
+    source.open()
+    source.close()
+    usb(tmp_path, "3-1", "B2")
+    with pytest.raises(CameraError, match="serial number B2, in USB socket 3-1, not Wrist Camera, serial number A1"):
+        source.open()
+
+
+def test_a_camera_named_by_its_number_alone_is_warned_of(device, tmp_path, caplog, monkeypatch):
+    usb(tmp_path, "3-1")
+    monkeypatch.setattr("camera_driver.capture.PASSING", re.compile(re.escape(str(tmp_path)) + r"/dev/video\d+"))
+    machine = VideoDevices(tmp_path)
+    source = UvcSource(str(tmp_path / "dev/video0"), WANTED, clocks(), devices=machine, open_capture=device)
+    source.open()
+    assert "/dev/v4l/by-path" in caplog.text
+    caplog.clear()
+    named = uvc(device)
+    named.open()
+    assert not caplog.text
 
 
 def test_a_video_is_played_at_its_own_rate_and_from_its_begin_again(tmp_path):

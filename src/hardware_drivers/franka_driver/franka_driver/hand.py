@@ -86,8 +86,7 @@ class Hand:
 
     def aim(self, share: float) -> None:
         """What the fingers shall do. The first call after `forget` moves nothing, and the hand acts when a command
-        leaves that one by more than a tremble: a share alone does not say what it does, at 0.3 it may hold something, or
-        stand open by so much."""
+        leaves that one by more than a tremble: a share alone does not say whether it holds something."""
         self.aimed = share
         if self._first is None:
             self._first = share

@@ -20,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
+from molmoact2_contract.resources import share_folders
+
 from .protocol import MOST_ID
 from .registers import COUNTS_PER_TURN, MOST_COUNT
 
@@ -54,12 +56,13 @@ Calibration = dict[str, MotorCalibration]    # by motor, in MOTORS' order
 
 # --- files ------------------------------------------------------------------------------------------------------------
 def folders() -> list[Path]:
-    """Where calibrations are looked for by name: ours, then LeRobot's."""
+    """Where calibrations are looked for by name: the user's, the suite's config/calibration, then LeRobot's."""
     config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     hugging = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     lerobot = Path(os.environ.get("HF_LEROBOT_HOME") or hugging / "lerobot")
     theirs = Path(os.environ.get("HF_LEROBOT_CALIBRATION") or lerobot / "calibration")
-    return [config / "molmoact2" / "calibration", *sorted(theirs.glob("robots/*")), *sorted(theirs.glob("teleop*/*"))]
+    ours = [config / "molmoact2" / "calibration", *(folder / "config/calibration" for folder in share_folders())]
+    return [*ours, *sorted(theirs.glob("robots/*")), *sorted(theirs.glob("teleop*/*"))]
 
 
 def find_calibration(name_or_path: str) -> Path:

@@ -77,6 +77,15 @@ def test_lerobots_own_folder_is_searched_by_name(tmp_path, monkeypatch):
         find_calibration("right_arm")
 
 
+def test_the_suites_own_folder_is_searched_by_name_as_in_a_container_whose_home_is_empty(tmp_path, monkeypatch):
+    folder = tmp_path / "config/calibration"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("MOLMOACT2_ROOT", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "empty"))
+    save_calibration(folder / "mounted_arm.json", double_calibration())
+    assert find_calibration("mounted_arm") == folder / "mounted_arm.json"
+
+
 def test_a_crash_while_a_file_is_written_leaves_the_old_one(tmp_path, monkeypatch):
     path = written(tmp_path)
     before = path.read_text()
