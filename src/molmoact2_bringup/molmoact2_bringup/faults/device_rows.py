@@ -72,8 +72,11 @@ class DeviceRows:
 
     # --- what must hold; each returns why it does not -----------------------------------------------------------------
     def _moves(self) -> str:
-        """Every arm follows, and is seen to move."""
+        """Every arm follows, resumed where it asks for that, and is seen to move."""
         for stage in self._stages:
+            failed = stage.follow()
+            if failed:
+                return failed
             seen = stage.wait(lambda s=stage: s.is_in(S.FOLLOWING) and s.witness.moved(REST) > MOVING)
             if seen is None:
                 return f"arm {stage.arm!r} does not move: {stage.status.fault_text or stage.status.reason}"
