@@ -50,6 +50,7 @@ class Session:
     ) -> None:
         """watched: on a GPU, each stage is waited for, so that its seconds are its own."""
         self._solver, self._watched = solver, watched
+        self.stage_clock: Callable[[], float] = time.perf_counter    # [s], by which a trace's stages are timed
         self._engine, self._prompts, self._tag, self._fast, self._clock = engine, prompts, tag, fast, clock
         self._depth, self._draft, self._rtc, self._rtc_beta = depth, draft or depth == VERIFIED, rtc, rtc_beta
         self._config = engine.network.config
@@ -197,7 +198,7 @@ class Session:
         return InferenceResult(actions, trace)
 
     def _stopwatch(self) -> _Stopwatch:
-        return _Stopwatch(self._engine.network.device, self._watched)
+        return _Stopwatch(self._engine.network.device, self._watched, self.stage_clock)
 
     def _guidance(self, request: _Checked) -> Guidance | None:
         if request.running is None:
@@ -367,15 +368,15 @@ class _Seen:
 class _Stopwatch:
     """Splits a call into stages; on a GPU each lap waits for the work it measures, where it is to be watched."""
 
-    def __init__(self, device: torch.device, watched: bool) -> None:
-        self._device, self._laps = device, dict[str, float]()
+    def __init__(self, device: torch.device, watched: bool, clock: Callable[[], float]) -> None:
+        self._device, self._laps, self._clock = device, dict[str, float](), clock
         self._waits = watched and device.type == "cuda"
-        self._begin = self._last = time.perf_counter()
+        self._begin = self._last = clock()
 
     def lap(self, name: str) -> None:
         if self._waits:
             torch.cuda.synchronize(self._device)
-        now = time.perf_counter()
+        now = self._clock()
         self._laps[name], self._last = now - self._last, now
 
     def done(self) -> dict[str, float]:

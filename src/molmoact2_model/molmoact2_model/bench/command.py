@@ -61,6 +61,10 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     add("--calls", type=int, default=20, metavar="N", help="measured calls of each row (default: 20)")
     add("--fastest", action="store_true", help="the least of the calls instead of the median: on a busy machine")
+    add(
+        "--cpu-time", action="store_true",
+        help="seconds of the processor instead of the clock's: what remains true on a busy machine; not for a GPU",
+    )
     add("--num-steps", type=int, metavar="N", help="flow steps (default: the checkpoint's)")
     add("--with", dest="extra", action="append", default=[], metavar="NAME", help="an optimisation off by default")
     add("--each", action="store_true", help="also a row without each of the optimisations that are on")
@@ -115,6 +119,7 @@ def _setting(args: argparse.Namespace) -> Setting:
         changed=_numbers("--changed", args.changed, int),
         calls=args.calls,
         fastest=args.fastest,
+        cpu_time=args.cpu_time,
         num_steps=args.num_steps,
         ours=replace(ours, **{name: True for name in args.extra}),
         each=args.each,

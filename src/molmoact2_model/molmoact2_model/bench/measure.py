@@ -57,10 +57,10 @@ class EngineRunner:
 
     def __init__(
         self, name: str, policy: MolmoAct2Policy, tag: str, optimizations: Optimizations, steps: int,
-        solver: str = EULER,
+        solver: str = EULER, clock: Callable[[], float] = time.perf_counter,
     ):    # fmt: skip
         self.name, self._policy, self._optimizations = name, policy, optimizations
-        self._tag, self._steps, self._solver = policy.stats.tag(tag), steps, solver
+        self._tag, self._steps, self._solver, self._clock = policy.stats.tag(tag), steps, solver, clock
         self._session: Any = None
 
     def open(self, load: Load) -> None:
@@ -69,6 +69,7 @@ class EngineRunner:
             norm_tag=self._tag.tag, depth=load.depth, cache_policy="reference", solver=self._solver,
             optimizations=self._optimizations,
         )  # fmt: skip
+        self._session.stage_clock = self._clock
 
     def __call__(self, view: View, noise: np.ndarray, draft: np.ndarray | None) -> Answer:
         if draft is not None:
@@ -90,8 +91,8 @@ Predict = Callable[..., tuple[np.ndarray, np.ndarray | None]]
 class GivenRunner:
     """An implementation of the user's own. It is timed from outside, so there is a total and no stages."""
 
-    def __init__(self, path: str, predict: Predict, tag: TagStats):
-        self.name, self._predict, self._tag, self._depth = path, predict, tag, "off"
+    def __init__(self, path: str, predict: Predict, tag: TagStats, clock: Callable[[], float]):
+        self.name, self._predict, self._tag, self._depth, self._clock = path, predict, tag, "off", clock
 
     def open(self, load: Load) -> None:
         if load.depth not in ("off", "full"):
@@ -99,15 +100,17 @@ class GivenRunner:
         self._depth = load.depth
 
     def __call__(self, view: View, noise: np.ndarray, draft: np.ndarray | None) -> Answer:
-        begin = time.perf_counter()
+        begin = self._clock()
         actions, codes = self._predict(view.images, view.state, INSTRUCTION, noise, self._depth)
-        seconds = time.perf_counter() - begin
+        seconds = self._clock() - begin
         codes = np.empty(0, np.int64) if codes is None else np.asarray(codes)
         normalized = self._tag.action.normalize(np.asarray(actions, np.float32))
         return Answer(normalized, codes, {"total": seconds})
 
 
-def load_given(path: str, checkpoint: str, device: str, dtype: str, tag: TagStats, steps: int) -> GivenRunner:
+def load_given(
+    path: str, checkpoint: str, device: str, dtype: str, tag: TagStats, steps: int, clock: Callable[[], float]
+) -> GivenRunner:
     """path: module:function; the function is called with checkpoint, device, dtype, norm_tag and num_steps, and returns
     a Predict that waits for its device. Errors: InputError."""
     module, _, name = path.partition(":")
@@ -116,7 +119,7 @@ def load_given(path: str, checkpoint: str, device: str, dtype: str, tag: TagStat
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"--against {path}: {error}; expected module:function, importable from here") from None
     predict = make(checkpoint=checkpoint, device=device, dtype=dtype, norm_tag=tag.tag, num_steps=steps)
-    return GivenRunner(path, predict, tag)
+    return GivenRunner(path, predict, tag, clock)
 
 
 @dataclass

@@ -16,8 +16,7 @@ Bounds = Mapping[str, Work]
 
 
 def figures(row: Row, plain: Row, bounds: Bounds | None, rates: Rates, fastest: bool) -> dict[str, Any]:
-    """One row as JSON holds it; seconds are medians, or the least. bounds: the least work by stage, None where it is not
-    known."""
+    """One row as JSON holds it; seconds are medians, or the least. bounds: the least work by stage; None: not known."""
     total = row.seconds("total", fastest)
     found: dict[str, Any] = {
         "name": row.name, "load": row.load.label, "calls": len(row.answers), "total_s": total,

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -43,6 +44,7 @@ class Setting:
     changed: tuple[int, ...]
     calls: int
     fastest: bool
+    cpu_time: bool
     num_steps: int | None
     ours: Optimizations
     each: bool
@@ -89,7 +91,7 @@ def measure_all(setting: Setting) -> tuple[str, dict[str, Any], Callable[[Path],
     facts = {
         "what": policy.name, "tag": tag, "device": setting.device, "cameras": cameras, "flow_steps": steps,
         "dtypes": list(setting.dtypes), "optimised": list(setting.ours.on()), **machine(setting.device),
-        "rates": asdict(rates), "weights_MiB": weights(policy), "memory_MiB": memory(device),
+        "rates": asdict(rates), "clock": "processor" if setting.cpu_time else "wall", "weights_MiB": weights(policy), "memory_MiB": memory(device),
     }  # fmt: skip
     head = [
         f"{policy.name}, {setting.dtypes[0]} on {facts['processor']}",
@@ -99,6 +101,7 @@ def measure_all(setting: Setting) -> tuple[str, dict[str, Any], Callable[[Path],
         f"a copy moves {rates.bandwidth / 1e9:.1f} GB/s, a product does {rates.products / 1e12:.3f} TFLOP/s "
         f"({rates.source})",
         f"optimised: {', '.join(setting.ours.on())}",
+        *(["times are of the processor, summed over threads, not of the clock"] if setting.cpu_time else []),
     ]
     text = "\n".join([*head, report.table(found), *([report.solver_table(solvers)] if solvers else [])])
     title = f"{Path(policy.name).name}, {setting.dtypes[0]}, {cameras} cameras, {facts['threads']} threads"
@@ -153,9 +156,12 @@ def _runners(setting: Setting, policies: Sequence[MolmoAct2Policy], tag: str, st
     known += [
         (f"optimised, {dtype}", policy, ours) for dtype, policy in zip(setting.dtypes[1:], policies[1:], strict=True)
     ]
-    runners: list[Runner] = [EngineRunner(name, policy, tag, which, steps) for name, policy, which in known]
+    clock = time.process_time if setting.cpu_time else time.perf_counter
+    runners: list[Runner] = [
+        EngineRunner(name, policy, tag, which, steps, clock=clock) for name, policy, which in known
+    ]
     if setting.against:
-        given = (setting.checkpoint, setting.device, setting.dtypes[0], first.stats.tag(tag), steps)
+        given = (setting.checkpoint, setting.device, setting.dtypes[0], first.stats.tag(tag), steps, clock)
         runners.append(load_given(setting.against, *given))
     return runners
 
