@@ -127,8 +127,9 @@ def _inspect(args: argparse.Namespace) -> None:
 
 
 def _stats(args: argparse.Namespace) -> None:
-    from .embodiments import embodiment, frame_of
+    from .embodiments import check_rate, embodiment, frame_of
     from .inspection import table
+    from .keep import open_kept
     from .layout import DatasetError
     from .norm_stats import COMBINE, still_values, tag_entry, write_norm_stats
 
@@ -136,6 +137,8 @@ def _stats(args: argparse.Namespace) -> None:
         raise DatasetError(f"--horizon is {args.horizon}, expected at least 1 waypoint")
     robot = embodiment(args.embodiment, args.tag)
     cameras = [camera for camera in args.cameras.split(",") if camera]
+    for root in args.data:
+        check_rate(open_kept(root)[0], robot, args.tag)
     with _bar("read") as bar:
         entry = tag_entry(
             args.data, robot, lambda data: frame_of(data, robot, args.units, args.by_position), args.combine, cameras,

@@ -21,6 +21,7 @@ UNITS = {
     MODEL: "the norm tag's own",
     LEROBOT: "of SO-100/101 in LeRobot's present calibration: degrees, gripper 0 to 100",
 }
+RATE_TOLERANCE = 0.01
 CONTROL_MODE = "absolute joint pose"
 
 
@@ -78,9 +79,20 @@ def embodiment(name: str, tag: str) -> Embodiment:
 
 def frame_of(dataset: Dataset, robot: Embodiment, units: str | None, by_position: bool) -> Frame:
     """units: of the data set, one of UNITS; None: as the data set says. by_position: its values are in the
-    embodiment's order, whatever their names. Errors: DatasetError."""
+    embodiment's order, whatever their names. Errors: DatasetError, also where the data set says of itself what the
+    given units contradict."""
     places = _places(dataset, robot, by_position)
-    units = units or _units(dataset, robot)
+    frame = _frame(dataset, robot, units or _units(dataset, robot), places)
+    stated = dataset.notes.get("units")
+    if units and stated in UNITS and not frame.equals(_frame(dataset, robot, stated, places)):
+        raise DatasetError(
+            f"{dataset.root} says that its units are {stated!r} ({UNITS[stated]}), not {units!r}; leave the units out, "
+            "or mend what it says in meta/molmoact2.json"
+        )
+    return frame
+
+
+def _frame(dataset: Dataset, robot: Embodiment, units: str, places: np.ndarray) -> Frame:
     joints, frames = robot.contract.joints.values(), [robot.tag.frames[joint] for joint in robot.contract.joints]
     scale, offset = np.array([frame.scale for frame in frames]), np.array([frame.offset for frame in frames])
     if units == MODEL:
@@ -91,6 +103,32 @@ def frame_of(dataset: Dataset, robot: Embodiment, units: str | None, by_position
             raise DatasetError(f"units {LEROBOT!r} are {UNITS[LEROBOT]}; {robot.name} has none of its own there")
         scale = scale * np.array([0.01 if joint.is_gripper else np.radians(1.0) for joint in joints])
     return Frame(places, scale, offset)
+
+
+def check_as_they_are(dataset: Dataset, tag: str) -> None:
+    """That numbers which are to be taken as they are are those of the norm tag, as far as the data set says what it
+    holds. Errors: DatasetError."""
+    stated, contract = dataset.notes.get("units"), dataset.notes.get("contract")
+    if stated not in UNITS or stated == MODEL or contract not in RELEASED:
+        return
+    robot = embodiment(str(contract), tag)
+    places = np.arange(len(robot.contract.joints))
+    if tag in robot.contract.norm_tags and not _frame(dataset, robot, stated, places).is_identity:
+        raise DatasetError(
+            f"{dataset.root} says that its units are {stated!r} ({UNITS[stated]}), and norm tag {tag!r} has others; say "
+            f"units: {stated} beside its path, and robot: {contract}"
+        )
+
+
+def check_rate(dataset: Dataset, robot: Embodiment, tag: str) -> None:
+    """That the data set's frames are as far apart as the waypoints of the norm tag, where the contract knows that tag.
+    Errors: DatasetError."""
+    known = robot.contract.norm_tags.get(tag)
+    if known is not None and abs(dataset.fps * known.dt - 1) > RATE_TOLERANCE:
+        raise DatasetError(
+            f"{dataset.root} has {dataset.fps:g} frames a second, norm tag {tag!r} {1 / known.dt:g} waypoints: what is "
+            "learnt of it would be played at another speed; use a norm tag of that rate, or data of the tag's"
+        )
 
 
 def _units(dataset: Dataset, robot: Embodiment) -> str:

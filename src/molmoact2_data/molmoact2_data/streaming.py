@@ -78,6 +78,11 @@ class Source:
         self._companions = {name: Companion(self.dataset.root, name) for name in KNOWN}
         self._corrected = bool(self.dataset.notes.get(CORRECTED))
 
+    @property
+    def mean_length(self) -> float:
+        """Frames of a part."""
+        return float(np.mean([part.length for part in self.parts]))
+
     def frames(self, episode: Episode, wanted: Sequence[int], end: int | None = None) -> Iterator[TrainingFrame]:
         """The frames of an episode with these numbers, in their order. end: of the part that they are of; no chunk
         reaches past it."""
@@ -152,8 +157,16 @@ class Stream:
         if not shares or any(not np.isfinite(share.weight) or share.weight <= 0 for share in shares):
             raise DatasetError("a mixture needs data sets with weights above 0")
         self._sources = [Source(share, horizon) for share in shares]
-        weights = np.array([share.weight for share in shares])
-        self._weights = weights / weights.sum()
+        first, *others = (source.dataset for source in self._sources)
+        for other in others:
+            if other.fps != first.fps:
+                raise DatasetError(
+                    f"{other.root} has {other.fps:g} frames a second and {first.root} {first.fps:g}; what is learnt "
+                    "together must have one rate"
+                )
+        # Whole parts are drawn, and weights are shares of frames.
+        drawn = [share.weight / source.mean_length for share, source in zip(shares, self._sources, strict=True)]
+        self._weights = np.array(drawn) / np.sum(drawn)
         self._seed, self._every, self._size, self._skip = seed, every, buffer, skip
         self._shift = shift
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow
 import pytest
-from hand_made import edit_column, edit_feature, moving, write_older, write_set
+from hand_made import edit_column, edit_feature, edit_info, moving, write_older, write_set
 from pyarrow import compute, dataset
 
 from molmoact2_contract import find_resource
-from molmoact2_data.embodiments import embodiment, frame_of
+from molmoact2_data.embodiments import check_as_they_are, check_rate, embodiment, frame_of
 from molmoact2_data.keep import Part, write_keep
 from molmoact2_data.layout import DatasetError
 from molmoact2_data.norm_stats import WEIGHTED, still_values, tag_entry, write_norm_stats
@@ -124,6 +124,26 @@ def test_units_of_another_norm_tag_are_refused(tmp_path):
     root = arm_set(tmp_path / "set", "so101", notes={"units": "model", "norm_tag": "so101_sim_molmoact2_tiny"})
     with pytest.raises(DatasetError, match="in the units of norm tag 'so101_sim_molmoact2_tiny', which are not"):
         entry_of([root], "so101", units=None)
+
+
+def test_units_that_contradict_what_the_data_set_says_of_itself_are_refused(tmp_path):
+    root = arm_set(tmp_path / "set", "so101", notes={"units": "ros", "contract": "so101"})
+    with pytest.raises(DatasetError, match="says that its units are 'ros' .*, not 'lerobot'; leave the units out"):
+        entry_of([root], "so101", units="lerobot")
+    with pytest.raises(DatasetError, match="norm tag 'so100_so101_molmoact2' has others; say units: ros beside"):
+        check_as_they_are(Dataset(root), TAGS["so101"])
+    same = "so101_sim_molmoact2_tiny"    # whose units are those of ROS
+    check_as_they_are(Dataset(root), same)
+    assert frame_of(Dataset(root), embodiment("so101", same), "model", False).is_identity
+
+
+def test_data_of_another_rate_than_the_norm_tags_is_refused(tmp_path):
+    root, robot = arm_set(tmp_path / "set", "so101"), embodiment("so101", TAGS["so101"])
+    with pytest.raises(DatasetError, match="has 10 frames a second, norm tag 'so100_so101_molmoact2' 30 waypoints"):
+        check_rate(Dataset(root), robot, TAGS["so101"])
+    check_rate(Dataset(root), embodiment("so101", "my_own_tag"), "my_own_tag")    # of which nothing is known
+    edit_info(root, fps=30)
+    check_rate(Dataset(root), robot, TAGS["so101"])
 
 
 def test_only_so101_has_a_calibration_of_lerobots(tmp_path):

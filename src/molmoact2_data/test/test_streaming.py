@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hand_made import edit_column, moving, write_older
+from hand_made import edit_column, edit_info, moving, write_older
 
 from molmoact2_data.companions import ALTERNATIVES, POINTS
 from molmoact2_data.frame import Frame
@@ -96,6 +96,19 @@ def test_weights_say_how_often_a_data_set_is_drawn_from(data, tmp_path):
     drawn = draw(400, Share(data), Share(other, 3.0), every=1, buffer=10)
     share = np.mean([frame.dataset == str(other) for frame in drawn])
     assert 0.6 < share < 0.88
+
+
+def test_weights_are_shares_of_frames_however_long_episodes_are(tmp_path):
+    long, short = write(tmp_path / "long", [60, 50, 55]), write(tmp_path / "short", [4, 6, 5], base=10)
+    drawn = draw(3000, Share(long, 0.5), Share(short, 0.5), every=1, buffer=200)
+    assert 0.4 < np.mean([frame.dataset == str(short) for frame in drawn]) < 0.6
+
+
+def test_data_sets_of_different_rates_are_not_mixed(data, tmp_path):
+    other = write(tmp_path / "other", [9])
+    edit_info(other, fps=15)
+    with pytest.raises(DatasetError, match="other has 15 frames a second and .* 10; what is learnt together"):
+        Stream([Share(data), Share(other)], HORIZON, 0)
 
 
 def test_only_the_episodes_that_are_named_are_used(data):

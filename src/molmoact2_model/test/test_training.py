@@ -78,7 +78,7 @@ def curves(out: Path) -> dict[str, list[float]]:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, data) -> Path:
     folder = tmp_path_factory.mktemp("trained")
-    assert train(recipe_of(folder, data), folder / "out", "--set", "run.steps=150") == 0
+    assert train(recipe_of(folder, data), folder / "out", "--set", "run.steps=220") == 0
     return folder / "out"
 
 
@@ -285,7 +285,7 @@ def test_a_damaged_state_is_refused(recipe, tmp_path, capsys):
 
 def test_a_card_says_what_the_checkpoint_is(trained):
     card = (trained / "checkpoint/README.md").read_text()
-    assert card.startswith("# toy\n\na toy\n\nStep 150 of 150, 6 frames each.")
+    assert card.startswith("# toy\n\na toy\n\nStep 220 of 220, 6 frames each.")
     assert json.loads((trained / "checkpoint/config.json").read_text())["num_depth_codes"] == 4
     with safe_open(trained / "state.safetensors", framework="pt") as file:
-        assert file.metadata()["step"] == "150"
+        assert file.metadata()["step"] == "220"

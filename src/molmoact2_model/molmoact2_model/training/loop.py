@@ -19,7 +19,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from molmoact2_data.embodiments import embodiment, frame_of
+from molmoact2_data.embodiments import check_as_they_are, check_rate, embodiment, frame_of
 from molmoact2_data.keep import open_kept
 from molmoact2_data.streaming import Share, Stream, TrainingFrame
 
@@ -192,11 +192,14 @@ class Trainer:
         return [self._share(data) for data in self._recipe.data]
 
     def _share(self, data: Data) -> Share:
-        path = Path(data.path).expanduser()
-        frame = None
+        path, tag, frame = Path(data.path).expanduser(), self._recipe.norm_tag, None
+        dataset = open_kept(path)[0]
+        if self._recipe.robot:
+            check_rate(dataset, embodiment(self._recipe.robot, tag), tag)
         if data.units:
-            robot = embodiment(self._recipe.robot, self._recipe.norm_tag)
-            frame = frame_of(open_kept(path)[0], robot, data.units, by_position=False)
+            frame = frame_of(dataset, embodiment(self._recipe.robot, tag), data.units, by_position=False)
+        else:
+            check_as_they_are(dataset, tag)
         return Share(path, data.weight, range(*data.episodes) if data.episodes else None, frame)
 
     def _batches(self, stream: Iterator[TrainingFrame]) -> Iterator[Batch]:

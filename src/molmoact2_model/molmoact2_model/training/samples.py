@@ -78,6 +78,8 @@ class Sampler:
 
     def batch(self, frames: Many[TrainingFrame], style: str, random: np.random.Generator) -> Batch:
         """Errors: InputError, with the frame that is at fault."""
+        if style != "action":
+            frames = _with_codes(frames, random)
         pixels, sequences = [], []
         for frame in frames:
             lacking = [camera for camera in self._cameras if camera not in frame.images]
@@ -129,8 +131,7 @@ class Sampler:
         prompt = self._prompts.build(instruction, state, len(self._cameras), style != "action")
         ids, targets, kinds = list(prompt.ids), [IGNORED] * len(prompt.ids), [TEXT] * len(prompt.ids)
         if style != "action":
-            if frame.depth_codes is None:
-                raise InputError(f"{frame.dataset} has no depth codes; run molmoact2 depth annotate on it")
+            assert frame.depth_codes is not None
             _append(ids, targets, kinds, *self._codes(frame.depth_codes, random), CODES)
         with_actions = style != "depth"
         normalized = self._tag.action.normalize(chunk)
@@ -215,6 +216,14 @@ class Sampler:
         return Sequence(
             np.asarray(ids), is_image, np.asarray(targets), np.asarray(kinds), np.ones(len(ids), bool)
         )
+
+
+def _with_codes(frames: Many[TrainingFrame], random: np.random.Generator) -> list[TrainingFrame]:
+    """The frames, and where one has no depth codes (nothing was measured there) another one of them in its place."""
+    known = [frame for frame in frames if frame.depth_codes is not None]
+    if not known:
+        raise InputError(f"{frames[0].dataset} has no depth codes; run molmoact2 depth annotate on it")
+    return [f if f.depth_codes is not None else known[int(random.integers(len(known)))] for f in frames]
 
 
 def _lost(shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray:
