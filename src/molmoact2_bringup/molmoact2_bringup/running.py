@@ -274,7 +274,7 @@ class RunningSystem:
         if self.system.simulation or not self._armed or self._terminated:
             return
         self._stop_arms()
-        rest = RestWatch(self.node, self.system.contract)
+        rest = self.spun(lambda: RestWatch(self.node, self.system.contract))
         self._alarm(what_next(failure, self._armed))
         asked, dead = False, self.ended
         while not self._terminated:
