@@ -115,8 +115,8 @@ def check_as_they_are(dataset: Dataset, tag: str) -> None:
     places = np.arange(len(robot.contract.joints))
     if tag in robot.contract.norm_tags and not _frame(dataset, robot, stated, places).is_identity:
         raise DatasetError(
-            f"{dataset.root} says that its units are {stated!r} ({UNITS[stated]}), and norm tag {tag!r} has others; say "
-            f"units: {stated} beside its path, and robot: {contract}"
+            f"{dataset.root} says that its units are {stated!r} ({UNITS[stated]}), and norm tag {tag!r} has others; "
+            f"say units: {stated} beside its path, and robot: {contract}"
         )
 
 

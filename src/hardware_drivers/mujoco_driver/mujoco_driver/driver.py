@@ -85,10 +85,11 @@ class MujocoArmDriver(ArmDriver):
 
     def write(self, positions: np.ndarray) -> None:
         """Sends one setpoint in ROS units. Errors: DriverError."""
+        bus = self._connected()
         # A limit of the contract may lie a rounding error beyond the servo's own.
         goals = np.clip(self.to_device(positions), self._lower, self._upper)
         try:
-            self._connected().write([(int(i), float(goal)) for i, goal in zip(self._indices, goals, strict=True)])
+            bus.write([(int(i), float(goal)) for i, goal in zip(self._indices, goals, strict=True)])
         except BusError as error:
             raise DriverError(str(error)) from error
         self._sent = np.array(positions, dtype=np.float64)

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from molmoact2_contract import NormTag, System
@@ -86,10 +87,14 @@ def _staged(system: System, running: RunningSystem) -> Iterator[list[Stage]]:
             stage.close()
 
 
+def _is_there_disarmed(stage: Stage) -> bool:
+    return stage.status.state == S.DISARMED and bool(stage.status.measured)
+
+
 def _begin(*stages: Stage) -> None:
     """Until the arms follow. Errors: RuntimeError."""
     for stage in stages:
-        seen = stage.wait(lambda s=stage: s.status.state == S.DISARMED and bool(s.status.measured), BEGIN_WITHIN)
+        seen = stage.wait(partial(_is_there_disarmed, stage), BEGIN_WITHIN)
         if seen is None:
             raise RuntimeError(f"the controller of {stage.arm!r} does not appear, disarmed: {stage.status.reason}")
     for act in (Stage.arm_as_operator, Stage.follow):

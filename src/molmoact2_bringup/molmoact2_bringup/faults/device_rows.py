@@ -77,7 +77,7 @@ class DeviceRows:
             failed = stage.follow()
             if failed:
                 return failed
-            seen = stage.wait(lambda s=stage: s.is_in(S.FOLLOWING) and s.witness.moved(REST) > MOVING)
+            seen = stage.wait(partial(_is_led, stage))
             if seen is None:
                 return f"arm {stage.arm!r} does not move: {stage.status.fault_text or stage.status.reason}"
         return ""
@@ -95,14 +95,14 @@ class DeviceRows:
         for other in self._stages:
             if other is stage:
                 continue
-            stopped = other.wait(lambda o=other: o.status.state == S.FAULT and o.status.fault_code == S.FAULT_PEER)
+            stopped = other.wait(partial(_stopped_for_a_peer, other))
             if stopped is None or repr(stage.arm) not in other.status.fault_text:
                 return f"arm {other.arm!r} did not stop because of it: {other.status.reason}"
         return ""
 
     def _at_rest(self) -> str:
         for stage in self._stages:
-            if stage.wait(lambda s=stage: s.witness.moved(REST) < RESTING) is None:
+            if stage.wait(partial(_rests, stage)) is None:
                 return f"arm {stage.arm!r} does not come to rest"
         return ""
 
@@ -145,3 +145,15 @@ class DeviceRows:
             if failed:
                 return f"{node} does not take {line!r}: {failed}"
         return ""
+
+
+def _is_led(stage: Stage) -> bool:
+    return stage.is_in(S.FOLLOWING) and stage.witness.moved(REST) > MOVING
+
+
+def _stopped_for_a_peer(stage: Stage) -> bool:
+    return stage.status.state == S.FAULT and stage.status.fault_code == S.FAULT_PEER
+
+
+def _rests(stage: Stage) -> bool:
+    return stage.witness.moved(REST) < RESTING

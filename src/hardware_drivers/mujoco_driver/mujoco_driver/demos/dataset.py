@@ -59,8 +59,8 @@ class Made:
 
 
 def make(root: Path, seeds: Sequence[int], settings: Settings, workers: int, show: bool) -> Made:
-    """Writes the demonstrations of these seeds; those that fail are left out. An interruption (Ctrl-C) and a worker that
-    dies end it with the episodes that stand. workers: processes. Errors: DatasetError."""
+    """Writes the demonstrations of these seeds; those that fail are left out. An interruption (Ctrl-C) and a worker
+    that dies end it with the episodes that stand. workers: processes. Errors: DatasetError."""
     depth = {} if settings.depth_size is None else {settings.wanted.main_camera: settings.depth_size}
     cameras = dict.fromkeys(_cameras(settings.scene), settings.size)
     made = Made()
