@@ -224,8 +224,8 @@ def _buses(results: Results) -> list[str]:
         "terminal (so101, yam) or the loopback network (franka), in place of USB, CAN or a cable, whose own times are "
         "missing here. Each system runs whole, all of its arms following chunks. Cycle: read and write together, as "
         "the setpoint process makes them. Turn: an exchange with every motor, where the bus has a loop of its own; "
-        "that of the Franka is libfranka's (1 kHz) and is not timed. CPU: of one core; of the driver: the setpoint process "
-        "and all of its threads.\n",
+        "that of the Franka is libfranka's (1 kHz) and is not timed. CPU: of one core; of the driver: the setpoint "
+        "process and all of its threads.\n",
         *table(
             "system | arm | driver | cycle p50 [ms] | p99 [ms] | turn p50 [ms] | p99 [ms] | setpoints/s | late | "
             "CPU, driver | CPU, double | faults", rows
