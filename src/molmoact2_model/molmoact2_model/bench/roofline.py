@@ -71,7 +71,7 @@ class Work:
 @dataclass(frozen=True)
 class Shape:
     """What the amount of work depends on besides the checkpoint: cameras, tokens of the prompt, waypoints, flow
-    evaluations; passes of depth reasoning and the tokens they read."""
+    evaluations; passes of depth reasoning, the tokens they read, and those of them that stay."""
 
     cameras: int
     prompt: int
@@ -79,6 +79,7 @@ class Shape:
     evaluations: int
     passes: float = 0.0
     read: float = 0.0
+    kept: float = 0.0
 
 
 def work(config: ModelConfig, shape: Shape, size: int) -> dict[str, Work]:
@@ -86,7 +87,7 @@ def work(config: ModelConfig, shape: Shape, size: int) -> dict[str, Work]:
     text = config.text
     stages = {"vision": _vision(config, shape, size), "prefill": _language(config, shape.prompt, shape.prompt, size)}
     if shape.passes:
-        one = _language(config, shape.read / shape.passes, shape.prompt + shape.read / 2, size)
+        one = _language(config, shape.read / shape.passes, shape.prompt + shape.kept / 2, size)
         head = text.vocab_size * text.hidden_size    # asked once, for the end of the codes
         stages["depth"] = one.times(shape.passes) + Work(head * size, 2 * head)
     if config.expert is not None:
@@ -126,7 +127,7 @@ def _vision(config: ModelConfig, shape: Shape, size: int) -> Work:
 def _expert(config: ModelConfig, shape: Shape, size: int) -> Work:
     expert, text = config.expert, config.text
     assert expert is not None
-    hidden, seen = expert.hidden_size, shape.prompt + shape.read
+    hidden, seen = expert.hidden_size, shape.prompt + shape.kept
     layer = 4 * hidden * hidden + 2 * hidden * hidden + 3 * hidden * expert.mlp_size
     weights, context = expert.num_layers * layer, 2 * expert.num_layers * hidden * seen
     attention = 4 * expert.num_layers * hidden * (seen + shape.horizon) * shape.horizon

@@ -88,10 +88,11 @@ def measure_all(setting: Setting) -> tuple[str, dict[str, Any], Callable[[Path],
             bounds = _bounds(policy.config, row, shape, steps, dtype) if row is ours else None
             found.append(report.figures(row, rows[0], bounds, rates, setting.fastest))
     solvers = [_solved(policy, tag, setting, shape, *named) for named in _with_released(setting.solvers, steps)]
-    facts = {
+    facts: dict[str, Any] = {
         "what": policy.name, "tag": tag, "device": setting.device, "cameras": cameras, "flow_steps": steps,
         "dtypes": list(setting.dtypes), "optimised": list(setting.ours.on()), **machine(setting.device),
-        "rates": asdict(rates), "clock": "processor" if setting.cpu_time else "wall", "weights_MiB": weights(policy), "memory_MiB": memory(device),
+        "rates": asdict(rates), "clock": "processor" if setting.cpu_time else "wall",
+        "weights_MiB": weights(policy), "memory_MiB": memory(device),
     }  # fmt: skip
     head = [
         f"{policy.name}, {setting.dtypes[0]} on {facts['processor']}",
@@ -128,7 +129,7 @@ def bounds_only(setting: Setting) -> str:
     blocks = []
     for mode in modes:
         passes, read = known[mode]
-        shape = Shape(cameras, prompt, 30, setting.num_steps or config.flow.num_steps, passes, read)
+        shape = Shape(cameras, prompt, 30, setting.num_steps or config.flow.num_steps, passes, read, read)
         blocks.append(f"depth {mode}, {cameras} cameras, {prompt} tokens of prompt, {setting.dtypes[0]}")
         blocks.append(report.bounds_table(work(config, shape, size), rates) + "\n")
     return "\n".join(blocks)
@@ -156,7 +157,7 @@ def _runners(setting: Setting, policies: Sequence[MolmoAct2Policy], tag: str, st
     known += [
         (f"optimised, {dtype}", policy, ours) for dtype, policy in zip(setting.dtypes[1:], policies[1:], strict=True)
     ]
-    clock = time.process_time if setting.cpu_time else time.perf_counter
+    clock = _clock(setting)
     runners: list[Runner] = [
         EngineRunner(name, policy, tag, which, steps, clock=clock) for name, policy, which in known
     ]
@@ -166,10 +167,15 @@ def _runners(setting: Setting, policies: Sequence[MolmoAct2Policy], tag: str, st
     return runners
 
 
+def _clock(setting: Setting) -> Callable[[], float]:
+    return time.process_time if setting.cpu_time else time.perf_counter
+
+
 def _bounds(config: ModelConfig, row: Row, shape: Measured, steps: int, dtype: torch.dtype) -> report.Bounds:
     needed = Shape(
-        shape.cameras, round(row.mean("prompt")), shape.horizon, steps, row.mean("passes"), row.mean("tokens_read")
-    )
+        shape.cameras, round(row.mean("prompt")), shape.horizon, steps, row.mean("passes"), row.mean("tokens_read"),
+        min(row.mean("tokens_read"), config.depth.num_codes + 2 if config.depth else 0),
+    )  # fmt: skip
     return work(config, needed, dtype.itemsize)
 
 
@@ -184,7 +190,8 @@ def _solved(
     """How far the actions of a solver are from the released sampler's and from the flow solved in FINE steps."""
     load, released = Load("off"), setting.num_steps or policy.config.flow.num_steps
     kinds = [(solver, steps), ("euler", released), ("euler", FINE)]
-    runners = [EngineRunner("", policy, tag, setting.ours, count, name) for name, count in kinds]
+    clock = _clock(setting)
+    runners = [EngineRunner("", policy, tag, setting.ours, count, name, clock) for name, count in kinds]
     for runner in runners:
         runner.open(load)
     seconds, differences = [], []
