@@ -13,6 +13,7 @@ from golden_set import textured
 from molmoact2_model import InputError
 from molmoact2_model.flow import sample_flow
 from molmoact2_model.guidance import Guidance, Running, guidance_factor, guidance_weights, make_guidance
+from molmoact2_model.optimizations import SHARED
 
 CPU = torch.device("cpu")
 
@@ -23,8 +24,9 @@ def session(policy):
 
 
 @pytest.fixture
-def field(session):
+def field(policy):
     """The golden expert's velocity of a chunk at flow time 0.3, in double precision, after one real call."""
+    session = policy.session(norm_tag="tiny_arm", optimizations=SHARED)
     engine = session._engine
     infer(session)
     expert = engine.network.expert

@@ -76,7 +76,8 @@ def test_a_batch_is_read_as_the_engine_reads_each_of_its_sequences(tmp_path, gat
         engine.see(frames[frame])
         engine.prefill(built, 200)
         if asked[row][2]:
-            engine.step(torch.tensor(asked[row][2]))
+            engine._next(torch.tensor(asked[row][2]))
+            engine._read()
             engine._ids += asked[row][2]
         length = len(sequence.ids)
         for (keys, values), (theirs, others) in zip(key_values, engine._cache.states(), strict=True):
