@@ -95,7 +95,7 @@ class ArmController:
         if self.state.state == State.STOPPING or self.state.paused or self.state.guided or self._moves_by_itself:
             doing = "paused" if self.state.paused else self.state.reason
             raise ChunkRefused(Refusal.STATE, f"the controller follows no chunks now ({doing})")
-        against = self._peers.against(chunk.chunk_id)
+        against = self._peers.against(chunk.chunk_id, steady)
         if against:
             raise ChunkRefused(Refusal.PEER, against)
         why_not = self.state.why_not_follow(now, chunk.episode_id)
@@ -234,11 +234,12 @@ class ArmController:
         """While anything is sent, in fault as well."""
         if self.state.armed:
             fault, text = self.feedback.fault(self._steady, self.now)
-            peer_error = self.peer_error()
             if fault:
                 self.fail(fault, text)
-            elif peer_error:
-                self.fail(Fault.PEER, peer_error)
+        peer_error = self.peer_error()
+        if peer_error and self.state.state == State.FOLLOWING and not self.scheduler.own_move:
+            self.fail(Fault.PEER, peer_error)
+        self.state.hear_of_peers(peer_error)
         if self.command is None or self.feedback.measured is None:
             return
         fault, text = self.feedback.blind(self._steady)
@@ -293,11 +294,10 @@ class ArmController:
             self._end_late()
         elif self._path_is_done():
             chunk, episode, own = self.scheduler.chunk_id, self.scheduler.episode_id, self.scheduler.own_move
-            moved = self.state.reason
             self.rate = self._rate_change = 0.0
             self.scheduler.clear()
             if own:
-                self.state.reached(moved.replace("moving to", "reached"))
+                self.state.reached(self.state.reason.replace("moving to", "reached"))
             else:
                 self.state.ran_out(self.now, episode, f"ran out of waypoints of chunk {chunk}")
 

@@ -64,6 +64,7 @@ class ControllerState:
         self.fault_text = ""
         self.needs_resume = ""
         self.cause = Cause.NONE
+        self._peer_error = ""
         self._ran_out_at: float | None = None
         self._ran_out_in = ""
 
@@ -179,6 +180,13 @@ class ControllerState:
         """Another policy process announced itself: it does not move an arm that an earlier one moved."""
         if self.armed:
             self.needs_resume = "a new policy process began; call resume to let it move the arm"
+
+    def hear_of_peers(self, error: str) -> None:
+        """What is wrong with another arm, each tick; empty where all are well. Where this one is armed then, and
+        follows no chunk, it follows the next only when its operator says so."""
+        if error and not self._peer_error and self.armed and not self.needs_resume:
+            self.needs_resume = f"{error}; call resume when it is well again"
+        self._peer_error = error
 
     def _go(self, state: State, reason: str) -> None:
         self.state, self.reason = state, reason

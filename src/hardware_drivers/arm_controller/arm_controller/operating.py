@@ -28,9 +28,10 @@ class Operator:
         self._controller.look(*self._clocks())
 
     def arm(self) -> None:
-        """Holds the measured position from now on."""
+        """Holds the measured position from now on. Also where another arm is unwell: that keeps this one from chunks,
+        not from being homed or parked."""
         self._look()
-        unwell = self._feedback.driver_failed or self._controller.feedback_error() or self._controller.peer_error()
+        unwell = self._feedback.driver_failed or self._controller.feedback_error()
         if unwell and not self._state.armed and self._state.state != State.FAULT:
             raise Refused(unwell)
         self._state.arm()

@@ -26,7 +26,8 @@ class PeerStatus:
 
 
 class Peers:
-    """The arms that must be well, and take the same chunks, for this one to move. Times: steady clock [s]."""
+    """The arms that must be well, and take the same chunks, for this one to follow any. What its operator asks of it
+    does not depend on them. Times: steady clock [s]."""
 
     def __init__(self, names: tuple[str, ...]):
         self._peers = dict.fromkeys(names, PeerStatus())
@@ -51,8 +52,11 @@ class Peers:
                 return f"arm {name!r} waits for an operator; call {name}/resume"
         return ""
 
-    def against(self, chunk_id: int) -> str:
-        """Why a chunk must not be followed; empty where no arm is against it."""
+    def against(self, chunk_id: int, steady: float) -> str:
+        """Why a chunk must not be followed; empty where every arm is well and none is against it."""
+        unwell = self.error(steady)
+        if unwell:
+            return unwell
         for name, peer in self._peers.items():
             if peer.refused and peer.refused_id == chunk_id:
                 return f"arm {name!r} refused it"

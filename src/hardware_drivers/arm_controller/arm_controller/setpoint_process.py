@@ -313,8 +313,11 @@ def _try_arm(core: Core, node: socket.socket, told: str) -> tuple[bool, str]:
     if core.operated or core.controller.state.state != State.DISARMED:
         return False, told    # from now on an operator has to do with it
     try:
+        unwell = core.controller.peer_error()    # e.g. before the other arm's controller was heard
+        if unwell:
+            raise Refused(unwell)
         core.arm()
-    except Refused as refused:    # e.g. before the other arm's controller was heard
+    except Refused as refused:
         if str(refused) != told:
             send(node, Answer(0, False, f"auto_arm waits: {refused}"))
         return True, str(refused)

@@ -344,20 +344,44 @@ def test_the_fault_of_the_other_arm_stops_this_one(make_rig):
     rig = make_rig(peers=("right",))
     rig.controller.hear_peer("right", PeerStatus(State.HOLDING, "", 0), rig.steady)
     rig.arm_and_wait()
+    assert rig.accept(rig.chunk(rig.sway())) == ""
     rig.controller.hear_peer("right", PeerStatus(State.FAULT, "motor 3 is hot", 0), rig.steady)
     rig.tick()
     assert rig.controller.state.fault == Fault.PEER and "motor 3 is hot" in rig.controller.state.fault_text
 
 
-def test_a_refusal_or_the_silence_of_the_other_arm_stops_this_one(make_rig):
+def test_a_refusal_of_the_other_arm_stops_this_one(make_rig):
     rig = make_rig(peers=("right",))
     rig.controller.hear_peer("right", PeerStatus(State.HOLDING, "", 0), rig.steady)
     rig.arm_and_wait()
     rig.accept(rig.chunk(rig.sway()))
     rig.controller.hear_peer("right", PeerStatus(State.FOLLOWING, "", 1), rig.steady)
     assert rig.state == "STOPPING"
+
+
+def test_the_silence_of_the_other_arm_stops_one_that_follows_a_chunk(make_rig):
+    rig = make_rig(peers=("right",))
+    rig.controller.hear_peer("right", PeerStatus(State.HOLDING, "", 0), rig.steady)
+    rig.arm_and_wait()
+    assert rig.accept(rig.chunk(rig.sway())) == ""
     rig.tick(100)
     assert rig.controller.state.fault == Fault.PEER and "silent" in rig.controller.state.fault_text
+
+
+def test_an_arm_that_holds_while_the_other_falls_ill_and_recovers_waits_for_its_operator(make_rig):
+    rig = make_rig(peers=("right",))
+    rig.controller.hear_peer("right", PeerStatus(State.HOLDING, "", 0), rig.steady)
+    rig.arm_and_wait()
+    rig.controller.hear_peer("right", PeerStatus(State.FAULT, "motor 3 is hot", 0), rig.steady)
+    rig.tick()
+    assert rig.state == "HOLDING"
+    assert "motor 3 is hot" in rig.accept(rig.chunk(rig.sway(), 1)) and rig.controller.last.refusal == Refusal.PEER
+    rig.controller.hear_peer("right", PeerStatus(State.HOLDING, "", 0), rig.steady)
+    rig.tick()
+    assert "call resume" in rig.accept(rig.chunk(rig.sway(), 2)) and rig.controller.last.refusal == Refusal.RESUME
+    rig.operator.resume()
+    rig.tick(15)
+    assert rig.accept(rig.chunk(rig.sway(), 3)) == ""
 
 
 def test_an_arm_does_not_move_alone_while_the_other_waits_for_an_operator(make_rig):
@@ -554,17 +578,16 @@ def test_one_fault_on_one_arm_is_cleared_arm_by_arm(make_rig):
     rig.controller.hear_peer("right", PeerStatus(State.FAULT, "arm 'arm' is in fault", 0), rig.steady)
     rig.tick()
     rig.operator.clear_fault()
-    with pytest.raises(Refused, match="arm 'right' is in fault"):
-        rig.operator.arm()
-    rig.controller.hear_peer("right", PeerStatus(State.DISARMED, "", 0), rig.steady)
     rig.operator.arm()
+    rig.tick()
+    assert rig.state == "HOLDING" and "arm 'right' is in fault" in rig.accept(rig.chunk(rig.sway()))
 
 
-def test_an_arm_whose_peer_was_never_heard_is_not_armed(make_rig):
+def test_an_arm_whose_peer_was_never_heard_follows_no_chunk(make_rig):
     rig = make_rig(peers=("right",))
-    with pytest.raises(Refused, match="'right' is silent"):
-        rig.operator.arm()
-    assert rig.state == "DISARMED"
+    rig.arm_and_wait()
+    assert "'right' is silent" in rig.accept(rig.chunk(rig.sway()))
+    assert rig.state == "HOLDING" and rig.controller.last.refusal == Refusal.PEER
 
 
 def test_the_status_carries_the_episode_of_the_running_chunk(rig):

@@ -73,8 +73,8 @@ def test_an_observation_from_before_a_resume_moves_nothing(rig):
 def test_in_fault_nothing_is_sent_once_the_arm_cannot_be_seen(make_rig):
     rig = make_rig(peers=("right",))
     rig.controller.hear_peer("right", PeerStatus(State.HOLDING, "", 0), rig.steady)
-    rig.operator.arm()
-    rig.tick(10)
+    rig.arm_and_wait()
+    assert rig.accept(rig.chunk(np.tile(rig.home, (30, 1)))) == ""
     rig.controller.hear_peer("right", PeerStatus(State.FAULT, "a motor is hot", 0), rig.steady)
     rig.tick(2)
     assert rig.controller.state.fault == Fault.PEER
