@@ -43,6 +43,7 @@ from .vlm import KVCache
 # and 6.2).
 MIN_DEPTH_END_STEPS = 8
 DISCRETE_STEPS_PER_WAYPOINT = 16
+MOST_MODULATIONS = 4    # numbers of steps whose modulations are kept, those last used
 
 
 @dataclass(frozen=True)
@@ -386,11 +387,13 @@ class Engine:
         return self.expert.context(states, visible)
 
     def _flow_modulations(self, num_steps: int, solver: str = EULER) -> list[Any]:
-        kept = self._modulations.get((num_steps, solver))
+        kept = self._modulations.pop((num_steps, solver), None)
         if kept is None:
             assert self.expert is not None
             times = [torch.full((1,), time, device=self.network.device) for time in flow_times(num_steps, solver)]
             kept = [self.expert.modulations(time) for time in times]
-            if self._optimizations.keep_modulations:
-                self._modulations[num_steps, solver] = kept
+        if self._optimizations.keep_modulations:
+            self._modulations[num_steps, solver] = kept
+            while len(self._modulations) > MOST_MODULATIONS:
+                del self._modulations[next(iter(self._modulations))]
         return kept

@@ -72,7 +72,7 @@ def test_a_plain_server_is_met_and_gives_its_actions(double, client):
 
 def test_the_general_kind_of_server_is_met_by_its_health_and_takes_a_list_of_images():
     double = Double("general")
-    client = ActClient(double.url)
+    client = ActClient(double.url, clock=Clock())
     server = client.meet()
     assert (server.norm_tag, server.name, server.num_cameras) == ("tiny_arm", None, None)
     for _ in range(3):
@@ -172,6 +172,33 @@ def test_another_checkpoint_at_the_same_address_is_refused(double):
     clock.now = 10.0
     other = Double(port=port)
     other.repo_id = "someone/else"
+    error = refusal(client)
+    assert (error.kind, error.passing) == ("server_changed", False) and "someone/else" in str(error)
+    assert not other.requests
+    other.close()
+
+
+@pytest.mark.parametrize("doubted", [False, True])
+def test_a_plain_server_that_was_replaced_is_found_out_after_a_pause_or_a_reset_without_a_failure_between(doubted):
+    clock, first = Clock(), Double()
+    client = ActClient(first.url, clock=clock)
+    client.meet()
+    for clock.now in (2.0, 4.0, 6.0):    # who is asked again and again is not probed each time
+        assert ask(client).actions.shape == (30, 7)
+    assert first.probes == 1
+    if doubted:
+        client.doubt()
+    else:
+        clock.now = 10.0
+    assert ask(client).actions.shape == (30, 7)    # the same one is asked on
+    assert first.probes == 2
+    first.close()
+    other = Double(port=first.port)
+    other.repo_id = "someone/else"
+    if doubted:
+        client.doubt()
+    else:
+        clock.now = 14.0
     error = refusal(client)
     assert (error.kind, error.passing) == ("server_changed", False) and "someone/else" in str(error)
     assert not other.requests

@@ -81,6 +81,18 @@ def test_a_camera_whose_frame_repeats_is_not_looked_at_again(policy, monkeypatch
     assert seen == [2, 1, 0, 0, 1]
 
 
+def test_of_the_numbers_of_steps_the_last_four_are_kept_and_a_result_does_not_show_which(policy):
+    session = policy.session(norm_tag="tiny_arm")
+    images, state = calls()[0]
+    found = {}
+    for steps in (1, 2, 3, 4, 1, 5, 6):
+        actions = session.infer(images, state, "pick up the cube", seed=4, num_steps=steps).actions
+        np.testing.assert_array_equal(found.setdefault(steps, actions), actions)
+    assert [steps for steps, _ in session.engine._modulations] == [4, 1, 5, 6]
+    again = session.infer(images, state, "pick up the cube", seed=4, num_steps=2).actions
+    np.testing.assert_array_equal(found[2], again)
+
+
 def test_what_is_known_ahead_is_read_in_the_same_pass(policy):
     passes = {}
     for name, kind in (("plain", PLAIN), ("joined", Optimizations())):

@@ -44,6 +44,7 @@ def test_for_this_machine_alone_no_token_is_needed(host):
 WRONG = {
     "port": (("--port", "70000"), "--port is 70000, expected 0 .. 65535"),
     "steps": (("--num-steps", "-1"), "--num-steps is -1"),
+    "far too many steps": (("--num-steps", "101"), "--num-steps is 101, expected 0 .. 100"),
     "patience": (("--patience", "0"), "--patience is 0"),
     "no token file": (("--token-file", "/nowhere/token"), "token file /nowhere/token cannot be read"),
     "several tags": (("--port", "0"), "name one with --tag: tiny_arm, tiny_fast"),

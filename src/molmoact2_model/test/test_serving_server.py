@@ -4,6 +4,8 @@
 
 import random
 import threading
+import time
+import types
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from served import PATIENCE, Served, pack
 from test_serving_wire import spoil
 
 from molmoact2_model import DecodeError, ModelError
-from molmoact2_model.serving.engine_thread import EngineThread, NotRun
+from molmoact2_model.serving.engine_thread import MOST_REMEMBERED, EngineThread, NotRun
 from molmoact2_model.serving.tokens import Token
 from molmoact2_model.session import Session
 
@@ -84,6 +86,7 @@ def test_a_probe_tells_what_is_served_and_what_is_offered_beyond(served):
     health = served.ask("GET", "/health")[1]
     assert (health["default_norm_tag"], health["n_obs_steps"]) == ("tiny_arm", 1)
     assert health["default_style"] == "robot_action"
+    assert (health["num_steps"], health["modes"]) == (2, ["continuous"])
 
 
 def test_a_client_of_an_existing_robots_server_gets_what_it_knows(served):
@@ -125,6 +128,21 @@ def test_single_actions_are_those_of_one_chunk_until_it_is_used_up(served):
     assert other["inference_calls"] == 1
 
 
+def test_single_actions_of_the_reasoning_style_tell_the_depth_codes_of_their_chunk(thinking):
+    ask = general(single_action=True, n_action_steps=2, session_id="codes")
+    answers = [thinking.ask("POST", "/act", ask)[1] for _ in range(2)]
+    assert [a["inference_calls"] for a in answers] == [1, 0] and answers[0]["style"] == "robot_depth_action"
+    assert len(answers[0]["depth_buffer_codes"]) == 100
+    assert answers[0]["depth_buffer_codes"] == answers[1]["depth_buffer_codes"]
+    thinking.ask("POST", "/reset", {"session_id": "codes"})
+
+
+def test_who_names_a_norm_tag_gets_the_general_servers_answer(served):
+    for name in ("tag", "norm_tag"):
+        answer = served.ask("POST", "/act", host(**{name: "tiny_arm"}))[1]
+        assert set(answer) == {"style", "actions", "action_shape", "latency_ms"}
+
+
 # --- the extension ----------------------------------------------------------------------------------------------------
 def test_with_the_same_seed_noise_and_running_chunk_the_answer_is_the_sessions_own_to_the_last_bit(served, policy):
     session = policy.session(norm_tag="tiny_arm", depth="adaptive")
@@ -153,6 +171,15 @@ def test_a_reset_in_a_request_forgets_before_it_and_its_cause_is_told(served):
         for more in ({}, {}, {"reset": "reset"}, {"settings": {"depth": "adaptive", "max_gap": 9.0}})
     ]
     assert causes == ["first_call", "", "reset", "first_call"]
+
+
+def test_settings_that_are_refused_leave_the_session_as_it_was(served):
+    causes = []
+    for settings, wanted in (("adaptive", 200), ("adaptive", 200), ("deep", 400), ("adaptive", 200)):
+        status, answer = served.ask("POST", "/act", extended(1, "stays", settings={"depth": settings}))
+        assert status == wanted
+        causes += [answer["molmoact2"]["trace"]["cause"]] if status == 200 else []
+    assert causes == ["first_call", "", ""]
 
 
 def test_an_instruction_is_checked_without_the_engine(served):
@@ -320,6 +347,15 @@ def test_whose_deadline_passes_while_it_waits_is_not_begun(alone):
     assert answer[0][0] == 504 and answer[0][1]["code"] == "late"
 
 
+def test_the_time_that_a_body_took_counts_against_its_deadline(alone, monkeypatch):
+    served = alone()
+    clock = types.SimpleNamespace(monotonic=lambda: time.monotonic() - 100.0)    # as if bodies took 100 s to read
+    monkeypatch.setattr("molmoact2_model.serving.app.time", clock)
+    status, answer = served.ask("POST", "/act", extended(1, deadline=90.0))
+    assert (status, answer["code"]) == (504, "late")
+    assert served.ask("POST", "/act", extended(2, deadline=2000.0))[0] == 200
+
+
 def test_what_a_client_that_hung_up_asked_for_is_not_begun(alone):
     served = alone()
     held = Held(served.service.engine)
@@ -362,6 +398,18 @@ def test_a_request_that_arrived_earlier_does_not_take_the_place_of_a_newer_one()
     assert older.exception(PATIENCE).code == "superseded"
     held.release()
     assert newer.result(PATIENCE) == "newer"
+    engine.close()
+
+
+def test_a_request_that_arrived_before_one_that_was_begun_is_not_begun_after_it():
+    engine, done = EngineThread(), []
+    assert engine.submit("a", 2, lambda: done.append(2), PATIENCE).exception(PATIENCE) is None
+    assert engine.submit("a", 1, lambda: done.append(1), PATIENCE).exception(PATIENCE).code == "superseded"
+    for key, order in (("b", 1), ("a", 3)):
+        assert engine.submit(key, order, lambda: done.append(3), PATIENCE).exception(PATIENCE) is None
+    for number in range(MOST_REMEMBERED + 5):    # what is remembered does not grow without end
+        engine.submit(f"other {number}", 4, lambda: None, PATIENCE).result(PATIENCE)
+    assert len(engine._begun) == MOST_REMEMBERED and done == [2, 3, 3]
     engine.close()
 
 

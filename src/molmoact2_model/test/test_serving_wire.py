@@ -5,13 +5,14 @@
 import base64
 import json
 import random
+import tracemalloc
 
 import numpy as np
 import pytest
 from golden_set import textured
 
 from molmoact2_model.results import Trace
-from molmoact2_model.serving import pictures, wire
+from molmoact2_model.serving import checks, pictures, wire
 from molmoact2_model.serving.cameras import Cameras, read_names
 from molmoact2_model.serving.extension import Extra, SessionSettings, read_extra, write_extra
 from molmoact2_model.serving.fields import Expected, read_request
@@ -57,6 +58,8 @@ WRONG_DOCUMENTS = {
     "not UTF-8": (b'{"a": "\xff"}', "not UTF-8"),
     "NaN": (b'{"a": NaN}', "NaN is no JSON number"),
     "key twice": (b'{"a": 1, "a": 2}', "'a' comes twice"),
+    "many keys": (json.dumps(dict.fromkeys(map(str, range(wire.MOST_KEYS + 1)))).encode(), "an object has 513 keys"),
+    "many keys and one twice": (b"{" + b'"%d": 0,' * 100_000 % tuple(range(100_000)) + b'"99999": 0}', "100001 keys"),
     "deep": (b"[" * 100_000 + b"]" * 100_000, "nested too deeply"),
     "many lists": (b"[" + b"[]," * wire.MOST_CONTAINERS + b"[]]", "lists and objects"),
     "many numbers": (b"[" + b"1," * (wire.MOST_VALUES + 1) + b"1]", "commas"),
@@ -116,6 +119,9 @@ WRONG_PICTURES = {
     "too wide": (np.zeros((1, 9000, 3), np.uint8), "over 8192 a side"),
     "a number": (5, "expected uint8"),
     "ragged": ([[[1, 2, 3]], [[1, 2]]], "expected"),
+    "five dimensions": ([[[[[1]]]]], "over 4 dimensions"),
+    "truth": ([[[True, 2, 3]]], "something other than numbers"),
+    "half a list": ([[[1, 2, 3]], 4], "something other than numbers"),
     "out of range": ([[[1, 2, 300]]], "0 .. 255"),
     "a path": ("/etc/hostname", "paths are not opened"),
     "a data URI of text": ("data:text/plain,hello", "expected data:image/jpeg;base64"),
@@ -131,6 +137,24 @@ def test_a_picture_that_is_wrong_is_refused_by_name(name):
     with pytest.raises(WireError) as refused:
         pictures.read_picture(value, "top")
     assert "top" in str(refused.value) and said in str(refused.value)
+
+
+def test_texts_among_numbers_cost_no_more_memory_than_they_came_with():
+    texts = ["x" * 20_000, *["y"] * 2_000]    # 160 MB as an array of texts
+    tracemalloc.start()
+    try:
+        for value in (texts, [texts], [[[1, 2, 3], texts[:3]]]):
+            for read_list in (lambda v: pictures.read_picture(v, "top"), lambda v: checks.floats(v, "state", (None,))):
+                with pytest.raises(WireError, match="top|state"):
+                    read_list(value)
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_lists_of_numbers_are_read_as_arrays_of_them():
+    np.testing.assert_array_equal(checks.floats([[1, 2.5], [3, -4]], "a", (None, 2)), [[1, 2.5], [3, -4]])
+    np.testing.assert_array_equal(checks.floats([np.float32(1.5), 2], "a", (2,)), [1.5, 2])
 
 
 # --- requests ---------------------------------------------------------------------------------------------------------
@@ -162,6 +186,7 @@ def test_the_general_kind_of_request_is_understood_in_all_its_spellings():
     encoded = read({"encoded": inner, "single_action": True})
     assert encoded.single and len(encoded.images) == 1 and encoded.instruction == "go"
     assert not read(request(timestamp=1.0, enable_cuda_graph=False, normalization_tag="x", num_steps=10)).general
+    assert read(request(norm_tag="tiny_arm")).general and read(request(tag="tiny_arm")).general
 
 
 WRONG_REQUESTS = {
@@ -170,11 +195,15 @@ WRONG_REQUESTS = {
     "tag": ({"norm_tag": "yam"}, "'yam' is not in this checkpoint; it has tiny_arm"),
     "state of two rows": ({"state": np.zeros((2, 7))}, "state has shape (2, 7)"),
     "state of words": ({"state": ["a"]}, "state is"),
+    "state of truth": ({"state": [1.0, True]}, "state is a list of something other than numbers"),
+    "state beyond numbers": ({"state": [1.5, 10**400]}, "state"),
+    "state far too long": ({"state": [0] * 300_000}, "over 4 dimensions or 256000 numbers"),
     "state too long": ({"state": np.zeros(1000)}, "over 256"),
     "state not finite": ({"state": np.array([np.inf] * 7)}, "not finite"),
     "instruction": ({"instruction": 5}, "instruction is 5, expected text"),
     "instruction too long": ({"instruction": "a" * 5000}, "at most 4096"),
-    "num_steps": ({"num_steps": 0}, "num_steps is 0, expected a whole number 1 .. 1000"),
+    "num_steps": ({"num_steps": 0}, "num_steps is 0, expected a whole number 1 .. 100"),
+    "too many num_steps": ({"num_steps": 101}, "num_steps is 101, expected a whole number 1 .. 100"),
     "num_steps of a word": ({"num_steps": "ten"}, "num_steps"),
     "n_obs_steps": ({"n_obs_steps": 2}, "the checkpoint takes 1"),
     "two sets of images": ({"images": [IMAGE]}, "send one of the two"),

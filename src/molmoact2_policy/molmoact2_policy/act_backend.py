@@ -231,8 +231,10 @@ class ActBackend:
             raise ValueError(f"{cannot}{error}") from error
 
     def reset(self, because: str = "reset") -> None:
-        """The next request tells the server."""
+        """The next request tells the server, and finds out anew whether it is the one that was met."""
         self._because = because
+        if self._client is not None:
+            self._client.doubt()
 
     def facts(self) -> dict[str, str]:
         settings = {name: str(value) for name, value in asdict(self._settings).items()}

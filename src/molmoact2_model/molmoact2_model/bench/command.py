@@ -105,6 +105,10 @@ def _setting(args: argparse.Namespace) -> Setting:
 
     if args.calls < 1:
         raise InputError(f"--calls is {args.calls}, expected at least 1")
+    if args.cpu_time and not args.device.startswith("cpu"):
+        raise InputError(
+            f"--cpu-time with --device {args.device}: it counts the processor's seconds alone; leave one of the two out"
+        )
     ours = Optimizations()
     Optimizations.only(args.extra)    # refuses a name that is none
     return Setting(

@@ -112,12 +112,12 @@ class App:
         return Response(self._metrics.text(), media_type=CONTENT_TYPE)
 
     async def _act(self, request: Request) -> Response:
-        arrived, order = time.perf_counter(), self._service.order()
+        arrived, order = time.monotonic(), self._service.order()
         body = await self._body(request)
         asked = await self._off_loop(self._service.read, body)
         del body
-        answer = await self._result(request, self._service.submit(asked, order))
-        self._metrics.answered(time.perf_counter() - arrived)
+        answer = await self._result(request, self._service.submit(asked, order, arrived))
+        self._metrics.answered(time.monotonic() - arrived)
         return _json(answer)
 
     async def _reset(self, request: Request) -> Response:

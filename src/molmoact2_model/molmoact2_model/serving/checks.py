@@ -4,14 +4,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from .wire import WireError, short
+from .wire import MOST_DIMENSIONS, WireError, short
 
 MOST_TEXT = 4096
+MOST_FLOATS = 256_000    # of a list: 1000 waypoints of 256 joints
+_NUMBERS = (int, float, np.integer, np.floating)
 
 
 def mapping(value: Any, name: str) -> Mapping[str, Any]:
@@ -66,13 +70,29 @@ def number(value: Any, name: str, least: float = 0.0, most: float = 1e9) -> floa
     return float(value)
 
 
+def listed(value: list, name: str, most: int) -> np.ndarray:
+    """Lists in lists of at most `most` numbers as an array. numpy sees them only once they are known to be numbers: of
+    texts it would make an array whose every entry is as wide as the longest."""
+    shape, level = [len(value)], value
+    while level and (kinds := set(map(type, level))) == {list}:
+        lengths = set(map(len, level))
+        if len(lengths) != 1:
+            raise WireError(f"{name} is a list whose rows differ in length, expected equal ones")
+        shape.append(lengths.pop())
+        if len(shape) > MOST_DIMENSIONS or math.prod(shape) > most:
+            break
+        level = list(chain.from_iterable(level))
+    if len(shape) > MOST_DIMENSIONS or math.prod(shape) > most:
+        raise WireError(f"{name} is a list of shape {shape}, over {MOST_DIMENSIONS} dimensions or {most} numbers")
+    if level and not all(issubclass(kind, _NUMBERS) and kind is not bool for kind in kinds):
+        raise WireError(f"{name} is a list of something other than numbers")
+    return np.asarray(level).reshape(shape)
+
+
 def floats(value: Any, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
     """Finite numbers as float32, an array or lists. shape: None where any length from 1 is well."""
     if isinstance(value, list):
-        try:
-            value = np.asarray(value)
-        except ValueError:
-            raise WireError(f"{name} is a list whose rows differ in length") from None
+        value = listed(value, name, MOST_FLOATS)
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
         raise WireError(f"{name} is {short(value)}, expected an array of numbers")
     fits = len(shape) == value.ndim and all(

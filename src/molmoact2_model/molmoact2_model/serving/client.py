@@ -42,6 +42,7 @@ from .wire import WireError, dumps, loads, short
 AWAY, SLOW, CHANGED = "server_away", "server_slow", "server_changed"
 BAD_ANSWER, SERVER_FAILED = "answer_refused", "server_failed"
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0    # [s] before a connection is tried again
+SURE_FOR = 3.0    # [s] after an answer; a server that was replaced since must load a checkpoint first
 PASSING = (AWAY, SLOW, SUPERSEDED, BUSY, LATE, STOPPING)
 
 
@@ -106,6 +107,7 @@ class ActClient:
         self._pause, self._not_before, self._why = 0.0, 0.0, ""
         self._met: Server | None = None
         self._sure = False    # that who is at the address is who was met
+        self._heard = 0.0     # [s] on the clock: when it last answered
 
     # --- asking -------------------------------------------------------------------------------------------------------
     def meet(self, within: float = 10.0) -> Server:
@@ -153,6 +155,10 @@ class ActClient:
         """Ends a session of the server. Errors: ActError."""
         self._once("POST", "/reset", {"session_id": session}, within)
 
+    def doubt(self) -> None:
+        """Before the next request the server is asked again whether it is the one that was met, as after a pause."""
+        self._sure = False
+
     def close(self) -> None:
         self._connection.close()
 
@@ -163,7 +169,7 @@ class ActClient:
             return
         began = self._clock()
         self._open(within)
-        if self._sure:
+        if self._sure and self._clock() - self._heard < SURE_FOR:
             return
         server = self._ask_who(within - (self._clock() - began))
         if self._met is not None and _identity(server) != _identity(self._met):
@@ -232,7 +238,7 @@ class ActClient:
         if reply.status in (502, 503, 504) and not _code(reply):    # a proxy before a server that is not there
             self._connection.close()
             raise self._away(f"is away ({reply.status}): {_said(reply)}")
-        self._pause = 0.0
+        self._pause, self._heard = 0.0, self._clock()
         return reply
 
     # --- answers ------------------------------------------------------------------------------------------------------

@@ -81,7 +81,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    for name, least, most in (("port", 0, 65535), ("num_steps", 0, 1000), ("n_action_steps", 0, 1000),
+    from .fields import MOST_STEPS
+
+    for name, least, most in (("port", 0, 65535), ("num_steps", 0, MOST_STEPS), ("n_action_steps", 0, 1000),
                               ("most_mib", 1, 1024), ("threads", 0, 1024)):
         if not least <= getattr(args, name) <= most:
             option = name.replace("_", "-")

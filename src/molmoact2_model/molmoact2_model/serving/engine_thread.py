@@ -13,6 +13,8 @@ from typing import Any
 
 from .extension import BUSY, LATE, STOPPING, SUPERSEDED
 
+MOST_REMEMBERED = 256    # keys whose last begun request is known
+
 
 class NotRun(Exception):
     """A request that was not run. code: of the extension."""
@@ -40,6 +42,7 @@ class EngineThread:
     def __init__(self, most_waiting: int = 8, clock: Callable[[], float] = time.monotonic):
         self._most, self._clock = most_waiting, clock
         self._waiting: list[_Job] = []
+        self._begun: dict[str, int] = {}    # the largest order begun, by key; the key last begun is the last
         self._news = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -53,8 +56,9 @@ class EngineThread:
     def submit(self, key: str | None, order: int, work: Callable[[], Any], within: float) -> Future:
         """Its result, or the exception that `work` raised, or NotRun.
 
-        key: of a session; of two of the same key that wait, the one with the larger `order` stays. within [s]: from
-        now; it is not begun later. Cancelling what waits takes it away; what runs is run to its end.
+        key: of a session; of two of the same key the one with the larger `order` stays, and none is begun after a
+        larger one. within [s]: from now; it is not begun later. Cancelling what waits takes it away; what runs is run to
+        its end.
         """
         job = _Job(key, order, work, self._clock() + within)
         with self._news:
@@ -62,6 +66,8 @@ class EngineThread:
             older = next((index for index, other in enumerate(waiting) if key is not None and other.key == key), None)
             if self._closed:
                 _refuse(job, STOPPING, "the server is being stopped")
+            elif key is not None and order < self._begun.get(key, order):
+                _refuse(job, SUPERSEDED, "a newer request of the same session was begun before this one was read")
             elif older is not None:
                 newer, other = sorted((job, waiting[older]), key=lambda one: one.order, reverse=True)
                 _refuse(other, SUPERSEDED, "a newer request of the same session came before this one was begun")
@@ -92,7 +98,15 @@ class EngineThread:
             self._news.wait_for(lambda: self._closed or self._alive())
             waiting = self._alive()
             self._waiting = waiting[1:]
+            if waiting:
+                self._note(waiting[0])
             return waiting[0] if waiting else None
+
+    def _note(self, job: _Job) -> None:
+        if job.key is not None and self._clock() <= job.latest:
+            self._begun[job.key] = max(job.order, self._begun.pop(job.key, job.order))
+            if len(self._begun) > MOST_REMEMBERED:
+                del self._begun[next(iter(self._begun))]
 
     def _run(self) -> None:
         while (job := self._next()) is not None:

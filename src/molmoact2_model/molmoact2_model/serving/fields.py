@@ -22,11 +22,12 @@ from .wire import WireError, loads
 
 MOST_IMAGES = 8
 MOST_STATE = 256
+MOST_STEPS = 100    # of the flow: what a request may cost
 INSTRUCTION = ("instruction", "task", "prompt", "question")
 TAG = ("tag", "norm_tag")
 # Fields that only the general kind has.
 GENERAL = ("images", "image", "image1", "encoded", "states", *INSTRUCTION[1:], "n_obs_steps", "action_chunk",
-           "single_action", "session_id")
+           "single_action", "session_id", *TAG)
 # Sent by some clients, and without effect: as on the servers these were made for.
 WITHOUT_EFFECT = ("timestamp", "enable_cuda_graph", "normalization_tag")
 TRUE = ("1", "true", "yes", "on")
@@ -94,7 +95,7 @@ def read_request(body: bytes | bytearray, expected: Expected) -> ActRequest:
         state=_state(fields),
         instruction=_first_text(fields, INSTRUCTION),
         tag=tag,
-        num_steps=_optional(fields, "num_steps", 1, 1000),
+        num_steps=_optional(fields, "num_steps", 1, MOST_STEPS),
         n_action_steps=_optional(fields, "n_action_steps", 1, 1000),
         general=extra is None and any(name in outer for name in GENERAL if name not in names),
         keeps=extra is not None or single or chunk,

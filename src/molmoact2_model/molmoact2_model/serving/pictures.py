@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from . import checks
 from .wire import WireError, short
 
 ENCODINGS = ("raw", "jpeg", "png")
@@ -47,10 +48,7 @@ def read_picture(value: Any, name: str) -> np.ndarray:
 
 
 def _listed(value: list, name: str) -> np.ndarray:
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        raise WireError(f"{name} is a list whose rows differ in length, expected (height, width, 3)") from None
+    array = checks.listed(value, name, 3 * MOST_PIXELS)
     if array.dtype.kind not in "iu" or array.size and (array.min() < 0 or array.max() > 255):
         raise WireError(f"{name} is a list of something other than whole numbers 0 .. 255")
     return array.astype(np.uint8)

@@ -83,7 +83,8 @@ class Service:
         """The answer to GET /health."""
         options, tag = self.options, self._tags[self.options.tag]
         return {
-            "status": "ok", "device": self._device, "default_num_steps": self._steps(None),
+            "status": "ok", "device": self._device, "num_steps": self._steps(None),
+            "default_num_steps": self._steps(None), "modes": list(self._modes),
             "n_obs_steps": self._policy.config.n_obs_steps,
             "n_action_steps": options.n_action_steps or tag.n_action_steps,
             "inference_action_mode": options.settings.action_mode,
@@ -107,16 +108,22 @@ class Service:
     def _style(self) -> str:
         return "robot_action" if self.options.settings.depth == "off" else "robot_depth_action"
 
+    @property
+    def _modes(self) -> tuple[str, ...]:
+        """Of decoding actions."""
+        config = self._policy.config
+        modes = {
+            "continuous": config.supports_continuous,
+            "discrete": config.supports_discrete and self.options.fast_tokenizer is not None,
+        }
+        return tuple(name for name, there in modes.items() if there)
+
     def _num_cameras(self, tag: str) -> int:
         orders = self.expected.cameras[tag].orders
         return len(orders[0]) if orders else 0
 
     def _offer(self) -> dict[str, Any]:
         config, options = self._policy.config, self.options
-        modes = {
-            "continuous": config.supports_continuous,
-            "discrete": config.supports_discrete and options.fast_tokenizer is not None,
-        }
         depth = ["off"] if config.depth is None else ["off", "full", "adaptive", "verified"]
         facts = {"device": self._device, "dtype": self._dtype.removeprefix("torch."), **machine(self._device)}
         tags = {
@@ -129,8 +136,7 @@ class Service:
         return write_offer(
             Offer(
                 self.server, self._policy.name, self._fingerprint, tags, tuple(depth),
-                tuple(name for name, there in modes.items() if there), options.num_steps, options.n_action_steps,
-                options.most_bytes, facts,
+                self._modes, options.num_steps, options.n_action_steps, options.most_bytes, facts,
             )
         )
 
@@ -143,12 +149,15 @@ class Service:
         """Errors: WireError."""
         return read_request(body, self.expected)
 
-    def submit(self, request: ActRequest, order: int) -> Future:
-        """The answer, a dict for `wire.dumps`. Errors, in the future: NotRun, ModelError."""
+    def submit(self, request: ActRequest, order: int, arrived: float) -> Future:
+        """The answer, a dict for `wire.dumps`. arrived [s]: on time.monotonic, before its body was read. Errors, in the
+        future: NotRun, ModelError."""
         extra = request.extra
         session = extra.session if extra else request.session
         patience = self.options.patience
-        within = patience if extra is None or extra.deadline is None else min(extra.deadline, patience)
+        within = patience
+        if extra is not None and extra.deadline is not None:
+            within = min(extra.deadline - (time.monotonic() - arrived), patience)
         return self.engine.submit(
             session if request.keeps else None, order, lambda: self._answer(request, session), within
         )
@@ -205,13 +214,15 @@ class Service:
         calls = 0
         if not held.queue or held.instruction != request.instruction:
             held.queue.clear()
-            held.queue.extend(self._infer(held.session, request, settings).actions)
-            held.instruction, calls = request.instruction, 1
+            result = self._infer(held.session, request, settings)
+            held.queue.extend(result.actions)
+            held.instruction, held.codes, calls = request.instruction, result.trace.depth_codes, 1
         action = held.queue.popleft()
-        return {
+        answer = {
             "style": self._style, "action": action.tolist(), "action_shape": [1, len(action)],
             "latency_ms": round(1000 * (time.perf_counter() - began)), "inference_calls": calls,
         }
+        return {**answer, **_depth(held.codes, True)} if held.codes.size else answer
 
     def _forgetful(self, tag: str) -> Session:
         """The session of those who have none: it remembers nothing from one call to the next."""

@@ -19,13 +19,15 @@ MOST_SESSIONS = 32
 
 @dataclass
 class Held:
-    """A session by name. queue: actions (D,) of its last chunk that were not yet handed out one by one."""
+    """A session by name. queue: actions (D,) of its last chunk that were not yet handed out one by one; codes: depth
+    codes of that chunk."""
 
     session: Session
     tag: str
     settings: SessionSettings
     instruction: str = ""
     queue: deque[np.ndarray] = field(default_factory=deque)
+    codes: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 class Sessions:
@@ -45,12 +47,13 @@ class Sessions:
     def named(self, name: str, tag: str, settings: SessionSettings) -> Held:
         """The session of a name; opened anew where there is none, or where its tag or settings are others now.
 
-        Errors: InputError for what the checkpoint cannot do.
+        Errors: InputError for what the checkpoint cannot do; the session of that name stays as it was.
         """
-        held = self._held.pop(name, None)
+        held = self._held.get(name)
         if held is None or (held.tag, held.settings) != (tag, settings):
             held = Held(self.fresh(tag, settings), tag, settings)
         self._held[name] = held
+        self._held.move_to_end(name)
         while len(self._held) > MOST_SESSIONS:
             self._held.popitem(last=False)
         return held

@@ -26,6 +26,7 @@ MOST_DIMENSIONS = 4
 # A list costs 60 bytes of memory for 2 of text, a number 30 for 2. Room for three pictures of 640 x 480 as lists.
 MOST_CONTAINERS = 1_000_000
 MOST_VALUES = 4_000_000
+MOST_KEYS = 512    # of one object
 
 
 class WireError(ValueError):
@@ -73,11 +74,13 @@ def _no_constant(name: str) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Any:
-    entries = dict(pairs)
-    if len(entries) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise WireError(f"the key {short(twice)} comes twice in one object")
+    if len(pairs) > MOST_KEYS:
+        raise WireError(f"an object has {len(pairs)} keys, at most {MOST_KEYS} are taken")
+    entries: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in entries:
+            raise WireError(f"the key {short(name)} comes twice in one object")
+        entries[name] = value
     return _array(entries) if MARK in entries else entries
 
 
