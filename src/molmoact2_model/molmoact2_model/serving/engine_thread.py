@@ -57,8 +57,8 @@ class EngineThread:
         """Its result, or the exception that `work` raised, or NotRun.
 
         key: of a session; of two of the same key the one with the larger `order` stays, and none is begun after a
-        larger one. within [s]: from now; it is not begun later. Cancelling what waits takes it away; what runs is run to
-        its end.
+        larger one. within [s]: from now; it is not begun later. Cancelling what waits takes it away; what runs is run
+        to its end.
         """
         job = _Job(key, order, work, self._clock() + within)
         with self._news:
