@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import types
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from PIL import Image
 from molmoact2_model import InputError
 from molmoact2_model.bench import command
 from molmoact2_model.bench.measure import EngineRunner, compare, measured
-from molmoact2_model.bench.networks import RELEASED, SMALL, released_config
+from molmoact2_model.bench.networks import RELEASED, SIZES, SMALL, released_config
 from molmoact2_model.bench.roofline import Rates, Shape, Work, block_weights, measure_rates, work
 from molmoact2_model.bench.scenes import Load, chosen, views, wrong_draft
 from molmoact2_model.checkpoint import build_network
@@ -55,9 +56,9 @@ def test_a_wrong_draft_is_wrong_where_it_was_said():
 
 def test_rows_are_measured_over_the_same_calls_and_compared_with_the_first(policy):
     kinds = {"plain": PLAIN, "optimised": Optimizations()}
-    runners = [EngineRunner(name, policy, "tiny_arm", kind, 2) for name, kind in kinds.items()]
+    runners = [EngineRunner(name, policy, "tiny_arm", kind, 1) for name, kind in kinds.items()]
     for load in (Load("adaptive", 5), Load("verified", 3)):
-        plain, ours = compare(runners, load, measured(policy, "tiny_arm", 2), 2)
+        plain, ours = compare(runners, load, measured(policy, "tiny_arm", 1), 2)
         assert ours.codes_differ == 0.0 and 0.0 < ours.error < 1e-5
         assert plain.really_changed == ours.really_changed == [load.changed] * 2
         assert ours.mean("passes") < plain.mean("passes")
@@ -93,8 +94,10 @@ def test_a_run_writes_table_figures_and_plot(golden, tmp_path, capsys, monkeypat
         assert picture.width > 500
 
 
-def test_random_weights_need_no_checkpoint(capsys):
+def test_random_weights_need_no_checkpoint(capsys, monkeypatch):
+    monkeypatch.setitem(SIZES, "small", replace(SMALL, num_depth_codes=16))
     line = ["--random", "small", "--calls", 1, "--num-steps", 1, "--depth", "full", "--rates", "10,0.1"]
+    line += ["--cameras", 1]
     assert bench(*line, "--each") == 0
     said = capsys.readouterr().out
     assert "without joined_passes" in said and "depth full" in said and "random weights, small size" in said
@@ -141,6 +144,7 @@ def test_a_devices_rates_are_measured(monkeypatch):
         (["--solvers", "heun"], "--solvers has 'heun'"),
         (["--rates", "3"], "--rates is '3'"),
         (["--against", "nowhere:make", "--calls", "1"], "--against nowhere:make"),
+        (["--cpu-time", "--device", "cuda"], "--cpu-time with --device cuda"),
         (["--only-roofline", "--depth", "adaptive"], "--only-roofline knows"),
     ],
 )
