@@ -37,11 +37,15 @@ class DriverNode(Node, ABC):
 
 
 def run_node(name: str, make: Callable[[], DriverNode], *refusals: type[Exception]) -> int:
-    """Runs a node until SIGINT, SIGTERM or its error; returns the exit status. name: for the error's line; refusals:
-    what making it raises for bad input."""
+    """Runs a node until SIGINT, SIGTERM, SIGHUP (its terminal is closed, unless nohup keeps that from it) or its error;
+    returns the exit status. name: for the error's line; refusals: what making it raises for bad input."""
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     # Until the node is made, which may take long, a signal simply ends the process.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    endings = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        endings.append(signal.SIGHUP)
+    for number in endings:
+        signal.signal(number, signal.default_int_handler)
     try:
         node = make()
     except KeyboardInterrupt:
@@ -52,7 +56,7 @@ def run_node(name: str, make: Callable[[], DriverNode], *refusals: type[Exceptio
         rclpy.try_shutdown()
         return 1
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, *endings):
         signal.signal(number, lambda *_: stop.set())
     executor = SingleThreadedExecutor()
     executor.add_node(node)

@@ -224,9 +224,9 @@ class Core:
 def run(settings: Settings, node: socket.socket) -> None:
     """The process: connects the driver, then ticks until the node closes its end, and leaves the arm at rest. Where the
     node died and the arm would fall it goes on, until it is told to end."""
-    # A terminal's Ctrl-C reaches the node, which closes the socket when it is ready to.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # A terminal's Ctrl-C, or its end, reaches the node, which closes the socket when it is ready to.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     node.setblocking(False)
     controller = ArmController(
         settings.contract,
@@ -280,7 +280,7 @@ def _loop(core: Core, driver: ArmDriver, auto_arm: bool, node: socket.socket) ->
 
 
 def _hold_on(core: Core, driver: ArmDriver, arm: str) -> None:
-    """Until SIGTERM or SIGINT, or until the arm would not fall any more, e.g. because its bus is gone."""
+    """Until SIGTERM or SIGINT (a terminal that is closed, SIGHUP, lets no arm fall), or until the arm would not fall any more, e.g. because its bus is gone."""
     told: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _: told.append(received))

@@ -8,12 +8,22 @@ import time
 
 import numpy as np
 import pytest
-from servo_rig import Rig
+from servo_rig import Rig, ServoArm
 
 from arm_controller.controller_state import Fault, Refused
 from arm_controller.driver import ArmState
 from arm_controller.messages import cut_off
-from arm_controller.setpoint_process import NODE_SILENT, PACKET, Core, Request, _hold_on, _try_arm, send
+from arm_controller.setpoint_process import (
+    NODE_SILENT,
+    PACKET,
+    Core,
+    Request,
+    Settings,
+    _hold_on,
+    _try_arm,
+    run,
+    send,
+)
 
 
 @pytest.fixture
@@ -104,6 +114,45 @@ def test_a_signal_ends_the_process_that_holds_an_arm_on(core, capsys):
         signal.signal(signal.SIGINT, before[0])
         signal.signal(signal.SIGTERM, before[1])
     assert "lets go of arm 'left'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("node_dies", [False, True])
+def test_a_terminal_that_is_closed_ends_no_setpoint_process_not_even_one_that_holds_an_arm_on(
+    contract, wire, monkeypatch, node_dies
+):
+    """SIGHUP reaches all processes of the terminal at once. Here it comes in a reading of the arm, and in a look at
+    whether it would fall."""
+    here = ServoArm(6, contract.values("home", contract.arm("arm").joints))
+    read, ended, readings, looks = here.read, [], [], []
+
+    def read_and_hang_up():
+        readings.append(1)
+        if len(readings) == 5:
+            os.kill(os.getpid(), signal.SIGHUP)
+        if len(readings) == 10:
+            if not node_dies:
+                send(wire[1], Request("end", ()))
+            wire[1].close()
+        return read()
+
+    def falls(_):
+        looks.append(1)
+        if len(looks) == 3:
+            os.kill(os.getpid(), signal.SIGHUP)
+        return len(looks) < 10
+
+    monkeypatch.setattr(here, "read", read_and_hang_up)
+    monkeypatch.setattr(ServoArm, "falls", property(falls))
+    monkeypatch.setattr("arm_controller.setpoint_process.take_privileges", lambda: "")
+    numbers = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: ended.append(1)) for number in numbers]
+    try:
+        run(Settings(contract, contract.arm("arm"), here, True, False, (), "splice", "hold"), wire[0])
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+    assert not ended and len(readings) >= 10 and not here.connected
+    assert len(looks) >= 10 if node_dies else not looks
 
 
 def test_a_node_that_says_that_it_ends_is_told_from_one_that_has_died(core, wire):

@@ -9,6 +9,7 @@ holding, and only release() switches the torque off.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -45,13 +46,16 @@ AT_CLOSE = ("hold", "release")
 
 Value = TypeVar("Value")
 
+logger = logging.getLogger("so101_driver")
+
 
 class SO101Driver(ArmDriver):
     """One follower arm.
 
     port: of the bus; calibration, and the source it is from; patience: how long to wait for the port to appear [s].
     timeout: for an answer of the bus, of which there are three tries [s]. at_close: "hold", or "release", which
-    switches the torque off at close where the arm is at its rest pose, and holds elsewhere.
+    switches the torque off at close where this driver has moved the arm and it is at its rest pose, and holds
+    elsewhere.
     """
 
     def __init__(self, contract: Contract, arm: Arm, port: str, calibration: Calibration, source: str,
@@ -70,6 +74,7 @@ class SO101Driver(ArmDriver):
         self._servos: ArmServos | None = None
         self._watch: Watch | None = None
         self._hand: Hand | None = None
+        self._moved = False            # this driver has driven the arm; else it stands as somebody left it
         self._on = False               # this driver has seen to it that the torque of every servo is on
         self._doubtful = False         # something failed since that was known
         self._fallen = ""              # motors that lost their torque, until an operator has cleared that
@@ -99,6 +104,7 @@ class SO101Driver(ArmDriver):
         """Opens the bus, checks that it is this arm, and sets what a follower needs; moves nothing and switches nothing
         on or off. Whether the arm is well the first reading tells, so that one that holds and is hot can be parked.
         Errors: DriverError."""
+        self._moved = False
         deadline = time.monotonic() + self._patience
         while not os.path.exists(self._port) and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -143,15 +149,15 @@ class SO101Driver(ArmDriver):
         return self._health.readings(self._servos.bus if self._servos is not None else None)
 
     def close(self) -> None:
-        """Leaves the bus. The servos hold their last goals, for ever, unless at_close is "release" and the arm is at
-        its rest pose."""
+        """Leaves the bus. The servos hold their last goals, for ever, unless at_close is "release", this driver has
+        moved the arm, and it is at its rest pose."""
         if self._servos is None:
             return
         try:
-            if self._at_close == "release":
+            if self._at_close == "release" and self._moved:
                 self.release()
-        except DriverError:
-            pass    # it holds, which is what a close does otherwise
+        except DriverError as error:    # it holds, which is what a close does otherwise
+            logger.warning("arm %s is closed with its torque on: %s", self._arm.name, error)
         finally:
             self._leave()
 
@@ -236,6 +242,7 @@ class SO101Driver(ArmDriver):
                 f"the first setpoint of {self._arm.joints[joint]} lies {off[joint]:.2f} from where it is; nothing is "
                 "switched on: begin at the measured positions"
             )
+        self._moved = True
         servos.switch_on(self._inside(counts))
         self._on, self._doubtful = True, False
 

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The driver against the double of its bus: what it does when all is well, and what stopping means."""
 
+import logging
+
 import numpy as np
 import pytest
 from arm_rig import Rig, refusal, until
@@ -162,6 +164,36 @@ def test_at_close_an_arm_is_released_at_rest_and_held_elsewhere(contract, tmp_pa
     rig.go(contract.values("rest", MOTORS))
     rig.driver.close()
     assert rig.torques == [False] * 6
+    rig.close()
+
+
+def test_a_run_that_only_looked_leaves_an_arm_standing_that_another_left_so(contract, tmp_path):
+    rig = Rig(contract, str(tmp_path / "bus"))
+    rig.driver.connect()
+    rig.driver.write(rig.driver.read().positions)
+    rig.go(contract.values("rest", MOTORS))
+    rig.driver.close()
+    later = rig.new_driver(at_close="release")
+    later.connect()
+    later.read()
+    later.stop()    # as a controller in shadow may
+    later.close()
+    assert rig.torques == [True] * 6
+    later.connect()
+    later.write(later.read().positions)
+    later.close()
+    assert rig.torques == [False] * 6
+    rig.close()
+
+
+def test_a_release_at_close_that_is_refused_is_said(contract, tmp_path, caplog):
+    rig = Rig(contract, str(tmp_path / "bus"), at_close="release")
+    rig.driver.connect()
+    rig.driver.write(rig.driver.read().positions)
+    with caplog.at_level(logging.WARNING, "so101_driver"):
+        rig.driver.close()
+    assert "closed with its torque on" in caplog.text and "park it first" in caplog.text
+    assert rig.torques == [True] * 6
     rig.close()
 
 
