@@ -26,8 +26,9 @@ def register_up(subparsers: argparse._SubParsersAction) -> None:
         "up",
         help="start a robot system from its system file",
         description="Starts the processes of a system file, brings its lifecycle nodes up, prefixes their logs, and "
-        "ends all of them on Ctrl-C or when one dies. Exit code: 0 after Ctrl-C or --for, 1 when a process failed, "
-        "2 for bad input.",
+        "ends all of them on Ctrl-C or when one dies. A real arm that was armed and would fall is waited for until it "
+        "is parked, or until a further Ctrl-C. Exit code: 0 after Ctrl-C or --for, 1 when a process failed, 2 for bad "
+        "input.",
     )
     parser.add_argument("system", help="name of a file in config/systems (e.g. so101_sim), or a path")
     parser.add_argument(

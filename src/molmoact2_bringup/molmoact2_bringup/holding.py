@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
+from arm_controller.driver import ArmDriver, make_driver
 from molmoact2_contract import Contract, Process, System
 from molmoact2_contract.qos import SENSOR_SUBSCRIBE
 
@@ -21,27 +22,55 @@ OLD = 1.0              # [s] after which a joint state says nothing any more
 ANSWER_WITHIN = 2.0    # [s]
 
 
-def held_arms(system: System, dead: Process | None = None) -> list[str]:
-    """Real arms that may have been moved, and whose controllers run on when `dead` has ended."""
-    moved = [arm for arm, p in system.controllers.items() if not p.parameters.get("shadow", True) and p != dead]
+def held_arms(system: System, dead: Collection[Process] = ()) -> list[str]:
+    """Real arms that may have been moved, and whose controllers run on when `dead` have ended."""
+    moved = [arm for arm, p in system.controllers.items() if not p.parameters.get("shadow", True) and p not in dead]
     return [] if system.simulation else moved
 
 
-def what_next(failure: str, arms: Iterable[str], waits: bool = True) -> list[str]:
+def may_fall(contract: Contract, controller: Process) -> bool:
+    """Whether an arm of this controller's driver can fall when the driver is closed; yes where nobody can say."""
+    given = controller.parameters
+    try:
+        arm = contract.arm(str(given.get("arm", "arm")))
+        driver = make_driver(str(given.get("driver", "")), contract, arm, list(given.get("driver_options", [])))
+    except Exception:    # whatever a driver's own code fails by
+        return True
+    return type(driver).falls is not ArmDriver.falls
+
+
+def lost(arm: str) -> str:
+    """What an operator is told of an arm whose controller has ended."""
+    return (
+        f"THE CONTROLLER OF ARM {arm!r} HAS ENDED: nobody moves or parks it. See above for the process that may hold "
+        "it; else look whether it fell."
+    )
+
+
+def what_next(
+    failure: str, arms: Iterable[str], waits: bool = True, dead: Iterable[str] = (), faulted: Collection[str] = (),
+) -> list[str]:
     """What an operator is told, line by line. failure: what has failed, in words; arms: those that are held; waits:
-    whether the first Ctrl-C does until they are parked."""
+    whether the first Ctrl-C does until they are parked; dead: arms whose controllers have ended; faulted: arms that
+    are known to be in fault."""
     arms = sorted(arms)
-    park = [f"        ros2 service call /{arm}/park std_srvs/srv/Trigger" for arm in arms]
+    begin = [f"error: {failure}", *map(lost, sorted(dead))]
+    if not arms:
+        return [*begin, "Ctrl-C ends the rest."]
+    calls = [
+        f"        ros2 service call /{arm}/{verb} std_srvs/srv/Trigger"
+        for arm in arms for verb in (("clear_fault", "arm", "park") if arm in faulted else ("park",))
+    ]
     if waits:
         end = "Then Ctrl-C. Before that, Ctrl-C ends all of it as soon as they are parked; a second Ctrl-C ends it at"
         end += "\n       once, and an arm without brakes sinks."
     else:
         end = "Then Ctrl-C. Before that, it ends all of it at once, and an arm without brakes sinks."
     return [
-        f"error: {failure}",
+        *begin,
         f"THE ARMS ARE HELD ({', '.join(arms)}): their controllers run on, and follow nothing until resume.",
-        "    1. Park them; `molmoact2 operate park`, or",
-        *park,
+        "    1. Park them; one in fault takes `clear_fault`, then `arm`, before that. `molmoact2 operate park`, or",
+        *calls,
         f"    2. {end}",
     ]
 
@@ -59,11 +88,19 @@ class RestWatch:
         for name, position in zip(message.name, message.position, strict=False):
             self._heard[name] = (position, now)
 
+    def _joints(self, arm: str) -> list[str]:
+        known = self._contract.joints
+        return [joint for joint in self._contract.arm(arm).joints if not known[joint].is_gripper]
+
+    def listen(self, arms: Iterable[str]) -> None:
+        """Waits until all of these arms have said where they are, but not longer than a state counts."""
+        wanted, until = [joint for arm in arms for joint in self._joints(arm)], time.monotonic() + OLD
+        while time.monotonic() < until and any(joint not in self._heard for joint in wanted):
+            time.sleep(0.01)
+
     def away(self, arm: str) -> str:
         """Why an arm does not count as parked, in words; empty where it does."""
-        known = self._contract.joints
-        joints = [joint for joint in self._contract.arm(arm).joints if not known[joint].is_gripper]
-        heard, now = dict(self._heard), time.monotonic()
+        joints, heard, now = self._joints(arm), dict(self._heard), time.monotonic()
         if any(joint not in heard or now - heard[joint][1] > OLD for joint in joints):
             return f"nobody knows where arm {arm!r} is"
         off = np.abs(np.array([heard[joint][0] for joint in joints]) - self._contract.values("rest", joints))

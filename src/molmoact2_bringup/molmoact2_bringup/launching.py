@@ -9,7 +9,15 @@ from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescriptionEntity
-from launch.actions import EmitEvent, ExecuteProcess, IncludeLaunchDescription, LogInfo, RegisterEventHandler, Shutdown
+from launch.actions import (
+    EmitEvent,
+    ExecuteProcess,
+    IncludeLaunchDescription,
+    LogInfo,
+    OpaqueFunction,
+    RegisterEventHandler,
+    Shutdown,
+)
 from launch.event_handlers import OnProcessStart
 from launch.events import matches_action
 from launch.events.process import ProcessExited
@@ -42,16 +50,17 @@ def system_actions(
     arguments = ["--log-level", log_level.perform(context)]
     loaded = load_system(system.perform(context))
     actions: list[LaunchDescriptionEntity] = []
+    dead: list[Process] = []
     for process in loaded.processes:
         if process.lifecycle:
-            actions += _lifecycle_node(process, arguments, loaded)
+            actions += _lifecycle_node(process, arguments, loaded, dead)
         else:
-            actions.append(_node(process, Node, arguments, loaded))
+            actions.append(_node(process, Node, arguments, loaded, dead))
     return actions
 
 
-def _failed(failure: str, system: System, dead: Process | None = None) -> list[LaunchDescriptionEntity]:
-    """What is done when something has failed. dead: the process that has ended."""
+def _failed(failure: str, system: System, dead: list[Process]) -> list[LaunchDescriptionEntity]:
+    """What is done when something has failed. dead: all processes that have ended so far."""
     held = held_arms(system, dead)
     if not held:
         return [Shutdown(reason=failure)]
@@ -59,21 +68,23 @@ def _failed(failure: str, system: System, dead: Process | None = None) -> list[L
         ExecuteProcess(cmd=["ros2", "service", "call", f"/{arm}/stop", "std_srvs/srv/Trigger"], output="screen")
         for arm in held
     ]
-    return [LogInfo(msg="\n".join(what_next(failure, held, waits=False))), *stops]
+    lost = [arm for arm in held_arms(system) if arm not in held]
+    return [LogInfo(msg="\n".join(what_next(failure, held, waits=False, dead=lost))), *stops]
 
 
-def _on_exit(process: Process, system: System) -> Callable[..., list[LaunchDescriptionEntity]]:
+def _on_exit(process: Process, system: System, dead: list[Process]) -> Callable[..., list[LaunchDescriptionEntity]]:
     """A process that ends by itself is a failure; one that ends with the system changes nothing."""
 
     def ended(event: ProcessExited, context: LaunchContext) -> list[LaunchDescriptionEntity]:
         if context.is_shutdown:
             return []
-        return _failed(f"process {event.process_name} ended with exit code {event.returncode}", system, process)
+        dead.append(process)
+        return _failed(f"process {event.process_name} ended with exit code {event.returncode}", system, dead)
 
     return ended
 
 
-def _node(process: Process, kind: type[Node], arguments: list[str], system: System) -> Node:
+def _node(process: Process, kind: type[Node], arguments: list[str], system: System, dead: list[Process]) -> Node:
     return kind(
         package=process.package,
         executable=process.executable,
@@ -83,12 +94,14 @@ def _node(process: Process, kind: type[Node], arguments: list[str], system: Syst
         remappings=list(process.remap.items()),
         ros_arguments=arguments,
         output="screen",
-        on_exit=_on_exit(process, system),
+        on_exit=_on_exit(process, system, dead),
     )
 
 
-def _lifecycle_node(process: Process, arguments: list[str], system: System) -> list[LaunchDescriptionEntity]:
-    node = _node(process, LifecycleNode, arguments, system)
+def _lifecycle_node(
+    process: Process, arguments: list[str], system: System, dead: list[Process]
+) -> list[LaunchDescriptionEntity]:
+    node = _node(process, LifecycleNode, arguments, system, dead)
 
     def change(transition: int) -> EmitEvent:
         return EmitEvent(event=ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=transition))
@@ -103,11 +116,14 @@ def _lifecycle_node(process: Process, arguments: list[str], system: System) -> l
             entities=[change(Transition.TRANSITION_ACTIVATE)],
         )
     )
+    def not_brought_up(_: LaunchContext) -> list[LaunchDescriptionEntity]:
+        return _failed(f"{process.name} could not be brought up (see its log)", system, dead)
+
     failed = [
         RegisterEventHandler(
             OnStateTransition(
                 target_lifecycle_node=node, start_state=start, goal_state=goal,
-                entities=_failed(f"{process.name} could not be brought up (see its log)", system),
+                entities=[OpaqueFunction(function=not_brought_up)],
             )
         )
         for start, goal in (("configuring", "unconfigured"), ("activating", "inactive"))

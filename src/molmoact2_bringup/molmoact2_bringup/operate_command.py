@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rclpy.node import Node
 
-OK, REFUSED, BAD_INPUT = 0, 1, 2
+OK, REFUSED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 VERBS = ("arm", "disarm", "stop", "pause", "resume", "hand_guide", "home", "park", "clear_fault")
 TRIGGER = "std_srvs/srv/Trigger"
 FOUND_WITHIN = 10.0    # [s] for whoever is asked to appear
@@ -31,7 +31,7 @@ def register_operate(subparsers: argparse._SubParsersAction) -> None:
         help="arm, stop, park ... the arms of a running system",
         description="Asks the controllers of a running system for something. `arm` lets an arm be moved: stand beside "
         "it, with a hand at its switch. Exit code: 0 when every arm did it, 1 when one refused, 2 when one is not "
-        "there.",
+        "there, 130 after Ctrl-C.",
     )
     parser.add_argument("verb", choices=VERBS)
     parser.add_argument("arms", nargs="*", metavar="ARM", help="names of arms (default: every arm that is there)")
@@ -47,7 +47,7 @@ def register_episode(subparsers: argparse._SubParsersAction) -> None:
         "episode",
         help="begin an episode of a policy or a leader, without a task's time limit",
         description="Begins an episode, of which data sets make one of theirs. Exit code: 0 when it began, 1 when it "
-        "was refused, 2 when nobody is there.",
+        "was refused, 2 when nobody is there, 130 after Ctrl-C.",
     )
     parser.add_argument("instruction", nargs="?", default="", help="what is done or shown (default: as before)")
 
@@ -68,7 +68,7 @@ def _with_node(do: Callable[[Node], int]) -> int:
         print(f"error: {nobody}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
-        return BAD_INPUT
+        return INTERRUPTED
     finally:
         node.destroy_node()
         rclpy.try_shutdown()

@@ -27,7 +27,7 @@ from molmoact2_contract import ContractError, Process, System
 from molmoact2_contract.qos import STATUS
 from molmoact2_msgs.msg import ControllerStatus
 
-from .holding import RestWatch, stop_arm, what_next
+from .holding import RestWatch, lost, may_fall, stop_arm, what_next
 from .lifecycle import ACTIVATE, CONFIGURE, BringUpError, bring_up
 from .processes import Exit, Processes
 
@@ -258,51 +258,126 @@ class RunningSystem:
             return f"arm {arm!r}: its controller is silent; it said last that it was {words}"
         return f"arm {arm!r} is {words}"
 
-    def _stop_arms(self) -> None:
-        """Real arms follow nothing any more; one in a person's hand stays there, and follows nothing either."""
+    def _dead(self) -> set[str]:
+        """Armed arms whose controllers have ended."""
+        ended = {exit_.name for exit_ in self.ended}
+        return {arm for arm, p in self.system.controllers.items() if p.name in ended and arm in self._armed}
+
+    def _stop_arms(self, own_moves: bool = True) -> None:
+        """Real arms follow nothing any more; one in a person's hand stays there, and follows nothing either. own_moves:
+        also those that are on their operator's way, e.g. to be parked."""
         if self.system.simulation:
             return
-        for arm, status in sorted(self.statuses.items()):
-            if arm in self._armed and not self._silent(arm) and status.state in ARMED and not status.guided:
-                refusal = stop_arm(self.node, arm, self.spun)
-                if refusal:
-                    self._alarm([f"error: {refusal}; be ready to press the emergency stop"])
+        for arm in sorted(self._armed - self._dead()):
+            status = self.statuses[arm]
+            own = status.state == ControllerStatus.FOLLOWING and status.chunk_id == 0
+            if self._silent(arm):
+                refusal = f"{self._words(arm)}; nobody can stop it from here"
+            elif status.state not in ARMED or status.guided or (own and not own_moves):
+                continue
+            else:
+                try:
+                    refusal = stop_arm(self.node, arm, self.spun)
+                except Exception as error:    # the other arms are to be stopped all the same
+                    refusal = f"arm {arm!r} was not stopped: {error}"
+            if refusal:
+                self._alarm([f"error: {refusal}; be ready to press the emergency stop"])
 
     def _hold_on(self, failure: str) -> None:
         """Returns when everything may be ended: the arms are parked and Ctrl-C was pressed, or Ctrl-C twice, or SIGTERM
         came; at once where no real arm has been armed."""
         if self.system.simulation or not self._armed or self._terminated:
             return
-        self._stop_arms()
-        rest = self.spun(lambda: RestWatch(self.node, self.system.contract))
-        self._alarm(what_next(failure, self._armed))
-        asked, dead = False, self.ended
+        told: set[str] = set()
+        try:
+            self._stop_arms()
+            self._news(told)
+            dead = self._dead()
+            faulted = [arm for arm in self._armed if self.statuses[arm].state == ControllerStatus.FAULT]
+            self._alarm(what_next(failure, self._armed - dead, dead=dead, faulted=faulted))
+        except Exception as error:
+            self._alarm([
+                f"error: {failure}", f"error: {error!r} on holding the arms; be ready to press the emergency stop",
+                "Nothing is ended yet: park the arms (`molmoact2 operate park`), then Ctrl-C; twice ends all at once.",
+            ])
+        self._until_parked(self._armed, told, asked=False)
+
+    def hold_until_parked(self) -> None:
+        """For an end in order: returns when no real arm that was armed would fall by it, or at a (further) Ctrl-C, or
+        SIGTERM."""
+        if self.system.simulation or self._terminated:
+            return
+        controllers, contract = self.system.controllers, self.system.contract
+        falling = {arm for arm in self._armed - self._dead() if may_fall(contract, controllers[arm])}
+        if falling:
+            self._stop_arms(own_moves=False)
+            told: set[str] = set()
+            self._news(told)
+            self._until_parked(falling, told, asked=True)
+
+    def _until_parked(self, arms: set[str], told: set[str], asked: bool) -> None:
+        """What goes wrong meanwhile is said, and is no reason to end. told: news that are known; asked: the end was
+        asked for once already."""
+        rest = None
+        try:
+            rest = self.spun(lambda: RestWatch(self.node, self.system.contract))
+            rest.listen(arms - self._dead())
+        except Exception as error:
+            self._alarm([f"error: {error!r}: whether the arms are parked is not known here; look at them"])
+        if asked:
+            away = self._away(rest, arms)
+            if not away:
+                return
+            self._alarm([*self._waiting(away), "[up] Park it: `molmoact2 operate park`. Ctrl-C ends all at once."])
+            self.stopping.clear()
         while not self._terminated:
-            self._alarm([f"error: {exit_} as well" for exit_ in self.ended if exit_ not in dead])
-            dead = self.ended
+            self._alarm(self._news(told))
             if self.stopping.wait(0.1):
                 self.stopping.clear()
                 if asked:
                     break
                 asked = True
-                self._alarm([f"[up] {text}; waiting until it is parked" for text in self._away(rest)])
-            if asked and not self._away(rest):
+                self._alarm(self._waiting(self._away(rest, arms)))
+            if asked and not self._away(rest, arms):
                 break
         self._alarm(["[up] ending"])
 
-    def _away(self, rest: RestWatch) -> list[str]:
-        """Which arms do not lie parked, and why, in words."""
+    @staticmethod
+    def _waiting(away: list[str]) -> list[str]:
+        return [f"[up] {text}; waiting until it is parked" for text in away]
+
+    def _news(self, told: set[str]) -> list[str]:
+        """Processes that have ended and arms that are in fault, of which it was not told before."""
+        try:
+            lines = [f"error: {exit_} as well" for exit_ in self.ended]
+            lines += [lost(arm) for arm in sorted(self._dead())]
+            for arm in sorted(self._armed - self._dead()):
+                if self.statuses[arm].state == ControllerStatus.FAULT:
+                    lines.append(f"error: {self._words(arm)}; before `park` it takes `clear_fault`, then `arm`")
+        except Exception as error:
+            lines = [f"error: {error!r}: what else ends or fails is not known here"]
+        fresh = [line for line in lines if line not in told]
+        told.update(fresh)
+        return fresh
+
+    def _away(self, rest: RestWatch | None, arms: set[str]) -> list[str]:
+        """Which of these arms do not lie parked, and why, in words; without those whose controllers have ended."""
         found = []
-        for arm in sorted(self._armed):
-            moves = not self._silent(arm) and self.statuses[arm].state not in AT_REST
-            found.append(rest.away(arm) or (f"arm {arm!r} is moving" if moves else ""))
+        for arm in sorted(arms - self._dead()):
+            try:
+                moves = not self._silent(arm) and self.statuses[arm].state not in AT_REST
+                away = rest.away(arm) if rest is not None else f"nobody knows where arm {arm!r} is"
+                found.append(away or (f"arm {arm!r} is moving" if moves else ""))
+            except Exception as error:
+                found.append(f"whether arm {arm!r} is parked is not known: {error!r}")
         return list(filter(None, found))
 
     @staticmethod
     def _alarm(lines: list[str]) -> None:
-        """Said where it is seen, wherever else lines go."""
+        """Said where it is seen, wherever else lines go; where nobody is left to read it, the arms are held on."""
         for line in lines:
-            print(line, file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError):
+                print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Ends every process, last started first, and leaves the ROS graph."""

@@ -13,6 +13,7 @@ from molmoact2_contract import ContractError, Process, System, load_system
 from molmoact2_contract.reading import parse
 
 from .lifecycle import BringUpError
+from .processes import Exit
 from .running import RunningSystem, Stopped, SystemEnded
 
 BAD_INPUT, FAILED, OK = 2, 1, 0
@@ -52,13 +53,21 @@ def double_of(system_name: str) -> str:
 
 
 def up(system_name: str, settings: list[str], seconds: float | None) -> int:
-    """Runs a system. Returns 0 after Ctrl-C or when the time is over, 1 when it failed, 2 for a bad system file."""
+    """Runs a system. Returns 0 after Ctrl-C or when the time is over, 1 when it failed, 2 for a bad system file. Arms
+    that would fall by the end are waited for until they are parked, or until a further Ctrl-C."""
+    died: list[Exit] = []
     try:
         system = with_settings(load_system(system_name), settings)
         with RunningSystem(system) as running:
-            running.bring_up()
-            print(f"[up] {system.name} is running; Ctrl-C ends it", flush=True)
-            running.wait(seconds)
+            try:
+                running.bring_up()
+                print(f"[up] {system.name} is running; Ctrl-C ends it", flush=True)
+                running.wait(seconds)
+            except Stopped:
+                running.hold_until_parked()
+                raise
+            running.hold_until_parked()
+            died = running.ended    # while arms were parked
             print("[up] stopping", flush=True)
     except ContractError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -70,4 +79,4 @@ def up(system_name: str, settings: list[str], seconds: float | None) -> int:
         print("[up] stopped while starting", flush=True)
     for exit_ in running.unclean:
         print(f"error: on stopping, {exit_}", file=sys.stderr)
-    return FAILED if running.unclean else OK
+    return FAILED if running.unclean or died else OK

@@ -6,6 +6,7 @@ simulation."""
 import os
 import re
 import signal
+import threading
 import time
 from dataclasses import replace
 
@@ -14,8 +15,12 @@ import yaml
 from live_system import ROOT, Up
 from test_up import Operator
 
-from molmoact2_bringup.holding import held_arms, what_next
+from molmoact2_bringup import running as module
+from molmoact2_bringup.holding import held_arms, lost, may_fall, what_next
+from molmoact2_bringup.lifecycle import BringUpError
+from molmoact2_bringup.running import RunningSystem
 from molmoact2_contract import load_system
+from molmoact2_msgs.msg import ControllerStatus
 
 DOMAIN = 117
 
@@ -85,17 +90,76 @@ def test_where_the_controllers_node_dies_its_other_process_holds_the_arm_until_i
     raise_arm(real, operator)
     os.kill(real.child("arm_controller"), signal.SIGKILL)
     pid = int(re.search(r"Process (\d+) goes on holding", real.wait_for("goes on holding the arm"))[1])
-    real.wait_for("THE ARMS ARE HELD")
+    real.wait_for("THE CONTROLLER OF ARM 'arm' HAS ENDED: nobody moves or parks it")
     os.kill(pid, signal.SIGTERM)
     real.wait_for("lets go of arm 'arm'")
     real.process.send_signal(signal.SIGINT)
-    real.wait_for("nobody knows where arm 'arm' is")
-    real.process.send_signal(signal.SIGINT)
     assert real.end() == 1
+    assert not [line for line in real.lines if "THE ARMS ARE HELD" in line or "waiting until it is parked" in line]
     deadline = time.monotonic() + 30
     while os.path.exists(f"/proc/{pid}"):
         assert time.monotonic() < deadline, "the process that held the arm is still there"
         time.sleep(0.05)
+
+
+def test_ctrl_c_at_an_orderly_end_waits_until_an_arm_that_would_fall_is_parked(real, operator):
+    raise_arm(real, operator)
+    real.process.send_signal(signal.SIGINT)
+    real.wait_for(r"arm 'arm' is .* from its rest pose \(.*\); waiting until it is parked")
+    assert real.process.poll() is None
+    assert operator.call_until("arm/park", lambda answer: answer.success)
+    assert real.end() == 0, "\n".join(real.lines)
+
+
+def test_a_second_ctrl_c_at_an_orderly_end_ends_all(real, operator):
+    raise_arm(real, operator)
+    real.process.send_signal(signal.SIGINT)
+    real.wait_for(r"waiting until it is parked")
+    real.wait_for(r"Ctrl-C ends all at once")
+    real.process.send_signal(signal.SIGINT)
+    real.wait_for(r"\[up\] ending")
+    real.end()
+
+
+def test_where_holding_itself_fails_that_is_said_and_nothing_is_ended_before_a_second_ctrl_c(monkeypatch, capfd):
+    running = RunningSystem(replace(load_system(ROOT / "config/systems/yam_single_double.yaml"), simulation=False))
+    running._on_status("arm", ControllerStatus(state=ControllerStatus.HOLDING))
+
+    def silent_spinner(_):
+        raise BringUpError("the thread that spins does nothing")
+
+    def broken(*_, **__):
+        raise ValueError("no words")
+
+    monkeypatch.setattr(running, "spun", silent_spinner)
+    monkeypatch.setattr(module, "what_next", broken)
+    running._heard["arm"] -= 60
+    holding = threading.Thread(target=running._hold_on, args=("the policy died",), daemon=True)
+    holding.start()
+    running.stopping.set()
+    deadline = time.monotonic() + 30
+    while running.stopping.is_set():
+        assert holding.is_alive() and time.monotonic() < deadline
+        time.sleep(0.01)
+    assert holding.is_alive()
+    running.stopping.set()
+    holding.join(30)
+    assert not holding.is_alive()
+    said = capfd.readouterr().err
+    for words in (
+        "its controller is silent", "nobody can stop it from here", "the policy died", "no words",
+        "the thread that spins does nothing", "nobody knows where arm 'arm' is; waiting until it is parked",
+    ):
+        assert words in said
+
+
+def test_arms_of_which_drivers_fall_is_known():
+    def falls(name, arm):
+        system = load_system(ROOT / f"config/systems/{name}.yaml")
+        return may_fall(system.contract, system.controllers[arm])
+
+    assert falls("yam_single_double", "arm")
+    assert not falls("so101_double", "arm")
 
 
 def test_arms_are_held_that_are_real_and_moved_and_whose_controller_lives():
@@ -107,6 +171,16 @@ def test_arms_are_held_that_are_real_and_moved_and_whose_controller_lives():
     ))
     assert held_arms(system) == [] and held_arms(replace(moved, simulation=True)) == []
     assert held_arms(moved) == ["left", "right"]
-    assert held_arms(moved, moved.process(left.name)) == ["right"]
+    assert held_arms(moved, [moved.process(left.name)]) == ["right"]
+    assert held_arms(moved, list(moved.controllers.values())) == []
     text = "\n".join(what_next("it died", ["left", "right"]))
     assert "/left/park" in text and "/right/park" in text and "second Ctrl-C" in text
+
+
+def test_an_arm_in_fault_is_told_to_be_cleared_and_armed_and_one_whose_controller_ended_is_not_said_to_be_held():
+    lines = what_next("it died", ["left"], dead=["right"], faulted=["left"])
+    calls = [line.split()[3] for line in lines if "ros2 service call" in line]
+    assert calls == ["/left/clear_fault", "/left/arm", "/left/park"]
+    assert [line for line in lines if "right" in line] == [lost("right")]
+    alone = "\n".join(what_next("it died", [], dead=["right"]))
+    assert lost("right") in alone and "HELD" not in alone and "/park" not in alone

@@ -91,6 +91,13 @@ def test_an_episode_begins_with_an_instruction_or_as_before(node, robot, capsys)
     ]
 
 
+def test_ctrl_c_has_an_exit_code_of_its_own():
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    assert operate_command._with_node(interrupted) == 130
+
+
 def test_where_nobody_is_there_that_is_said_with_the_domain(node, monkeypatch):
     monkeypatch.setattr(operate_command, "FOUND_WITHIN", 1.0)
     with pytest.raises(Nobody, match="no arm's controller answers in ROS domain"):
