@@ -31,6 +31,15 @@ def bench(*line):
     return args.func(args)
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """On a busy machine the threads of a small product wait for each other longer than it takes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.mark.parametrize("changed", [0, 5, 65])
 def test_as_many_cells_change_as_was_said_and_no_frame_is_shown_twice(changed):
     rule = ReferencePolicy(10)
