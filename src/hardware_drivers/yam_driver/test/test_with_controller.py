@@ -62,8 +62,12 @@ def test_an_arm_that_was_led_by_hand_is_taken_back_where_it_is(controlled, doubl
     until(lambda: double.motor(1).command.kp == 0)
     hand = double.positions()
     hand[0] += led
-    double.place(hand)
-    until(lambda: abs(driver.read().positions[0] - led) < 0.05)
+
+    def held_there() -> bool:    # a hand that lets go would see it sag
+        double.place(hand)
+        return abs(driver.read().positions[0] - led) < 0.05
+
+    until(held_there)
     controlled.tick()
     begun = len(double.frames)
     getattr(controlled.operator, verb)()
