@@ -280,8 +280,8 @@ def _loop(core: Core, driver: ArmDriver, auto_arm: bool, node: socket.socket) ->
 
 
 def _hold_on(core: Core, driver: ArmDriver, arm: str) -> None:
-    """Until SIGTERM or SIGINT, or until the arm would not fall any more, e.g. because its bus is gone. A terminal that is
-    closed (SIGHUP) lets no arm fall."""
+    """Until SIGTERM or SIGINT, or until the arm would not fall any more, e.g. because its bus is gone. A terminal that
+    is closed (SIGHUP) lets no arm fall."""
     told: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _: told.append(received))

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 
+import can
 import pytest
 
 from yam_driver.command import register
@@ -71,8 +72,36 @@ def test_limp_is_done_only_where_the_arm_may_fall(double, capsys):
 
 def test_what_is_wrong_is_said_and_is_a_bad_exit(double, capsys):
     double.power(False)
-    assert yam("state", *channel(double)) == 2
+    assert yam("state", *channel(double)) == 1
     assert "no motor answers" in capsys.readouterr().err
+    assert yam("state", "--channel", "/dev/ttyACM0") == 2
+    assert "is no CAN channel" in capsys.readouterr().err
+
+
+def test_limp_goes_on_past_a_motor_that_does_not_answer_and_says_which(double, capsys, monkeypatch):
+    monkeypatch.setattr("yam_driver.motors.REPLY", 0.2)
+    for motor in double.motors:
+        motor.status = Status.ON
+    double.motor(2).plugged = False
+    assert yam("limp", *channel(double), "--falls") == 1
+    assert "motors [2]" in capsys.readouterr().err
+    assert [motor.id for motor in double.motors if motor.status == Status.ON] == [2]
+
+
+def test_a_motor_that_does_not_answer_is_said_and_is_no_traceback(double, capsys):
+    double.motor(3).plugged = False
+    assert yam("timeout", *channel(double)) == 1
+    assert "motor 3 does not answer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [OSError("gone"), can.CanOperationError("gone")])
+def test_an_adapter_that_fails_is_said_and_is_no_traceback(double, capsys, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("yam_driver.motors.MotorBus.disable", fail)
+    assert yam("limp", *channel(double), "--falls") == 1
+    assert "fails (gone)" in capsys.readouterr().err
 
 
 def test_a_driver_can_be_sent_to_another_process(double, make):

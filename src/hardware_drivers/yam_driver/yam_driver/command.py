@@ -10,7 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-BAD_INPUT = 2
+FAILED, BAD_INPUT = 1, 2
+
+
+class BadInput(Exception):
+    """What was asked for is refused, and nothing was done."""
 
 
 def register(subparsers: Any) -> None:
@@ -40,24 +44,41 @@ def _add(actions: Any, name: str, words: str, run: Callable[[argparse.Namespace]
 
 
 def _answer(run: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> int:
-    from arm_controller.driver import DriverError
+    import can
+
+    from .motors import Silent
 
     try:
         run(args)
-    except DriverError as error:
+    except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
+    except Silent as error:
+        print(f"error: {error} does not answer on {args.channel}; check its cable and its power", file=sys.stderr)
+        return FAILED
+    except (OSError, can.CanError) as error:
+        print(f"error: the CAN adapter of {args.channel} fails ({error}); check its cable", file=sys.stderr)
+        return FAILED
+    except RuntimeError as error:    # a DriverError, or what i2rt raises where a register does not answer
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
     return 0
 
 
 @contextmanager
 def _bus(args: argparse.Namespace) -> Iterator[tuple[Any, Any, Any, tuple[str, ...]]]:
-    """The motors on a bus that nobody else uses; hardware, channel and names of the motors. Errors: DriverError."""
+    """The motors on a bus that nobody else uses; hardware, channel and names of the motors. Errors: BadInput,
+    DriverError."""
+    from arm_controller.driver import DriverError
+
     from .channel import Lock, must_be_quiet, open_bus, parse_channel
     from .hardware import find_hardware
     from .motors import MotorBus
 
-    channel, hardware = parse_channel(args.channel), find_hardware(args.arm_type, args.gripper)
+    try:
+        channel, hardware = parse_channel(args.channel), find_hardware(args.arm_type, args.gripper)
+    except DriverError as error:
+        raise BadInput(str(error)) from error
     names = (*(f"joint {number}" for number in range(1, len(hardware.motors))), "gripper")
     lock = Lock(channel)
     try:
@@ -84,12 +105,10 @@ def _state(args: argparse.Namespace) -> None:
 
 
 def _gripper(args: argparse.Namespace) -> None:
-    from arm_controller.driver import DriverError
-
     from .gripper import find_limits
 
     if not args.move:
-        raise DriverError("this closes and opens the gripper; take your hands away and add --move")
+        raise BadInput("this closes and opens the gripper; take your hands away and add --move")
     with _bus(args) as (bus, hardware, channel, names):
         closed, opened = find_limits(bus, hardware, names, channel)
     print(f"gripper_limits={closed:.3f},{opened:.3f}")
@@ -103,7 +122,7 @@ def _timeout(args: argparse.Namespace) -> None:
 
     value = round(args.seconds / TICK)
     if not SHORTEST <= value <= LONGEST:
-        raise DriverError(f"--seconds {args.seconds:g} is out of range; {SHORTEST * TICK:g} to {LONGEST * TICK:g}")
+        raise BadInput(f"--seconds {args.seconds:g} is out of range; {SHORTEST * TICK:g} to {LONGEST * TICK:g}")
     with _bus(args) as (bus, hardware, channel, _):
         for motor in hardware.motors:
             if bus.refresh(motor).status == ON:
@@ -116,9 +135,11 @@ def _timeout(args: argparse.Namespace) -> None:
 def _limp(args: argparse.Namespace) -> None:
     from arm_controller.driver import DriverError
 
+    from .switching import switch_all_off
+
     if not args.falls:
-        raise DriverError("a YAM has no brakes and falls; hold it, and add --falls")
+        raise BadInput("a YAM has no brakes and falls; hold it, and add --falls")
     with _bus(args) as (bus, hardware, channel, _):
-        left = [motor.id for motor in hardware.motors if bus.disable(motor).status == 1]
-    if left:
-        raise DriverError(f"motors {left} on {channel.text} are still on; switch the arm's power off")
+        stuck = switch_all_off(bus, hardware)
+    if stuck:
+        raise DriverError(f"motors {stuck} on {channel.text} did not say that they are off; switch the arm's power off")

@@ -6,7 +6,8 @@ What happens physically, because a YAM has no brakes:
   connect   reads only; motors that are off stay off, and nothing moves.
   write     the first one switches the motors on where the arm is; from then on they hear a command 250 times a second.
   stop      holds, with the motors on. guide: they carry the arm and yield.
-  a fault   of one motor: that one is limp, the others hold. Without the bus: all let go after their own timeout.
+  a fault   of one motor: that one is limp, until recover() and a setpoint; the others hold. Without the bus: all let go
+            after their own timeout.
   close     at the rest pose: the motors are switched off. Elsewhere: the arm sinks, damped, for two seconds and is then
             switched off. limp() switches off at once.
   death     of the process: all motors let go after their own timeout (0.4 s), and the arm falls.
@@ -76,7 +77,8 @@ class YamDriver(ArmDriver):
         return ArmState(measured.positions.copy(), measured.stamp_ns)
 
     def write(self, positions: np.ndarray) -> None:
-        """Sends one setpoint. Errors: DriverError; nothing of a setpoint that is refused is sent."""
+        """Sends one setpoint; the first one, and the first after recover(), switches motors on that are off. Errors:
+        DriverError; nothing of a setpoint that is refused is sent."""
         loop = self._connected()
         wanted = self._checked(positions)
         loop.read()
@@ -120,12 +122,12 @@ class YamDriver(ArmDriver):
         loop.hold()
 
     def held(self) -> np.ndarray | None:
-        """What is commanded, while the motors are on and no hand guides the arm."""
+        """What is commanded, while no hand guides the arm; NaN for a motor that is not on."""
         return self._loop.held if self._loop is not None else None
 
     def recover(self) -> None:
-        """An operator clears a fault: an arm that stopped for heat may move for a time, to be parked. Errors:
-        DriverError."""
+        """An operator clears a fault: an arm that stopped for heat may move for a time, to be parked, and the next
+        setpoint may switch on what has let go. Errors: DriverError."""
         self._connected().grant()
 
     def guide(self) -> None:

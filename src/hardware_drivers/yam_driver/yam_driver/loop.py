@@ -27,11 +27,12 @@ from arm_controller.driver import DriverError, Reading
 from .channel import Channel, Lock, must_be_quiet, open_bus
 from .checks import Survey, survey
 from .exchange import Exchange
+from .fallen import Fallen, keeping
 from .hardware import Hardware
 from .health import HealthRecord
 from .motors import ON, Measured, MotorBus, Silent
 from .returning import Returning
-from .switching import switch_all_on
+from .switching import switch_all_off, switch_all_on
 from .troubles import Troubles
 from .turns import whole_turns
 from .vendor import Chain, Robot
@@ -62,6 +63,7 @@ class ArmLoop:
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="yam", daemon=True)
         self._troubles = Troubles(hardware.motors, names, channel.text)
+        self._fallen = Fallen(hardware.motors, names)
         self._bus: MotorBus | None = None
         self.cycle_times: deque[float] = deque(maxlen=CYCLES)    # of exchanges with all motors [s]
         self._lost = ""               # why there is no bus now
@@ -143,19 +145,23 @@ class ArmLoop:
 
     @property
     def command(self) -> np.ndarray:
-        """What is commanded now, (J,)."""
+        """What is commanded now, (J,); in a hand, where that has led it."""
         with self._lock:
-            return self._command.copy()
+            led = self._guided and self._measured is not None
+            return (self._measured.positions if led and self._measured else self._command).copy()
 
     @property
     def held(self) -> np.ndarray | None:
-        """What the motors are to hold at, (J,); None while they are off or in a hand."""
-        on = self.all_on
+        """What the motors are to hold at, (J,), NaN for one that is not on; None while all are off or in a hand."""
         with self._lock:
-            return self._target.copy() if on and not self._guided else None
+            if not self._driven or self._lost or self._guided:
+                return None
+            return np.where([reading.status == ON for reading in self._exchange.readings], self._target, np.nan)
 
     def set_target(self, positions: np.ndarray) -> None:
         with self._lock:
+            if self._guided and self._measured is not None:    # it is taken back where it is
+                self._command = self._measured.positions.copy()
             self._target, self._guided = positions.copy(), False
 
     def hold(self) -> None:
@@ -171,7 +177,7 @@ class ArmLoop:
         self.ask(self._guide)
 
     def switch_on(self) -> None:
-        """Motors that are off, or in an error that has passed, hold where they are. Errors: DriverError.
+        """Motors that are off, or in an error that an operator has cleared, hold where they are. Errors: DriverError.
 
         From then on the loop has the priority of the thread that asks: an arm that is on must not wait for others.
         """
@@ -263,6 +269,7 @@ class ArmLoop:
 
     def _troubled(self, now: float) -> str:
         exchange = self._exchange
+        self._fallen.look(exchange.readings, self._driven)
         found = self._troubles.update(exchange.readings, exchange.silent.tolist(), self._driven, now)
         return self._returning.unfit or found
 
@@ -302,19 +309,19 @@ class ArmLoop:
                 self._command = self._measured.positions.copy()
             self._target, self._guided = self._command.copy(), False
 
-    def _hold_measured(self, held: np.ndarray | None = None) -> None:
+    def _hold_measured(self, held: np.ndarray | None) -> None:
         """held: whose last, the gripper's, is kept."""
         with self._lock:
             assert self._measured is not None
-            self._command = self._measured.positions.copy()
-            if held is not None:
-                self._command[-1] = held[-1]
+            self._command = keeping(self._measured.positions, held)
             self._target, self._guided = self._command.copy(), False
 
     def _grant(self) -> None:
         now = time.monotonic()
         self._troubles.grant(now)
         self._tell(self._troubled(now))
+        if not self._trouble:
+            self._fallen.clear(self._exchange.readings)
 
     def _guide(self) -> None:
         if self._trouble:
@@ -329,28 +336,24 @@ class ArmLoop:
 
     def _switch_on(self, policy: int, parameters: os.sched_param) -> None:
         assert self._bus is not None
+        self._fallen.begin(self._troubled(time.monotonic()), self._exchange.returned)
+        held = self.held
         with contextlib.suppress(PermissionError):
             os.sched_setscheduler(0, policy, parameters)
-        self.robot.prepare(self.chain.measured(self._gripper).positions)
+        self.robot.prepare(keeping(self.chain.measured(self._gripper).positions, held))
         switch_all_on(self._bus, self.hardware, self.names, self._exchange.readings, self._driven)
         self.chain.readings = self._exchange.readings
         self._troubles.forget()
+        self._fallen.forget()
         with self._lock:
             self._measured = self.chain.measured(self._gripper)
             self._driven, self._trouble = True, ""
-        self._hold_measured()
+        self._hold_measured(held)
 
     def _switch_off(self) -> None:
         assert self._bus is not None
         self._driven, self._sinking = False, 0.0
-        stuck = []
-        for index, motor in enumerate(self.hardware.motors):
-            try:
-                self._exchange.readings[index] = self._bus.disable(motor)
-                if self._exchange.readings[index].status == ON:
-                    stuck.append(motor.id)
-            except Silent:
-                stuck.append(motor.id)
+        stuck = switch_all_off(self._bus, self.hardware, self._exchange.readings)
         if stuck:
             logger.error("motors %s did not say that they are off; switch the arm's power off", stuck)
 
@@ -362,6 +365,7 @@ class ArmLoop:
     def _lose(self, text: str) -> None:
         if self._bus is not None:
             self._health.losses += 1
+        self._fallen.lose(self._driven)
         with self._lock:
             self._lost, self._driven, self._guided = text, False, False
         self._sinking = 0.0

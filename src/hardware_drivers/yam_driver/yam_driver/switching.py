@@ -1,6 +1,7 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""Switching one motor on: its errors are cleared a few times at most, and it must read what it read when it was off."""
+"""Switching one motor on: its errors are cleared a few times at most, and it must read what it read when it was off.
+And all of them off."""
 
 from __future__ import annotations
 
@@ -66,3 +67,20 @@ def switch_on(bus: MotorBus, motor: Motor, name: str, before: Feedback) -> Feedb
             "off; set its zero anew"
         )
     return reading
+
+
+def switch_all_off(bus: MotorBus, hardware: Hardware, readings: list[Feedback] | None = None) -> list[int]:
+    """Each of them, whether the others answer or not; readings, in motor order, become the newest. Returns the ids of
+    those that did not say that they are off. Errors: OSError, can.CanError."""
+    stuck = []
+    for index, motor in enumerate(hardware.motors):
+        try:
+            reading = bus.disable(motor)
+        except Silent:
+            stuck.append(motor.id)
+            continue
+        if readings is not None:
+            readings[index] = reading
+        if reading.status == ON:
+            stuck.append(motor.id)
+    return stuck
