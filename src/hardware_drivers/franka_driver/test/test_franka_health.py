@@ -8,6 +8,7 @@ from robot_double import wait_until
 
 from arm_controller.driver import DriverError
 from arm_controller.health import Level, level
+from franka_driver.words import tells_reflex
 
 
 def told(driver):
@@ -47,13 +48,15 @@ def test_a_reflex_is_counted_and_how_long_ago_it_was_is_told(driver, double):
         try:
             driver.write(goal)
             driver.read()
-        except DriverError:
-            return True
+        except DriverError as error:
+            if tells_reflex(str(error)):
+                return True
+            driver.recover()    # a busy machine's lateness
         return False
 
     wait_until(stopped)
     readings = told(driver)
-    assert readings["reflexes"].value == 1 and readings["failures"].value == 1
+    assert readings["reflexes"].value == 1 and readings["failures"].value >= 1
     assert readings["time since the last reflex"].value >= 0
     driver.recover()
     assert np.isfinite(driver.read().positions).all() and told(driver)["reflexes"].value == 1
