@@ -205,6 +205,8 @@ class ArmLoop:
 
     def ask(self, call: Callable[[], None]) -> None:
         """Has the loop call it between two exchanges. Errors: DriverError."""
+        if not self._thread.is_alive():
+            raise DriverError(f"the loop of {self.channel.text} has ended")
         future: Future[None] = Future()
         self._requests.append((call, future))
         try:
