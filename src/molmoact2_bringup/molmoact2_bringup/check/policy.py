@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from molmoact2_contract import Contract, System
+from molmoact2_model.memory import free_memory, idle_gpu
 from molmoact2_policy.backend import Backend
 from molmoact2_policy.parameters import Configuration
 
@@ -112,8 +113,8 @@ class PolicyCheck:
 
 def _memory(device: str, needed: int) -> Line:
     try:
-        free, of = machine.free_memory(device)
-        return machine.memory_line(needed, free, of, machine.idle_gpu(device))
+        free, of = free_memory(device)
+        return machine.memory_line(needed, free, of, idle_gpu(device))
     except RuntimeError as error:
         return failed(machine.MEMORY, str(error), "set policy.device=cpu, or see that the GPU's driver is loaded")
 
