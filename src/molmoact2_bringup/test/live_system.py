@@ -48,7 +48,7 @@ class Molmoact2:
         return next(int(line.split(None, 1)[0]) for line in out.splitlines() if f"__node:={node_name}" in line)
 
     def end(self) -> int:
-        code = self.process.wait(60)
+        code = self.process.wait(240)
         self._reader.join(10)
         return code
 

@@ -123,6 +123,7 @@ def test_what_a_leader_shows_becomes_a_data_set_and_a_leader_that_is_unplugged_s
     assert up.end() == 1
 
     convert = ["molmoact2", "convert", str(tmp_path / "bag"), "--out", str(tmp_path / "data")]
+    convert += ["--norm-tag", "so101_sim_molmoact2_tiny"]
     # A busy machine draws the cameras' images late: fewer frames a second lose none.
     made = subprocess.run([*convert, "--fps", "5", "--shortest", "2"], capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
