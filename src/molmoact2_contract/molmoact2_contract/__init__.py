@@ -5,6 +5,7 @@
 No ROS is needed to import this package; `molmoact2_contract.qos` alone imports rclpy.
 """
 
+from .compliance import Compliance
 from .embodiment import Arm, Camera, Contract, Joint, JointFrame, Mount, NormTag, Urdf, load_contract
 from .reading import ContractError
 from .resources import find_resource, share_folders
@@ -13,6 +14,7 @@ from .system import Process, System, load_system
 __all__ = [
     "Arm",
     "Camera",
+    "Compliance",
     "Contract",
     "ContractError",
     "Joint",

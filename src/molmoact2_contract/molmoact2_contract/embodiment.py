@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .compliance import Compliance, read_compliance
 from .kinematics import FAR, TURN, Kinematics, Workspace, pose_of, read_links, read_workspace
 from .reading import ContractError, Section, read_file
 from .resources import find_resource
@@ -57,7 +58,7 @@ class Urdf:
 class Arm:
     """One arm: the joints that one controller moves. The name is the namespace of its topics and services.
 
-    kinematics, workspace, urdf: None where the contract gives none; a workspace needs kinematics.
+    kinematics, workspace, urdf, compliance: None where the contract gives none; a workspace needs kinematics.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Arm:
     kinematics: Kinematics | None = None
     workspace: Workspace | None = None
     urdf: Urdf | None = None
+    compliance: Compliance | None = None
 
     @property
     def frames(self) -> tuple[str, ...]:
@@ -250,9 +252,10 @@ def _arm(name: str, section: Section, joints: dict[str, Joint]) -> Arm:
         for joint in names:
             if joint not in joints:
                 raise s.error("joints", f"names {joint!r}, which is not under joints; there are: {', '.join(joints)}")
-        links = read_links(s, base_frame, [joint for joint in names if not joints[joint].is_gripper])
-        kinematics = Kinematics(names, links) if links else None
-        arm = Arm(name, base_frame, names, kinematics, read_workspace(s, links), _urdf(s))
+        turning = [joint for joint in names if not joints[joint].is_gripper]
+        links = read_links(s, base_frame, turning)
+        kinematics, compliance = Kinematics(names, links) if links else None, read_compliance(s, len(turning))
+        arm = Arm(name, base_frame, names, kinematics, read_workspace(s, links), _urdf(s), compliance)
         for pose in ("home", "rest"):
             outside = arm.outside(np.array([getattr(joints[joint], pose) for joint in names]))
             if outside:

@@ -1,5 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
+import re
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,41 @@ def test_a_wrong_contract_is_refused_and_the_error_names_file_and_line(tmp_path,
     file, line, _ = str(error.value).split(":", 2)
     assert file == str(path)
     assert int(line) >= 1
+
+
+FRANKA = ROOT / "config/embodiments/franka_droid.yaml"
+
+
+def test_how_an_arm_yields_is_read_of_each_joint_that_turns():
+    given = load_contract(FRANKA).arm("arm").compliance
+    assert given.stiffness == (600, 600, 600, 600, 250, 150, 50) and len(given.damping) == 7
+    assert given.torque_thresholds == (20,) * 7 and given.force_thresholds == (30,) * 6
+    assert load_contract(SO101).arm("arm").compliance is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("stiffness: [600, 600,", "stiffness: [600,", "compliance.stiffness must be 7 numbers"),
+        ("stiffness: [600,", "stiffness: [6000,", "compliance.stiffness must be at most 1500, not 6000"),
+        ("stiffness: [600,", "stiffness: [.nan,", "compliance.stiffness must be a finite number"),
+        ("damping: [50,", "damping: [0,", "compliance.damping must be greater than 0"),
+        ("damping: [50,", "damping: [500,", "compliance.damping must be at most 200"),
+        ("torque_thresholds: [20,", "torque_thresholds: [-20,", "torque_thresholds must be greater than 0"),
+        ("torque_thresholds: [20,", "torque_thresholds: [100,", "torque_thresholds must be at most 87"),
+        ("force_thresholds: [30,", "force_thresholds: [300,", "force_thresholds must be at most 100"),
+        ("force_thresholds: [30, 30,", "force_thresholds: [30,", "force_thresholds must be 6 numbers"),
+        ("      force_thresholds: [30, 30, 30, 30, 30, 30]\n", "", "compliance.force_thresholds is missing"),
+        ("force_thresholds:", "forces: [1]\n      force_thresholds:", "compliance.forces is not known here"),
+    ],
+)
+def test_a_compliance_that_no_arm_should_have_is_refused(tmp_path, old, new, named):
+    text = FRANKA.read_text()
+    assert old in text
+    path = tmp_path / "changed.yaml"
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(ContractError, match=f"changed.yaml:[0-9]+: .*{re.escape(named)}"):
+        load_contract(path)
 
 
 def test_the_line_of_an_error_is_the_line_of_the_wrong_value(tmp_path):

@@ -13,7 +13,7 @@ import numpy as np
 
 from arm_controller.driver import ArmDriver, ArmState, DriverError, Reading
 from arm_controller.waiting import Call, Overdue
-from molmoact2_contract import Arm, Contract
+from molmoact2_contract import Arm, Compliance, Contract
 
 from . import hand, session
 from .double.place import HOST, default_host
@@ -41,7 +41,7 @@ class FrankaDriver(ArmDriver):
         self.real = real
         self._joints, self._gripper = _layout(contract, arm)
         self._count, self._patience = len(arm.joints), patience
-        self._session = ArmSession(options, SILENT_SHARE * contract.joint_state_timeout)
+        self._session = ArmSession(options, _compliance(contract, arm), SILENT_SHARE * contract.joint_state_timeout)
         self._hand = Hand(options) if self._gripper is not None else None
         self._broken = ""
         self._recovery: Call | None = None
@@ -185,6 +185,16 @@ def _layout(contract: Contract, arm: Arm) -> tuple[np.ndarray, int | None]:
                 f"a Franka Research 3 goes from {lower:g} to {upper:g}"
             )
     return np.array(joints), grippers[0] if grippers else None
+
+
+def _compliance(contract: Contract, arm: Arm) -> Compliance:
+    """Errors: DriverError where the contract gives none: nobody else says how hard the arm may be pushed."""
+    if arm.compliance is None:
+        raise DriverError(
+            f"{contract.path}: arm {arm.name!r} has no compliance; give it stiffness, damping, torque_thresholds and "
+            "force_thresholds, as config/embodiments/franka_droid.yaml does"
+        )
+    return arm.compliance
 
 
 def create(contract: Contract, arm: Arm, options: dict[str, str]) -> FrankaDriver:

@@ -19,6 +19,7 @@ import numpy as np
 
 from arm_controller.driver import DriverError
 from arm_controller.waiting import Call, Overdue
+from molmoact2_contract import Compliance
 
 from . import words
 from .health import HealthRecord
@@ -38,10 +39,11 @@ FRESH = (0.002, 0.05)    # [s] between two goals of which a speed is made
 
 
 class ArmSession:
-    """Errors of every call: DriverError. silent_after: without a new state for so long the robot is lost [s]."""
+    """Errors of every call: DriverError. compliance: for seven joints. silent_after: without a new state for so long
+    the robot is lost [s]."""
 
-    def __init__(self, options: Options, silent_after: float):
-        self._options, self._silent_after = options, silent_after
+    def __init__(self, options: Options, compliance: Compliance, silent_after: float):
+        self._options, self._compliance, self._silent_after = options, compliance, silent_after
         self._franky: ModuleType | None = None
         self._robot: Any = None
         self._tracker: Any = None
@@ -65,6 +67,8 @@ class ArmSession:
         name, errors = self._mode()
         if name not in ("Reflex", "Guiding"):
             self._must_be_ready(name, errors)
+        if name != "Reflex":    # one in reflex is told when it has recovered
+            self._set_thresholds()
 
     def _connect(self) -> None:
         franky, options, host = self._franky, self._options, self._options.host
@@ -73,7 +77,6 @@ class ArmSession:
         realtime = enforce if options.realtime == "enforce" else ignore
         try:
             self._robot = Call(lambda: franky.Robot(host, realtime_config=realtime)).result(CONNECT_WITHIN)
-            self._robot.set_collision_behavior(list(options.torque_thresholds), list(options.force_thresholds))
         except Overdue:
             raise DriverError(
                 f"the robot at {host} did not answer within {CONNECT_WITHIN:g} s; check its power, its cable and the "
@@ -83,6 +86,14 @@ class ArmSession:
             raise DriverError(words.connection(error, host)) from error
         self._tracker, self._guided, self._leaving, self._poor_since = None, False, False, 0.0
         self._device_ms, self._new_at = -1, time.monotonic()
+
+    def _set_thresholds(self) -> None:
+        """Of the robot's own collision reflex: the contract's, on each connection."""
+        torques, forces = self._compliance.torque_thresholds, self._compliance.force_thresholds
+        try:
+            self._connected().set_collision_behavior(list(torques), list(forces))
+        except Exception as error:
+            raise DriverError(words.thresholds(error, self._options.host)) from error
 
     def close(self) -> None:
         """Ends the motion, and leaves the arm to the robot's own controller, which holds it."""
@@ -173,7 +184,7 @@ class ArmSession:
         if self._tracker is None:
             self._begin()
         if self._guided:
-            self._tracker.set_gains(stiffness=self._options.stiffness, damping=self._options.damping)
+            self._tracker.set_gains(stiffness=self._compliance.stiffness, damping=self._compliance.damping)
             self._guided, self._goal = False, None
         elapsed = now - self._goal_at
         speed = np.zeros(7)
@@ -187,7 +198,7 @@ class ArmSession:
         if self._tracker is None:
             return
         if self._guided:
-            self._tracker.set_gains(stiffness=self._options.stiffness, damping=self._options.damping)
+            self._tracker.set_gains(stiffness=self._compliance.stiffness, damping=self._compliance.damping)
             self._guided = False
         self._tracker.set_target(np.clip(self._positions, LOWER, UPPER), np.zeros(7))
         self._goal, self._goal_at = None, time.monotonic()
@@ -205,8 +216,8 @@ class ArmSession:
         try:
             self._tracker = self._library.JointImpedanceTracker(
                 robot,
-                stiffness=self._options.stiffness,
-                damping=self._options.damping,
+                stiffness=self._compliance.stiffness,
+                damping=self._compliance.damping,
                 lower_joint_limits=LOWER,
                 upper_joint_limits=UPPER,
             )
@@ -238,7 +249,7 @@ class ArmSession:
 
     def _braking(self) -> Any:
         """A motion that brings the arm to rest by damping, and then ends."""
-        return self._library.TorqueStopMotion(damping=self._options.damping)
+        return self._library.TorqueStopMotion(damping=self._compliance.damping)
 
     # --- recovery -----------------------------------------------------------------------------------------------------
     def recover(self) -> None:
@@ -257,6 +268,7 @@ class ArmSession:
         while self._mode()[0] != "Idle" and time.monotonic() < deadline:
             time.sleep(0.002)
         self._must_be_ready(*self._mode())
+        self._set_thresholds()
 
     def _alive(self) -> bool:
         """Whether the connection is of use: its states are new ones."""

@@ -8,15 +8,15 @@ import re
 
 # Names of libfranka's errors, and what a person does about them.
 REFLEXES = {
-    "joint_reflex": "something pushed a joint harder than torque_thresholds allow; free the arm",
-    "cartesian_reflex": "something pushed the hand harder than force_thresholds allow; free the arm",
+    "joint_reflex": "something pushed a joint harder than the contract's torque_thresholds allow; free the arm",
+    "cartesian_reflex": "something pushed the hand harder than the contract's force_thresholds allow; free the arm",
     "communication_constraints_violation": "too many commands in a row were late or lost; connect computer and robot "
     "by a cable of their own, use a real-time kernel, and switch power saving of the processor off",
     "joint_position_limits_violation": "a joint is at its limit; guide the arm away from it (Desk, programming mode)",
     "self_collision_avoidance_violation": "the arm came too near to itself; guide it away (Desk, programming mode)",
     "joint_velocity_violation": "a joint was too fast; lower the contract's velocity limits",
     "power_limit_violation": "the joints needed too much power; lower the contract's acceleration limits",
-    "controller_torque_discontinuity": "the torques leapt; lower the option stiffness",
+    "controller_torque_discontinuity": "the torques leapt; lower the contract's stiffness",
     "tau_j_range_violation": "a joint needed more torque than it has; check the load that is set in Desk",
 }
 OTHER_REFLEX = "see the error's name in Franka's documentation"
@@ -78,6 +78,16 @@ def connection(error: BaseException, host: str) -> str:
             "(the menu at the top right), with the joints unlocked"
         )
     return f"the robot at {host} cannot be reached ({text}); check its power, its cable and the address"
+
+
+def thresholds(error: BaseException, host: str) -> str:
+    """Why the robot has not taken the thresholds of its collision reflex."""
+    if type(error).__name__ != "CommandException":
+        return lost(error, host)
+    return (
+        f"the robot at {host} does not take the contract's torque_thresholds and force_thresholds ({one_line(error)}); "
+        "see what Desk says, correct compliance in the contract, and try again"
+    )
 
 
 def lost(error: BaseException, host: str) -> str:

@@ -24,6 +24,7 @@ from franky_sim.franka_robot_protocol import (
     MoveStatus,
     RobotCommand,
     RobotMode,
+    SetCollisionBehaviorCommand,
 )
 from franky_sim.franka_robot_server import FrankaRobotServer
 from franky_sim.franka_robot_state import FrankaRobotState
@@ -57,12 +58,14 @@ class Rejected(Exception):
 @dataclass
 class Faults:
     """What is wrong with the robot now. mode: what it says of itself instead of idle; None: nothing is wrong. errors:
-    places in the list of errors; by_hand: recovery needs a person at Desk; drops: commands of the client are lost;
-    frozen: the state repeats itself; silent: no state is sent; version: of the protocol; success_rate: of commands."""
+    places in the list of errors; by_hand: recovery needs a person at Desk; refuses: thresholds of the collision reflex;
+    drops: commands of the client are lost; frozen: the state repeats itself; silent: no state is sent; version: of the
+    protocol; success_rate: of commands."""
 
     mode: RobotMode | None = None
     errors: frozenset[int] = frozenset()
     by_hand: bool = False
+    refuses: bool = False
     drops: bool = False
     frozen: bool = False
     silent: bool = False
@@ -78,6 +81,7 @@ class RobotServer(FrankaRobotServer):
         self.hand: HandServer | None = None
         self.clients = 0
         self.recoveries = 0
+        self.collision: dict[str, list[float]] = {}    # thresholds that the client has set
         self._with_hand, self._robot = with_hand, robot
         self._lost = 0
         self._frozen: bytes | None = None
@@ -86,6 +90,7 @@ class RobotServer(FrankaRobotServer):
         commands[Command.kConnect] = _Connect
         commands[RobotCommand.kAutomaticErrorRecovery] = _Recover
         commands[RobotCommand.kMove] = _Move
+        commands[RobotCommand.kSetCollisionBehavior] = _Collision
 
     def _bind_children(self, hostname: str) -> None:
         if self._with_hand:
@@ -216,3 +221,15 @@ class _Recover(AutomaticErrorRecoveryCommand):
         else:
             server.release()
             self.reply(status.kSuccess)
+
+
+@dataclass
+class _Collision(SetCollisionBehaviorCommand):
+    def handle(self, server: FrankaServer) -> None:
+        assert isinstance(server, RobotServer)
+        if server.faults.mode is not None or server.faults.refuses:
+            self.reply(1)    # not possible in the mode that the robot is in
+            return
+        told = vars(self).items()
+        server.collision = {key: list(value) for key, value in told if key.startswith(("lower_", "upper_"))}
+        super().handle(server)

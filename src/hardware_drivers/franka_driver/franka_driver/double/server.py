@@ -7,6 +7,7 @@ Says "ready HOST" when it can be connected to. Each line of its input is a fault
 
     reflex NAME | user_stop | brakes | release      what the robot does, or a person at it
     by_hand on|off                                  recovery needs a person
+    refuse on|off                                   thresholds of the collision reflex
     drop on|off | freeze on|off | silent on|off     the network
     hang_up                                         the connection is cut
     rate 0..1 | version N                           success rate of commands; version of the protocol
@@ -94,6 +95,9 @@ class Double:
     def _by_hand(self, switch: str) -> None:
         self.server.faults.by_hand = switch == "on"
 
+    def _refuse(self, switch: str) -> None:
+        self.server.faults.refuses = switch == "on"
+
     def _drop(self, switch: str) -> None:
         self.server.faults.drops = switch == "on"
 
@@ -132,6 +136,7 @@ class Double:
         self.server.reset_state()
         self.server.faults = Faults()
         self.server.clients = self.server.recoveries = 0
+        self.server.collision = {}
         self._pushes[:] = 0.0
         self.pause = 0.0
         data = self.robot.data
@@ -153,6 +158,7 @@ class Double:
             "moving": bool(self.server.current_motion_id),
             "clients": self.server.clients,
             "recoveries": self.server.recoveries,
+            "collision": self.server.collision,
             "pause": self.pause,
         }
         return "done " + json.dumps(told)
