@@ -13,7 +13,7 @@ import av
 import numpy as np
 
 from .keep import Part
-from .layout import ACTION, STATE, DatasetError
+from .layout import ACTION, STATE, TASK, DatasetError
 from .meta import Episode, Place, image_size
 from .pictures import BROKEN, TOLERANCE
 from .reader import Dataset, Vectors
@@ -57,9 +57,24 @@ class Checker:
                 yield f"{where}: {name} is not finite in frame {frame}"
         if not episode.task.strip():
             yield f"{where} has no task in words"
+        yield from self.of_words(vectors, episode)
         late = off_rate(vectors.time, self._dataset.fps, JITTER)
         if late:
             yield f"{where}: {late}"
+
+    def of_words(self, vectors: Vectors, episode: Episode) -> list[str]:
+        """Whether frames are of another instruction than the one that is stated for their episode."""
+        if vectors.tasks is None or len(episode.tasks) != 1:
+            return []
+        (stated,), words = episode.tasks, self._dataset.words
+        other = next((number for number in np.unique(vectors.tasks).tolist() if words.get(number) != stated), None)
+        if other is None:
+            return []
+        frame, told = int(np.argmax(vectors.tasks == other)), words.get(other, "nothing")
+        return [
+            f"{self._dataset.root}: episode {episode.index}: frame {frame} has {TASK} {other} ({told!r}), and the "
+            f"episode's instruction is {stated!r}"
+        ]
 
     def of_videos(self, episode: Episode) -> list[str]:
         """What is wrong with the files that hold an episode's images."""

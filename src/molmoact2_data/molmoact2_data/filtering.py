@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from .checking import Checker
-from .keep import Part
+from .keep import Part, by_task
 from .layout import STATE, DatasetError
 from .meta import Episode
 from .reader import Dataset, Vectors, names_of
@@ -77,7 +77,7 @@ def judge(dataset: Dataset, rules: Sequence[Rule], progress: Callable[[], object
         parts += kept
         findings += [Finding(rule, episode.index, *span) for rule, span in found]
         progress()
-    return Result(dataset, parts, findings)
+    return Result(dataset, by_task(dataset, parts), findings)
 
 
 def left(length: int, spans: Sequence[Span]) -> list[tuple[int, int]]:
@@ -98,16 +98,17 @@ def _of_episode(
         vectors = dataset.vectors(episode)
         if vectors.action is None:
             raise DatasetError(f"{dataset.root}: episode {episode.index} has no actions")
-        wrong = checker.of_videos(episode)
+        wrong = checker.of_videos(episode) + checker.of_words(vectors, episode)
         if wrong:
             raise DatasetError(wrong[0])
         finite = np.isfinite(vectors.state).all(axis=1) & np.isfinite(vectors.action).all(axis=1)
         if not finite.all():
             raise DatasetError(f"frame {int(np.argmin(finite))} has a state or action that is not finite")
         looks = _looks(dataset, episode) if any(rule.images for rule in rules) else {}
+        task = "; ".join(dict.fromkeys(part.episode.task for part in by_task(dataset, [Part(episode, *whole)])))
     except DatasetError as error:
         return [(UNREADABLE, Span(*whole, str(error)))]
-    view = _view(dataset, episode, vectors, ranges, looks)
+    view = _view(dataset, replace(episode, task=task), vectors, ranges, looks)
     return [(rule.name, span) for rule in rules if not isinstance(rule, Short) for span in rule.find(view)]
 
 

@@ -12,11 +12,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .layout import DatasetError
+import numpy as np
+
+from .layout import TASK, DatasetError
 from .meta import Episode
 from .reader import Dataset
 from .tables import write_json
@@ -27,7 +29,7 @@ FORMAT = "molmoact2_keep.v1"
 
 @dataclass(frozen=True)
 class Part:
-    """Frames first .. end - 1 of an episode."""
+    """Frames first .. end - 1 of an episode, all of one instruction: the episode's `task`."""
 
     episode: Episode
     first: int
@@ -39,8 +41,35 @@ class Part:
 
 
 def open_kept(root: Path) -> tuple[Dataset, list[Part]]:
-    """A data set and what of it is used: as its list says, or all. root: of the data set, or of a folder with a list
-    that names it. Errors: DatasetError."""
+    """A data set and what of it is used: as its list says, or all; an episode of several instructions in a part for
+    each. root: of the data set, or of a folder with a list that names it. Errors: DatasetError."""
+    dataset, parts = _listed(root)
+    return dataset, by_task(dataset, parts)
+
+
+def by_task(dataset: Dataset, parts: Sequence[Part]) -> list[Part]:
+    """The parts, cut where the instruction changes. Errors: DatasetError where frames do not say whose which is."""
+    return [one for part in parts for one in ([part] if len(part.episode.tasks) == 1 else _by_task(dataset, part))]
+
+
+def _by_task(dataset: Dataset, part: Part) -> list[Part]:
+    episode, numbers = part.episode, dataset.tasks(part.episode)
+    where = f"{dataset.root}: episode {episode.index}"
+    if numbers is None:
+        if not episode.tasks:
+            return [part]    # without words; whoever needs them says so
+        raise DatasetError(f"{where} has {len(episode.tasks)} instructions, and no column {TASK!r} says whose which is")
+    cuts = [part.first, *(np.flatnonzero(np.diff(numbers[part.first : part.end])) + 1 + part.first).tolist(), part.end]
+    found = []
+    for first, end in zip(cuts, cuts[1:], strict=False):
+        words = dataset.words.get(int(numbers[first]))
+        if words is None:
+            raise DatasetError(f"{where}: frame {first} has {TASK} {numbers[first]}, which no instruction has")
+        found.append(Part(replace(episode, task=words), first, end))
+    return found
+
+
+def _listed(root: Path) -> tuple[Dataset, list[Part]]:
     path = root / KEEP
     if not path.is_file():
         dataset = Dataset(root)

@@ -30,7 +30,9 @@ class Place:
 
 @dataclass(frozen=True)
 class Episode:
-    """videos: by feature. extra: texts that this suite's writer keeps with an episode."""
+    """task: the instruction, empty where none is known. tasks: all that are stated for it; where they are not one, its
+    frames say which is whose (keep.by_task). videos: by feature. extra: texts that this suite's writer keeps with an
+    episode."""
 
     index: int
     task: str
@@ -38,6 +40,7 @@ class Episode:
     data: Path
     videos: dict[str, Place] = field(default_factory=dict)
     extra: dict[str, str] = field(default_factory=dict)
+    tasks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,12 @@ class Meta:
     def videos(self) -> list[str]:
         """Features that are videos."""
         return [feature for feature in self.images.values() if self.features[feature]["dtype"] == "video"]
+
+    def words(self) -> dict[int, str]:
+        """Instructions, by the number that frames give (task_index). Errors: DatasetError."""
+        if self.version == VERSION:
+            return _tasks_3(self.root / TASKS)
+        return {row["task_index"]: str(row["task"]) for row in _lines(self.root / TASKS_2) if _is_task(row)}
 
     def episodes(self) -> list[Episode]:
         """Errors: DatasetError."""
@@ -133,7 +142,6 @@ def image_size(feature: Mapping[str, Any]) -> tuple[int, int]:
 
 # --- version 3 --------------------------------------------------------------------------------------------------------
 def _episodes_3(meta: Meta) -> Iterator[Episode]:
-    words = _tasks_3(meta.root / TASKS)
     files = sorted((meta.root / "meta/episodes").glob("*/*.parquet"))
     if not files:
         raise DatasetError(f"{meta.root} has no episodes: meta/episodes holds no parquet file")
@@ -147,10 +155,10 @@ def _episodes_3(meta: Meta) -> Iterator[Episode]:
             lacking = [name for name in needed if row.get(name) is None]
             if lacking:
                 raise DatasetError(f"{file}: column {lacking[0]!r} is missing, or empty in a row")
-            yield _episode_3(meta, row, words)
+            yield _episode_3(meta, row)
 
 
-def _episode_3(meta: Meta, row: Mapping[str, Any], words: Mapping[int, str]) -> Episode:
+def _episode_3(meta: Meta, row: Mapping[str, Any]) -> Episode:
     def path(pattern: str, prefix: str, **more: str) -> Path:
         numbers = {part: row[f"{prefix}/{part}"] for part in ("chunk_index", "file_index")}
         return meta.root / _filled(pattern, meta, **numbers, **more)
@@ -162,10 +170,10 @@ def _episode_3(meta: Meta, row: Mapping[str, Any], words: Mapping[int, str]) -> 
         )
         for feature in meta.videos
     }
-    task = row["tasks"][0] if row.get("tasks") else words.get(0, "")
+    tasks = _stated(row)
     extra = {name.removeprefix(OURS): str(text) for name, text in row.items() if name.startswith(OURS)}
     data = path(meta.info["data_path"], "data")
-    return Episode(int(row["episode_index"]), str(task or ""), int(row["length"]), data, videos, extra)
+    return Episode(int(row["episode_index"]), _first(tasks), int(row["length"]), data, videos, extra, tasks)
 
 
 def _tasks_3(path: Path) -> dict[int, str]:
@@ -174,7 +182,18 @@ def _tasks_3(path: Path) -> dict[int, str]:
     column = "task" if "task" in tasks.column_names else "__index_level_0__"
     if not {"task_index", column} <= set(tasks.column_names):
         raise DatasetError(f"{path}: it has no tasks; its columns: {', '.join(tasks.column_names)}")
-    return dict(zip(tasks["task_index"].to_pylist(), tasks[column].to_pylist(), strict=True))
+    found = zip(tasks["task_index"].to_pylist(), tasks[column].to_pylist(), strict=True)
+    return {number: str(words) for number, words in found if words is not None}
+
+
+def _stated(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Instructions of an episode, each once."""
+    given = row.get("tasks") or []
+    return tuple(dict.fromkeys(str(words) for words in ([given] if isinstance(given, str) else given) if words))
+
+
+def _first(tasks: tuple[str, ...]) -> str:
+    return tasks[0] if tasks else ""
 
 
 # --- version 2 --------------------------------------------------------------------------------------------------------
@@ -182,7 +201,6 @@ def _episodes_2(meta: Meta) -> Iterator[Episode]:
     chunk_size = meta.info.get("chunks_size")
     if not isinstance(chunk_size, int) or chunk_size < 1:
         raise DatasetError(f"{meta.root / INFO}: 'chunks_size' is missing or not a number of episodes")
-    words = {row.get("task_index"): row.get("task") for row in _lines(meta.root / TASKS_2)}
     for row in _lines(meta.root / EPISODES_2):
         if not isinstance(row.get("episode_index"), int) or not isinstance(row.get("length"), int):
             raise DatasetError(f"{meta.root / EPISODES_2}: a line lacks 'episode_index' or 'length': {row}")
@@ -192,9 +210,13 @@ def _episodes_2(meta: Meta) -> Iterator[Episode]:
             feature: Place(meta.root / _filled(meta.info["video_path"], meta, video_key=feature, **numbers), 0.0)
             for feature in meta.videos
         }
-        task = row["tasks"][0] if row.get("tasks") else words.get(0)
+        tasks = _stated(row)
         data = meta.root / _filled(meta.info["data_path"], meta, **numbers)
-        yield Episode(index, str(task or ""), row["length"], data, videos)
+        yield Episode(index, _first(tasks), row["length"], data, videos, tasks=tasks)
+
+
+def _is_task(row: Mapping[str, Any]) -> bool:
+    return isinstance(row.get("task_index"), int) and row.get("task") is not None
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

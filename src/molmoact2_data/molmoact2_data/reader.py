@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .depth_images import decode_depth
-from .layout import ACTION, STATE, DatasetError
+from .layout import ACTION, STATE, TASK, DatasetError
 from .meta import Episode, image_size, read_meta
 from .pictures import Videos, data_of, from_cell, from_video
 from .tables import EpisodeTable
@@ -34,11 +34,13 @@ class Sample:
 @dataclass(frozen=True)
 class Vectors:
     """All numbers of an episode. time: float32 (N,), since it began [s]; state, action: float32 (N, D), action None
-    where there is none."""
+    where there is none; tasks: int64 (N,), each frame's number among the data set's instructions, None where frames do
+    not say it."""
 
     time: np.ndarray
     state: np.ndarray
     action: np.ndarray | None
+    tasks: np.ndarray | None = None
 
 
 class Dataset:
@@ -50,6 +52,7 @@ class Dataset:
         self.info, self.notes, self.fps, self.features = meta.info, meta.notes, meta.fps, meta.features
         self.cameras, self.depth_cameras = list(meta.images), list(meta.depths)
         self.joints = names_of(self.features[STATE])
+        self.words = meta.words()
         self.episodes = meta.episodes()
         self._open: tuple[Path, EpisodeTable] | None = None
         self._videos = Videos()
@@ -75,13 +78,24 @@ class Dataset:
     def vectors(self, episode: Episode) -> Vectors:
         """All numbers of an episode; no image is decoded."""
         file = self._table(episode)
-        actions = [ACTION] if ACTION in file.columns else []
-        table = file.rows(episode.index, [STATE, "timestamp", *actions])
+        there = [name for name in (ACTION, TASK) if name in file.columns]
+        table = file.rows(episode.index, [STATE, "timestamp", *there])
         if len(table) != episode.length:
             raise self._wrong_length(episode, len(table))
         state = self._matrix(table[STATE], STATE, episode)
-        action = self._matrix(table[ACTION], ACTION, episode) if actions else None
-        return Vectors(np.asarray(table["timestamp"], np.float32), state, action)
+        action = self._matrix(table[ACTION], ACTION, episode) if ACTION in there else None
+        tasks = np.asarray(table[TASK]) if TASK in there else None
+        return Vectors(np.asarray(table["timestamp"], np.float32), state, action, tasks)
+
+    def tasks(self, episode: Episode) -> np.ndarray | None:
+        """Each frame's number among the data set's instructions, int64 (N,); None where frames do not say it."""
+        file = self._table(episode)
+        if TASK not in file.columns:
+            return None
+        found = np.asarray(file.rows(episode.index, [TASK])[TASK])
+        if len(found) != episode.length:
+            raise self._wrong_length(episode, len(found))
+        return found
 
     def pictures(self, episode: Episode, camera: str, frames: Sequence[int] | None = None) -> Iterator[np.ndarray]:
         """uint8 (H, W, 3) RGB of one camera: of the frames with these numbers, in rising order, or of all."""

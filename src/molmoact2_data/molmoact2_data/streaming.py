@@ -36,7 +36,7 @@ class TrainingFrame:
     """One frame and all that is known of it. images: uint8 (H, W, 3) RGB by camera; state: float32 (D,); chunk: float32
     (horizon, D), the actions from this frame on, the last one repeated past the end of the episode; valid: bool
     (horizon,), False there. alternatives: instruction -> chunk (horizon, D); points: phrase -> where it is, as shares
-    of width and height; depth_codes: int16 (cells,) or None. All companions are of the main camera."""
+    of width and height; depth_codes: int16 (cells,) or None. Points, questions and codes are of the main camera."""
 
     dataset: str
     episode: int
@@ -55,12 +55,14 @@ class TrainingFrame:
 @dataclass(frozen=True)
 class Share:
     """A data set and how often it is drawn from. root: its folder, or one with a list of what of it is kept (keep.py).
-    episodes: which ones, None: all. frame: to the model's numbers, None: they are those already."""
+    episodes: which ones, None: all. frame: to the model's numbers, None: they are those already. camera: the main one,
+    whose companions are used; None: those of every camera."""
 
     root: Path
     weight: float = 1.0
     episodes: range | None = None
     frame: Frame | None = None
+    camera: str | None = None
 
 
 class Source:
@@ -76,7 +78,7 @@ class Source:
         if not self.parts:
             raise DatasetError(f"{share.root} has no episode in {chosen}")
         self._companions = {name: Companion(self.dataset.root, name) for name in KNOWN}
-        self._corrected = bool(self.dataset.notes.get(CORRECTED))
+        self._corrected, self._camera = bool(self.dataset.notes.get(CORRECTED)), share.camera
 
     @property
     def mean_length(self) -> float:
@@ -92,7 +94,8 @@ class Source:
             assert vectors.action is not None
             rows = np.arange(number, number + self._horizon)
             chunk = self._to_model(vectors.action[np.minimum(rows, last)])
-            valid, fields = rows <= last, self._fields(known[number])
+            where = f"{self.dataset.root}: frame {number} of episode {episode.index}"
+            valid, fields = rows <= last, self._fields(known[number], where, vectors.action.shape[1])
             if self._corrected:
                 better = fields["alternatives"].pop(episode.task, None)
                 chunk, valid = (chunk, valid & False) if better is None else (better, valid | True)
@@ -116,23 +119,29 @@ class Source:
         found: dict[int, dict[str, list[dict[str, Any]]]] = {frame: {name: [] for name in KNOWN} for frame in frames}
         for name, companion in self._companions.items():
             for row in companion.rows(episode):
-                if row["frame_index"] in found:
+                of_main = self._camera is None or row.get("camera", self._camera) == self._camera
+                if row["frame_index"] in found and of_main:
                     found[row["frame_index"]][name].append(row)
         return found
 
-    def _fields(self, known: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-        """What a TrainingFrame holds of companions."""
-        codes = known[DEPTH_CODES]
-        chunks = {
-            row["instruction"]: self._to_model(np.array(row["chunk"], np.float32).reshape(self._horizon, -1))
-            for row in known[ALTERNATIVES]
-        }
+    def _fields(self, known: dict[str, list[dict[str, Any]]], where: str, width: int) -> dict[str, Any]:
+        """What a TrainingFrame holds of companions. where: in words; width: of an action."""
+        codes, others = known[DEPTH_CODES], known[ALTERNATIVES]
         return {
-            "alternatives": chunks,
+            "alternatives": {row["instruction"]: self._chunk(row["chunk"], where, width) for row in others},
             "points": {row["phrase"]: (row["across"], row["down"]) for row in known[POINTS]},
             "questions": tuple((row["question"], row["answer"]) for row in known[QUESTIONS]),
             "depth_codes": np.array(codes[0]["codes"], np.int16) if codes else None,
         }
+
+    def _chunk(self, values: Sequence[float], where: str, width: int) -> np.ndarray:
+        """float32 (horizon, D) of an alternative, whose rows lie one behind the other."""
+        if len(values) != self._horizon * width:
+            raise DatasetError(
+                f"{where} has an alternative of {len(values)} numbers; the norm tag's chunks are {self._horizon} "
+                f"waypoints of {width}: alternatives are made for one horizon, make them anew for this one"
+            )
+        return self._to_model(np.array(values, np.float32).reshape(self._horizon, width))
 
 
 @dataclass(frozen=True)

@@ -129,3 +129,21 @@ def edit_column(path: Path, name: str, change: Callable[[list], list]) -> None:
     table = parquet.read_table(path)
     place = table.column_names.index(name)
     parquet.write_table(table.set_column(place, name, pyarrow.array(change(table[name].to_pylist()))), path)
+
+
+def with_tasks(
+    root: Path, numbers: Sequence[Sequence[int]], words: Sequence[str], stated: Sequence[Sequence[str]]
+) -> Path:
+    """Gives an older data set (`write_older`) other instructions. numbers: of each episode's frames; stated: of each
+    episode, as its meta data have them."""
+    lines(root / "meta/tasks.jsonl", [{"task_index": index, "task": text} for index, text in enumerate(words)])
+    about = [
+        {"episode_index": index, "length": len(values)} | ({"tasks": list(stated[index])} if stated[index] else {})
+        for index, values in enumerate(numbers)
+    ]
+    lines(root / "meta/episodes.jsonl", about)
+    for episode, values in enumerate(numbers):
+        path = root / f"data/chunk-000/episode_{episode:06d}.parquet"
+        table = parquet.read_table(path)
+        parquet.write_table(table.append_column("task_index", pyarrow.array(list(values))), path)
+    return root

@@ -188,6 +188,22 @@ def test_of_corrected_attempts_only_the_corrections_are_learnt(tmp_path):
             assert frame.chunk.ravel().tolist() == list(range(2 * HORIZON))
 
 
+def test_what_is_known_of_another_camera_is_not_taken_for_the_main_ones(data):
+    def named(camera: str | None) -> set[str]:
+        return {phrase for frame in Stream([Share(data, camera=camera)], HORIZON, 0).once() for phrase in frame.points}
+
+    assert (named("front"), named(None), named("wrist")) == ({"x"}, {"x"}, set())
+    frames = Stream([Share(data, camera="wrist")], HORIZON, 0, every=1).once()
+    assert any(frame.alternatives for frame in frames), "a chunk is of no camera"
+
+
+@pytest.mark.parametrize("horizon", [HORIZON - 1, HORIZON + 1, 2 * HORIZON, 1])
+def test_alternatives_of_another_horizon_are_refused(data, horizon):
+    said = f"frame 1 of episode . has an alternative of {2 * HORIZON} numbers; .* {horizon} waypoints of 2"
+    with pytest.raises(DatasetError, match=said):
+        list(Stream([Share(data)], horizon, 0, every=1).once())
+
+
 # --- units and memory -------------------------------------------------------------------------------------------------
 def test_a_frame_of_units_turns_states_actions_and_alternatives(data):
     frame = Frame(np.array([1, 0]), np.array([2.0, -1.0]), np.array([10.0, 0.0]))

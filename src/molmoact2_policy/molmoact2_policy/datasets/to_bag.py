@@ -14,6 +14,7 @@ from builtin_interfaces.msg import Time
 from sensor_msgs.msg import Image, JointState
 
 from molmoact2_contract import Contract, NormTag
+from molmoact2_data.keep import Part, by_task
 from molmoact2_data.layout import DatasetError
 from molmoact2_data.reader import Dataset, Episode
 from molmoact2_msgs.msg import ControllerStatus, PolicyStatus
@@ -49,10 +50,12 @@ def to_bag(
     with _Writer(path, contract, tag) as writer:
         begin = BEGIN_NS
         for episode in wanted:
-            writer.say_episode(episode, begin)
-            last = begin
-            for sample in dataset.samples(episode):
+            last, parts = begin, by_task(dataset, [Part(episode, 0, episode.length)])
+            instructions = {part.first: part.episode for part in parts}
+            for number, sample in enumerate(dataset.samples(episode)):
                 last = begin + round(sample.time * 1e9)
+                if number in instructions:
+                    writer.say_episode(instructions[number], last)
                 action = None if sample.action is None else back(sample.action[place])
                 images = {cameras.get(name, name): image for name, image in sample.images.items()}
                 writer.say(images, back(sample.state[place]), action, last, round(1e9 / dataset.fps))
@@ -108,7 +111,8 @@ class _Writer:
                 raise BagError(f"bag {self.path}: writing failed: {failure}") from failure
 
     def say_episode(self, episode: Episode, now: int) -> None:
-        """The policy's own word that an episode begins: what replay and convert go by."""
+        """The policy's own word that an episode, or another instruction in it, begins: what replay and convert go
+        by."""
         status = PolicyStatus(
             state=PolicyStatus.ACTIVE, episode_id=f"episode {episode.index}", instruction=episode.task
         )
