@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from scipy.fft import dct
 
+from molmoact2_data.keep import Part, write_keep
+from molmoact2_data.layout import DatasetError
+from molmoact2_data.reader import Dataset
 from molmoact2_data.writer import DatasetWriter, Row
 from molmoact2_model import FastTokenizer, ModelError
 from molmoact2_model.cli import main
@@ -133,6 +136,25 @@ def test_chunks_like_the_data_take_far_fewer_tokens_than_values(data, fast):
     assert len(fast.encode(noise)) > 2 * measured.tokens
 
 
+def test_a_list_of_what_is_kept_holds_here_too(data, tmp_path):
+    """Chunks and ranges are of the kept frames, and none reaches into what was left out."""
+    dataset = Dataset(data)
+    parts = [Part(dataset.episodes[0], 5, 20), Part(dataset.episodes[2], 0, 9)]
+    write_keep(tmp_path / "kept", dataset, parts, {})
+    (robot,) = robots_of_data([tmp_path / "kept"], [HORIZON])
+    chunks = list(robot.chunks(2))
+    assert len(chunks) == robot.count(2) == 8 + 5
+    kept = [dataset.vectors(part.episode).action[part.first : part.end] for part in parts]
+    np.testing.assert_array_equal(chunks[7], np.repeat(kept[0][14:15], HORIZON, axis=0))
+    np.testing.assert_array_equal(chunks[8], kept[1][np.minimum(np.arange(HORIZON), 8)])
+    low, high = np.quantile(np.concatenate(kept), [0.01, 0.99], axis=0)
+    ends = robot.normalizer.normalize(np.stack([low, high]).astype(np.float32))
+    np.testing.assert_allclose(ends, [[-1] * 3, [1] * 3], atol=1e-5)
+    write_keep(tmp_path / "nothing", dataset, [], {})
+    with pytest.raises(DatasetError, match="nothing of .*nothing is kept by its list"):
+        robots_of_data([tmp_path / "nothing"], [HORIZON])
+
+
 def test_a_larger_vocabulary_and_a_coarser_grid_take_fewer_tokens(data):
     (robot,) = robots_of_data([data], [HORIZON])
     chunks = [chunk for _, chunk in normalized(robot, 2, False)]
@@ -157,7 +179,8 @@ def test_the_report_is_what_a_reader_would_compute(data, folder, fast):
     (said,) = json.loads((folder / "report.json").read_text())["robots"]
     (robot,) = robots_of_data([data], [HORIZON])
     raw = [chunk for chunk, _ in normalized(robot, 2, False)]
-    actions = np.concatenate([robot.datasets[0].vectors(e).action for e in robot.datasets[0].episodes])
+    dataset = robot.data[0].dataset
+    actions = np.concatenate([dataset.vectors(episode).action for episode in dataset.episodes])
     low, high = np.quantile(actions, 0.01, axis=0), np.quantile(actions, 0.99, axis=0)
     inside = [np.clip(2 * (chunk - low) / (high - low) - 1, -1, 1) for chunk in raw]
     coded = [fast.encode(chunk) for chunk in inside]

@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from molmoact2_data import statistics
+from molmoact2_data.keep import Part, open_kept
 from molmoact2_data.layout import ACTION, DatasetError
 from molmoact2_data.reader import Dataset
 
@@ -25,45 +26,52 @@ ANY = 2**31    # the limits of a checkpoint do not hold here
 
 
 @dataclass(frozen=True)
+class Kept:
+    """A data set and what of it is used (molmoact2_data.keep)."""
+
+    dataset: Dataset
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
 class Robot:
     """What is told apart in reports: one robot's data sets. joints: names of the values of an action; units are the
     data sets'."""
 
     name: str
     joints: tuple[str, ...]
-    datasets: tuple[Dataset, ...]
+    data: tuple[Kept, ...]
     horizon: int
     normalizer: Normalizer
 
     def chunks(self, every: int) -> Iterator[np.ndarray]:
-        """float32 (horizon, D), from every so many frames on, the last action repeated past the end of an episode, as
+        """float32 (horizon, D), from every so many frames on, the last action repeated past the end of a part, as
         training has them. Errors: DatasetError."""
-        for dataset in self.datasets:
-            for action in _actions(dataset):
+        for kept in self.data:
+            for action in _actions(kept):
                 for frame in range(0, len(action), every):
                     yield action[np.minimum(np.arange(frame, frame + self.horizon), len(action) - 1)]
 
     def count(self, every: int) -> int:
         """Of the chunks."""
-        lengths = [episode.length for dataset in self.datasets for episode in dataset.episodes]
-        return sum(-(-length // every) for length in lengths)
+        return sum(-(-part.length // every) for kept in self.data for part in kept.parts)
 
 
 def robots_of_data(roots: Sequence[Path], horizons: Sequence[int]) -> list[Robot]:
     """Robots by robot_type and joints, each normalised by the quantiles 0.01 and 0.99 of its data. horizons: one for
     all, or one for each data set. Errors: DatasetError, InputError."""
-    named: dict[tuple[str, tuple[str, ...]], list[tuple[Dataset, int]]] = {}
+    named: dict[tuple[str, tuple[str, ...]], list[tuple[Kept, int]]] = {}
     for root, horizon in zip(roots, _for_each(horizons, len(roots), "--horizon"), strict=True):
-        dataset = Dataset(root)
-        key = (str(dataset.info.get("robot_type") or root.name), _joints(dataset))
-        named.setdefault(key, []).append((dataset, horizon))
+        kept = _kept(root)
+        key = (str(kept.dataset.info.get("robot_type") or root.name), _joints(kept.dataset))
+        named.setdefault(key, []).append((kept, horizon))
     robots = []
     for (kind, joints), those in named.items():
         if len({horizon for _, horizon in those}) > 1:
             raise InputError(f"--horizon: the data sets of robot {kind!r} have one, not {[h for _, h in those]}")
-        values = np.concatenate([action for dataset, _ in those for action in _actions(dataset)])
+        values = np.concatenate([action for kept, _ in those for action in _actions(kept)])
         normalizer = Normalizer(statistics.of_values(values), NORM_MODE, f"the data of robot {kind!r}")
-        robots.append(Robot(kind, joints, tuple(dataset for dataset, _ in those), those[0][1], normalizer))
+        robots.append(Robot(kind, joints, tuple(kept for kept, _ in those), those[0][1], normalizer))
     return robots
 
 
@@ -76,27 +84,36 @@ def robots_of_tags(roots: Sequence[Path], path: Path, tags: Sequence[str], horiz
     if not tags and len(stats.tags) > 1:
         raise InputError(f"{path} has the norm tags {', '.join(stats.tags)}; say which with --tag")
     given = _for_each(horizons, len(roots), "--horizon") if horizons else [0] * len(roots)
-    named: dict[tuple[str, int], list[Dataset]] = {}
+    named: dict[tuple[str, int], list[Kept]] = {}
     for root, name, horizon in zip(roots, _for_each(tags or stats.tags, len(roots), "--tag"), given, strict=True):
-        dataset, tag = Dataset(root), stats.tag(name)
-        width = len(_joints(dataset))
+        kept, tag = _kept(root), stats.tag(name)
+        width = len(_joints(kept.dataset))
         if width != tag.action.dim:
             raise InputError(f"{root} has actions of {width} values, norm tag {name!r} of {tag.action.dim}")
         if not horizon and tag.horizon == ANY:
             raise InputError(f"{path}: norm tag {name!r} has no action_horizon; say it with --horizon")
-        named.setdefault((name, horizon or tag.horizon), []).append(dataset)
+        named.setdefault((name, horizon or tag.horizon), []).append(kept)
     return [
-        Robot(name, _joints(datasets[0]), tuple(datasets), horizon, stats.tag(name).action)
-        for (name, horizon), datasets in named.items()
+        Robot(name, _joints(data[0].dataset), tuple(data), horizon, stats.tag(name).action)
+        for (name, horizon), data in named.items()
     ]
 
 
-def _actions(dataset: Dataset) -> Iterator[np.ndarray]:
-    """float32 (N, D), episode by episode."""
-    for episode in dataset.episodes:
-        action = dataset.vectors(episode).action
-        if action is None:
+def _kept(root: Path) -> Kept:
+    dataset, parts = open_kept(root)
+    if not parts:
+        raise DatasetError(f"nothing of {root} is kept by its list")
+    return Kept(dataset, tuple(parts))
+
+
+def _actions(kept: Kept) -> Iterator[np.ndarray]:
+    """float32 (N, D), part by part."""
+    dataset = kept.dataset
+    for part in kept.parts:
+        episode, whole = part.episode, dataset.vectors(part.episode).action
+        if whole is None:
             raise DatasetError(f"{dataset.root}: episode {episode.index} has no actions")
+        action = whole[part.first : part.end]
         if not np.isfinite(action).all():
             raise DatasetError(
                 f"{dataset.root}: episode {episode.index} has an {ACTION} that is not finite; leave the episode out"

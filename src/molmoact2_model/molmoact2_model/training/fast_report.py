@@ -89,8 +89,8 @@ def as_dict(measured: Measured) -> dict[str, Any]:
     joints = zip(robot.joints, measured.joints_off, measured.joints_most, measured.cut_off, strict=True)
     return {
         "robot": robot.name,
-        "datasets": [dataset.root.name for dataset in robot.datasets],
-        "episodes": sum(len(dataset.episodes) for dataset in robot.datasets),
+        "datasets": [kept.dataset.root.name for kept in robot.data],
+        "episodes": sum(len({part.episode.index for part in kept.parts}) for kept in robot.data),
         "chunks": measured.chunks,
         "inexpressible": measured.inexpressible,
         "horizon": robot.horizon,
