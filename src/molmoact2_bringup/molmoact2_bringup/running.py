@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import sys
 import tempfile
@@ -18,18 +17,17 @@ from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
 import rclpy
-import yaml
-from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
-from molmoact2_contract import ContractError, Process, System
+from molmoact2_contract import Process, System
 from molmoact2_contract.qos import STATUS
 from molmoact2_msgs.msg import ControllerStatus
 
 from .holding import RestWatch, lost, may_fall, stop_arm, what_next
 from .lifecycle import ACTIVATE, CONFIGURE, BringUpError, bring_up
 from .processes import Exit, Processes
+from .starting import command_of, executable
 
 STATES = {
     ControllerStatus.DISARMED: "disarmed",
@@ -57,38 +55,13 @@ class SystemEnded(RuntimeError):
         self.exit = exit_
 
 
-def executable(process: Process) -> Path:
-    """The file to run. Errors: ContractError where the package or the executable is not installed."""
-    try:
-        prefix = Path(get_package_prefix(process.package))
-    except PackageNotFoundError as error:
-        raise ContractError(
-            f"process {process.name!r}: package {process.package!r} is not installed; "
-            "build it, or source scripts/env.sh"
-        ) from error
-    path = prefix / "lib" / process.package / process.executable
-    if not os.access(path, os.X_OK):
-        there = sorted(p.name for p in path.parent.glob("*")) if path.parent.is_dir() else []
-        raise ContractError(
-            f"process {process.name!r}: package {process.package!r} has no executable {process.executable!r}; "
-            f"it has: {', '.join(there) or 'none'}"
-        )
-    return path
-
-
-def write_parameters(process: Process, folder: Path) -> Path:
-    """Writes the ROS parameter file of one process; returns its path."""
-    path = folder / f"{process.name}.yaml"
-    path.write_text(yaml.safe_dump({"/**": {"ros__parameters": process.parameters}}))
-    return path
-
-
 class RunningSystem:
     """A system that runs while the context is open. Enter it from the main thread.
 
-    SIGINT and SIGTERM ask it to end (`stopping` is set); leaving the context ends every process in order. Where it is
-    left by an error and real arms were armed, it first holds them until somebody there has parked them (`holding`).
-    environments: variables of single processes, by name.
+    SIGINT and SIGTERM ask it to end (`stopping` is set); leaving the context ends every process in order. Where real
+    arms were armed, it first holds them until somebody there has parked them (`holding`): after an error all of them,
+    else those that would fall. environments: variables of single processes, by name. died: processes that had ended by
+    themselves before the others were ended.
     """
 
     def __init__(
@@ -104,6 +77,7 @@ class RunningSystem:
         self._armed: set[str] = set()    # arms that were moved, or could have been
         self._terminated = False
         self.unclean: list[Exit] = []
+        self.died: list[Exit] = []
         self._say = write_line or (lambda line: print(line, flush=True))
         self._processes = Processes(write_line)
         self._folder = tempfile.TemporaryDirectory(prefix="molmoact2-")
@@ -132,20 +106,26 @@ class RunningSystem:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         try:
-            if isinstance(error, Exception) and not isinstance(error, Stopped):
+            if error is None or isinstance(error, Stopped):
+                self._leave_in_order()
+            elif isinstance(error, Exception):
                 self._hold_on(str(error))
         finally:
+            self.died = self.ended
             self.close()
+
+    def _leave_in_order(self) -> None:
+        try:
+            self._hold_until_parked()
+        except Exception as failure:    # it is no reason to let an arm down
+            self._hold_on(repr(failure))
+            raise
+        self._say("[up] stopping")
 
     def start(self, name: str) -> None:
         """Starts a process of the system, also one that has ended, from the main thread. A lifecycle node is not
         brought up yet."""
-        process = self.system.process(name)
-        parameters = write_parameters(process, Path(self._folder.name))
-        names = {"__node": process.name, **process.remap}
-        command = [str(executable(process)), "--ros-args", "--params-file", str(parameters)]
-        for old, new in names.items():
-            command += ["-r", f"{old}:={new}"]
+        command = command_of(self.system.process(name), Path(self._folder.name))
         self._processes.start(name, command, dict(self._environments.get(name, {})))
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
@@ -154,7 +134,8 @@ class RunningSystem:
 
     def _on_status(self, arm: str, message: ControllerStatus) -> None:
         self.statuses[arm], self._heard[arm] = message, time.monotonic()
-        if message.state in ARMED and not message.shadow:
+        # An arm whose controller another system has started is that system's to hold.
+        if message.state in ARMED and not message.shadow and arm in self.system.controllers:
             self._armed.add(arm)
 
     def _spin(self) -> None:
@@ -302,7 +283,7 @@ class RunningSystem:
             ])
         self._until_parked(self._armed, told, asked=False)
 
-    def hold_until_parked(self) -> None:
+    def _hold_until_parked(self) -> None:
         """For an end in order: returns when no real arm that was armed would fall by it, or at a (further) Ctrl-C, or
         SIGTERM."""
         if self.system.simulation or self._terminated:
@@ -328,7 +309,9 @@ class RunningSystem:
             away = self._away(rest, arms)
             if not away:
                 return
-            self._alarm([*self._waiting(away), "[up] Park it: `molmoact2 operate park`. Ctrl-C ends all at once."])
+            disarmed = any(self.statuses[arm].state == ControllerStatus.DISARMED for arm in arms)
+            way = "`molmoact2 operate arm`, then `molmoact2 operate park`" if disarmed else "`molmoact2 operate park`"
+            self._alarm([*self._waiting(away), f"[up] Park it: {way}. Ctrl-C ends all at once."])
             self.stopping.clear()
         while not self._terminated:
             self._alarm(self._news(told))

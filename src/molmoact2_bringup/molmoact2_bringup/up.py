@@ -13,7 +13,6 @@ from molmoact2_contract import ContractError, Process, System, load_system
 from molmoact2_contract.reading import parse
 
 from .lifecycle import BringUpError
-from .processes import Exit
 from .running import RunningSystem, Stopped, SystemEnded
 
 BAD_INPUT, FAILED, OK = 2, 1, 0
@@ -53,22 +52,13 @@ def double_of(system_name: str) -> str:
 
 
 def up(system_name: str, settings: list[str], seconds: float | None) -> int:
-    """Runs a system. Returns 0 after Ctrl-C or when the time is over, 1 when it failed, 2 for a bad system file. Arms
-    that would fall by the end are waited for until they are parked, or until a further Ctrl-C."""
-    died: list[Exit] = []
+    """Runs a system. Returns 0 after Ctrl-C or when the time is over, 1 when it failed, 2 for a bad system file."""
     try:
         system = with_settings(load_system(system_name), settings)
         with RunningSystem(system) as running:
-            try:
-                running.bring_up()
-                print(f"[up] {system.name} is running; Ctrl-C ends it", flush=True)
-                running.wait(seconds)
-            except Stopped:
-                running.hold_until_parked()
-                raise
-            running.hold_until_parked()
-            died = running.ended    # while arms were parked
-            print("[up] stopping", flush=True)
+            running.bring_up()
+            print(f"[up] {system.name} is running; Ctrl-C ends it", flush=True)
+            running.wait(seconds)
     except ContractError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -79,4 +69,4 @@ def up(system_name: str, settings: list[str], seconds: float | None) -> int:
         print("[up] stopped while starting", flush=True)
     for exit_ in running.unclean:
         print(f"error: on stopping, {exit_}", file=sys.stderr)
-    return FAILED if running.unclean or died else OK
+    return FAILED if running.unclean or running.died else OK

@@ -91,7 +91,11 @@ def test_the_spread_of_times_is_their_median_and_99th_percentile():
 
 
 def test_processes_that_another_has_started_belong_to_its_family():
-    code = "import subprocess, sys; print(subprocess.Popen(['sleep', '60']).pid, flush=True); sys.stdin.read()"
+    # The child keeps none of the pipes, so that the parent's end is not waited for until the child's.
+    code = (
+        "import subprocess as s, sys;"
+        "print(s.Popen(['sleep', '60'], stdin=s.DEVNULL, stdout=s.DEVNULL).pid, flush=True); sys.stdin.read()"
+    )
     parent = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     child = int(parent.stdout.readline())
     try:

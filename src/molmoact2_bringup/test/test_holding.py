@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import yaml
@@ -16,6 +17,8 @@ from live_system import ROOT, Up
 from test_up import Operator
 
 from molmoact2_bringup import running as module
+from molmoact2_bringup.check import moving
+from molmoact2_bringup.check.options import Options
 from molmoact2_bringup.holding import held_arms, lost, may_fall, what_next
 from molmoact2_bringup.lifecycle import BringUpError
 from molmoact2_bringup.running import RunningSystem
@@ -151,6 +154,74 @@ def test_where_holding_itself_fails_that_is_said_and_nothing_is_ended_before_a_s
         "the thread that spins does nothing", "nobody knows where arm 'arm' is; waiting until it is parked",
     ):
         assert words in said
+
+
+@pytest.fixture
+def left(monkeypatch):
+    """What a system does when it is left, in order; nothing is started, and nothing else is done."""
+    done = []
+
+    def note(name):
+        monkeypatch.setattr(RunningSystem, name, lambda self, *given, **_: done.append((name, *given[:1])))
+
+    monkeypatch.setattr(RunningSystem, "__enter__", lambda self: self)
+    for name in ("_stop_arms", "_until_parked", "close"):
+        note(name)
+    return done
+
+
+def a_yam_that_was_armed(system):
+    running = RunningSystem(system, lambda _: None)
+    running._on_status("arm", ControllerStatus(state=ControllerStatus.HOLDING))
+    return running
+
+
+def test_every_command_that_runs_a_system_waits_at_an_orderly_end_until_an_arm_that_would_fall_is_parked(left):
+    system = replace(load_system(ROOT / "config/systems/yam_single_double.yaml"), simulation=False)
+    with a_yam_that_was_armed(system):
+        pass
+    assert left == [("_stop_arms",), ("_until_parked", {"arm"}), ("close",)]
+    left.clear()
+    with pytest.raises(module.Stopped), a_yam_that_was_armed(system):
+        raise module.Stopped
+    assert left == [("_stop_arms",), ("_until_parked", {"arm"}), ("close",)]
+    left.clear()
+    with a_yam_that_was_armed(replace(system, simulation=True)):
+        pass
+    assert left == [("close",)]
+
+
+def test_a_check_that_has_moved_an_arm_waits_until_it_is_parked(left, monkeypatch):
+    def moved(running, *_):
+        running._on_status("arm", ControllerStatus(state=ControllerStatus.HOLDING))
+        running._on_status("arm", ControllerStatus(state=ControllerStatus.DISARMED))
+        return []
+
+    monkeypatch.setattr(moving, "move_lines", moved)
+    system = replace(load_system(ROOT / "config/systems/yam_single_double.yaml"), simulation=False)
+    assert moving.check_move(system, Options(Path(), move=True), (), lambda _: None) == []
+    assert ("_until_parked", {"arm"}) in left and left[-1] == ("close",)
+
+
+def test_arms_of_a_system_that_is_only_listened_to_are_not_stopped_when_the_listener_ends(left):
+    system = replace(load_system(ROOT / "config/systems/yam_single_double.yaml"), simulation=False, processes=())
+    with pytest.raises(RuntimeError, match="it failed"), a_yam_that_was_armed(system):
+        raise RuntimeError("it failed")
+    with a_yam_that_was_armed(system):
+        pass
+    assert left == [("close",), ("close",)]
+
+
+def test_where_waiting_for_the_park_fails_the_arms_are_held_and_not_let_down(left, monkeypatch, capfd):
+    def broken(*_):
+        raise ValueError("nobody can say")
+
+    monkeypatch.setattr(module, "may_fall", broken)
+    system = replace(load_system(ROOT / "config/systems/yam_single_double.yaml"), simulation=False)
+    with pytest.raises(ValueError, match="nobody can say"), a_yam_that_was_armed(system):
+        pass
+    assert ("_until_parked", {"arm"}) in left and left[-1] == ("close",)
+    assert "THE ARMS ARE HELD" in capfd.readouterr().err
 
 
 def test_arms_of_which_drivers_fall_is_known():

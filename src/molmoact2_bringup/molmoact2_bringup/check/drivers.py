@@ -13,7 +13,7 @@ from statistics import median
 from arm_controller.driver import ArmDriver, DriverError, make_driver
 from molmoact2_contract import Contract, ContractError, Process, System
 
-from ..running import executable
+from ..starting import executable
 from .line import Line, failed, passed, warned
 from .sensors import SLOW_BUS
 from .wanted import controllers_of, publishers_of
