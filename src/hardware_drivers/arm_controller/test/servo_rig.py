@@ -14,6 +14,7 @@ from arm_controller.operating import Operator
 CONTRACT = Path(__file__).resolve().parents[4] / "config/embodiments/so101.yaml"
 TICK_NS = 10_000_000
 WAIT = 50    # ticks; longer than the chunks of tests are old
+BRAKING = 1.2    # of the acceleration limit: it is met at points a setpoint apart, and may be passed between them
 START_NS = 1_800_000_000_000_000_000
 
 
@@ -135,3 +136,8 @@ class Rig:
     @property
     def state(self) -> str:
         return self.controller.state.state.name
+
+
+def sent_since(rig: Rig, mark: int) -> np.ndarray:
+    """Setpoints (T, J) after the first `mark`."""
+    return np.array(rig.driver.sent[mark:])
