@@ -16,8 +16,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NotInTime
 
 import can
 import numpy as np
@@ -30,7 +28,8 @@ from .exchange import Exchange
 from .fallen import Fallen, keeping
 from .hardware import Hardware
 from .health import HealthRecord
-from .motors import ON, Measured, MotorBus, Silent
+from .motors import ON, Measured, MotorBus
+from .requests import Requests
 from .returning import Returning
 from .switching import switch_all_off, switch_all_on
 from .troubles import Troubles
@@ -59,7 +58,7 @@ class ArmLoop:
         self.channel, self.hardware, self.names = channel, hardware, names
         self._gripper, self._velocity = gripper, velocity * FASTER
         self._lock = threading.Lock()
-        self._requests: deque[tuple[Callable[[], None], Future[None]]] = deque()
+        self._requests = Requests(channel.text)
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="yam", daemon=True)
         self._troubles = Troubles(hardware.motors, names, channel.text)
@@ -207,20 +206,14 @@ class ArmLoop:
         """Has the loop call it between two exchanges. Errors: DriverError."""
         if not self._thread.is_alive():
             raise DriverError(f"the loop of {self.channel.text} has ended")
-        future: Future[None] = Future()
-        self._requests.append((call, future))
-        try:
-            future.result(ANSWER)
-        except NotInTime:
-            future.cancel()
-            raise DriverError(f"the loop of {self.channel.text} did not answer within {ANSWER:g} s") from None
+        self._requests.ask(call, ANSWER)
 
     # --- the thread ---------------------------------------------------------------------------------------------------
     def _run(self) -> None:
         due = last = time.monotonic()
         while not self._ending.is_set():
             now = time.monotonic()
-            self._serve()
+            self._requests.serve(self._lost)
             try:
                 self._cycle(now, min(now - last, 5 * PERIOD))
             except (OSError, can.CanError) as error:
@@ -230,22 +223,6 @@ class ArmLoop:
                 self._tell(f"the driver failed in itself: {error!r}")
             last, due = now, max(due + PERIOD, time.monotonic())
             self._ending.wait(due - time.monotonic())
-
-    def _serve(self) -> None:
-        while self._requests:
-            call, future = self._requests.popleft()
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                if self._lost:
-                    raise DriverError(self._lost)
-                call()
-            except (Silent, OSError, can.CanError) as error:
-                future.set_exception(DriverError(f"{error} does not answer on {self.channel.text}; check its cable"))
-            except Exception as error:
-                future.set_exception(error)
-            else:
-                future.set_result(None)
 
     def _cycle(self, now: float, dt: float) -> None:
         if self._bus is None:
