@@ -17,8 +17,8 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         "is not: checkpoint, cameras and their order (pictures are saved to look at), joints against the training "
         "statistics, calibration, bus, temperatures, timeouts, memory, measured latency, clocks, disk. It starts the "
         "system's processes but for the policy, with controllers in shadow: nothing moves without --move. Ends what it "
-        "started; a real arm that was moved and would fall is waited for until it is parked, or until Ctrl-C. Exit code: "
-        "0 when nothing failed, 1 when something did, 2 for bad input, 130 after Ctrl-C.",
+        "started; a real arm that was moved and would fall is waited for until it is parked, or until Ctrl-C. Exit "
+        "code: 0 when nothing failed, 1 when something did, 2 for bad input, 130 after Ctrl-C.",
     )
     parser.add_argument("system", help="name of a file in config/systems (e.g. so101_sim), or a path")
     parser.add_argument(
