@@ -17,11 +17,17 @@ def register(subparsers: Any) -> None:
         "train",
         help="run one stage of training from a recipe",
         description="Runs a recipe (YAML, see docs/learning.md). OUT gets the checkpoint in the released layout, the "
-        "state to go on from, and TensorBoard logs. Ctrl-C saves; the same command with --resume goes on to the step.",
+        "state to go on from, and TensorBoard logs. Ctrl-C ends the step and saves; the same command with --resume "
+        "goes on to the step.",
     )
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument("--resume", action="store_true", help="go on with what is in --out")
+    parser.add_argument(
+        "--accept-changes", action="store_true",
+        help="with --resume: go on although the recipe or the number of processes is not what the run was begun with "
+        "(more steps, other data and how often it saves need no word)",
+    )
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto",
         help="auto: a GPU where there is one; several, or several processes "
@@ -39,9 +45,10 @@ def register(subparsers: Any) -> None:
 
 
 NO_MEMORY = (
-    "there is not enough memory; lower run.batch (and raise run.accumulate) or run.buffer, or train less: "
-    "optimizer.trained lora or expert. What was saved last stands; --resume goes on"
+    "there is not enough memory; lower run.batch (and raise run.accumulate) or run.buffer, or begin again with less to "
+    "train: optimizer.trained lora or expert. What was saved last stands; --resume --accept-changes goes on from it"
 )
+NO_MEMORY_ON_PROCESSOR = "DefaultCPUAllocator"    # torch's own error there has no type of its own
 
 
 def run(args: argparse.Namespace) -> int:
@@ -56,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
     from .beginning import begin
     from .loop import STATE, Trainer, open_processes
     from .recipe import load_recipe
+    from .trained import check_taught
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -66,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
             raise InputError(f"--set {change}: expected NAME=VALUE")
         changes[name] = yaml.safe_load(value)
     recipe = load_recipe(args.recipe, changes)
+    check_taught(recipe)
     there = (args.out / STATE).is_file()
     if there and not args.resume:
         raise InputError(f"{args.out} holds a run already; go on with --resume, or choose another --out")
@@ -74,19 +83,29 @@ def run(args: argparse.Namespace) -> int:
     processes = open_processes(args.device)
     files = args.out / (f"files.{processes.process_index}" if processes.process_index else "files")
     shutil.rmtree(files, ignore_errors=True)
+    trainer: Trainer | None = None
     try:
         trainer = Trainer(recipe, begin(recipe, files), args.out, processes)
-        if there:
-            trainer.load()
-        if processes.is_main_process and processes.num_processes > 1:
-            print(f"{processes.num_processes} processes, {recipe.run.batch} frames of each in a batch", flush=True)
+        told = trainer.load(args.accept_changes) if there else []
+        if processes.is_main_process:
+            for line in told:
+                print(line, file=sys.stderr)
+            if processes.num_processes > 1:
+                print(f"{processes.num_processes} processes, {recipe.run.batch} frames of each in a batch", flush=True)
         trainer.run(sys.stderr.isatty(), args.until)
     except DatasetError as error:
         raise InputError(str(error)) from None
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise InputError(f"{NO_MEMORY} ({error})") from None
+    except RuntimeError as error:
+        if NO_MEMORY_ON_PROCESSOR not in str(error):
+            raise
+        raise InputError(f"{NO_MEMORY} ({error})") from None
     except KeyboardInterrupt:
-        print(f"interrupted at step {trainer.step}; go on with --resume", file=sys.stderr)
+        if processes.is_main_process:
+            step = f" at step {trainer.step}, saved is step {trainer.saved_step}" if trainer else ""
+            stands = (args.out / STATE).is_file()
+            print(f"interrupted{step}; {'go on with --resume' if stands else 'nothing was saved'}", file=sys.stderr)
         return INTERRUPTED
     print(f"\n{args.out / 'checkpoint'}")
     return 0

@@ -6,11 +6,10 @@ from __future__ import annotations
 
 import itertools
 import math
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from queue import Full, Queue
 
 import numpy as np
 import torch
@@ -21,24 +20,29 @@ from tqdm import tqdm
 
 from molmoact2_data.embodiments import check_as_they_are, check_rate, embodiment, frame_of
 from molmoact2_data.keep import open_kept
+from molmoact2_data.layout import CORRECTED
 from molmoact2_data.streaming import Share, Stream, TrainingFrame
 
 from ..errors import InputError, ModelError
 from ..policy import MolmoAct2Policy
+from .ahead import Ahead
 from .attention import faster_attention
 from .batch import Batch
 from .beginning import Beginning
-from .network import TrainingModel
+from .network import Losses, TrainingModel
 from .optimizers import Optimizers
 from .pictures import Pictures, frames_to_draw
 from .recipe import Data, Recipe
+from .resuming import check_same_run, described
 from .saving import load_state, save_checkpoint, save_state
+from .stopping import Stop
 from .trained import Trained
 
 STATE = "state.safetensors"
 CHECKPOINT = "checkpoint"
 SAMPLES = "samples"
-AHEAD = 3    # batches that wait for the model
+LOWER_RATE = "lower optimizer.rate. What was saved last stands (--resume --accept-changes goes on from it)"
+IDLE = 50    # steps on end without anything to learn, after which a run says so and ends
 
 
 class Trainer:
@@ -53,7 +57,8 @@ class Trainer:
         self._trained = Trained(self.model, recipe.optimizer)
         self._optimizers = Optimizers(self._trained.groups, self._trained.matrices, recipe.optimizer)
         self._together = processes.prepare_model(self.model)
-        self.step = 0
+        self.step, self.saved_step = 0, 0
+        self._idle, self._stop = 0, Stop()
 
     # --- continuing -------------------------------------------------------------------------------------------------
     def save(self) -> None:
@@ -61,6 +66,7 @@ class Trainer:
         if self._processes.is_main_process:
             self._save()
         self._processes.wait_for_everyone()
+        self.saved_step = self.step
 
     def _save(self) -> None:
         trained = self._trained
@@ -68,7 +74,7 @@ class Trainer:
         tensors |= {f"ema.{name}": tensor for name, tensor in trained.average.items()}
         tensors |= {f"optimizer.{name}": tensor for name, tensor in self._optimizers.state(trained.parameters)}
         self._out.mkdir(parents=True, exist_ok=True)
-        save_state(self._out / STATE, tensors, {"step": self.step})
+        save_state(self._out / STATE, tensors, self.step, described(self._recipe, self._processes.num_processes))
         self.save_checkpoint()
 
     def save_checkpoint(self) -> None:
@@ -78,11 +84,13 @@ class Trainer:
             dtype = torch.bfloat16 if self._recipe.run.saved == "bf16" else None
             save_checkpoint(beginning.network, beginning.files, self._out / CHECKPOINT, self._card(), dtype)
 
-    def load(self) -> None:
-        """Goes on where the last save was. Errors: InputError for a state of another recipe."""
-        path = self._out / STATE
-        tensors, numbers = load_state(path)
-        trained = self._trained
+    def load(self, accept_changes: bool = False) -> list[str]:
+        """Goes on where the last save was. accept_changes: with a recipe that is not the run's, as far as its weights
+        are the same. Returns what is to be known of it, a line for each. Errors: InputError for a state of another
+        recipe."""
+        path, trained = self._out / STATE, self._trained
+        tensors, step, about = load_state(path)
+        told = check_same_run(path, about, self._recipe, self._processes.num_processes, accept_changes)
         wanted = {f"model.{name}" for name in trained.parameters}
         found = {name for name in tensors if name.startswith("model.")}
         if wanted != found:
@@ -94,52 +102,62 @@ class Trainer:
         states = {name.removeprefix("optimizer."): tensors[name] for name in tensors if name.startswith("optimizer.")}
         self._optimizers.load(states, trained.parameters)
         for name, average in trained.average.items():
-            average.copy_(tensors[f"ema.{name}"])
-        self.step = numbers["step"]
+            average.copy_(tensors.get(f"ema.{name}", tensors[f"model.{name}"]))
+        if trained.average and not any(name.startswith("ema.") for name in tensors):
+            told.append("no average of the weights was kept; it begins with the weights as they are")
+        self.step = self.saved_step = step
+        self._mend_checkpoint()
+        return told
+
+    def _mend_checkpoint(self) -> None:
+        """Where whoever saved the state came no further: the checkpoint is of the same step afterwards."""
+        card = self._out / CHECKPOINT / "README.md"
+        if self._processes.is_main_process and not (card.is_file() and card.read_text("utf-8") == self._card()):
+            self.save_checkpoint()
 
     def _card(self) -> str:
-        recipe = self._recipe
+        recipe, run = self._recipe, self._recipe.run
+        frames = run.batch * run.accumulate * self._processes.num_processes
         lines = [
             f"# {recipe.stage}", "", recipe.description, "",
-            f"Step {self.step} of {recipe.run.steps}, {recipe.run.batch * recipe.run.accumulate} frames each.",
+            f"Step {self.step} of {run.steps}, {frames} frames each. Weights in {run.saved}.",
         ]
         return "\n".join([*lines, ""])
 
     # --- the run ----------------------------------------------------------------------------------------------------
     def run(self, show: bool, until: int | None = None) -> None:
-        """To the recipe's last step, or to another before it. Ctrl-C saves, and is passed on."""
+        """To the recipe's last step, or to another before it. Ctrl-C ends the step, saves, and is passed on; with
+        several processes it is enough that one of them gets it."""
         run, first = self._recipe.run, self._processes.is_main_process
-        log = SummaryWriter(str(self._out / "tensorboard")) if first else None
-        mean: dict[str, float] = {}
         stream, show = self._stream(), show and first
         end = run.steps if until is None else min(until, run.steps)
-        pictures = self._pictures() if first else None
-        frames = frames_to_draw(self._shares(), self._beginning.tag.horizon, run.every) if pictures else []
         with tqdm(desc="checking the data", unit="episode", disable=not show) as bar:
             stream.check(bar.update)
-        with _Ahead(self._batches(iter(stream))) as batches, tqdm(
+        pictures = self._pictures() if first else None
+        frames = frames_to_draw(self._shares(), self._beginning.tag.horizon, run.every) if pictures else []
+        # What an earlier process logged after its last save is passed over.
+        log = SummaryWriter(str(self._out / "tensorboard"), purge_step=self.step + 1) if first else None
+        mean: dict[str, float] = {}
+        with Ahead(self._batches(iter(stream))) as batches, self._stop as stop, log or nullcontext(), tqdm(
             total=run.steps, initial=self.step, unit="step", disable=not show
         ) as bar:
-            try:
-                while self.step < end:
-                    parts = self._step(batches)
-                    mean |= {name: _mix(mean.get(name), value) for name, value in parts.items()}
-                    if log:
-                        for name, value in parts.items():
-                            log.add_scalar(name, value, self.step)
-                    bar.update()
-                    bar.set_postfix_str(_told(mean))
-                    if self.step % run.save_every == 0 or self.step == end:
-                        self.save()
-                        tqdm.write(f"step {self.step}: {_told(mean)}") if first else None
-                    if pictures and (self.step % run.sample_every == 0 or self.step == end):
-                        with self._trained.released():
-                            pictures.draw(frames, self._out / SAMPLES / f"step_{self.step:06d}.png")
-            except KeyboardInterrupt:
-                self.save()
-                raise
-            finally:
-                log.close() if log else None
+            while self.step < end:
+                parts, stopping = self._step(batches)
+                stop.step_done()
+                mean |= {name: _mix(mean.get(name), value) for name, value in parts.items()}
+                if log:
+                    for name, value in parts.items():
+                        log.add_scalar(name, value, self.step)
+                bar.update()
+                bar.set_postfix_str(_told(mean))
+                if self.step % run.save_every == 0 or self.step == end or stopping:
+                    self.save()
+                    tqdm.write(f"step {self.step}: {_told(mean)}") if first else None
+                if stopping and self.step < end:
+                    raise KeyboardInterrupt
+                if pictures and (self.step % run.sample_every == 0 or self.step == end):
+                    with self._trained.released():
+                        pictures.draw(frames, self._out / SAMPLES / f"step_{self.step:06d}.png")
 
     def _pictures(self) -> Pictures | None:
         """None where the model has no actions to draw."""
@@ -151,32 +169,54 @@ class Trainer:
         depth = "full" if recipe.mix.depth_action > 0 else "off"
         return Pictures(policy, recipe.norm_tag, recipe.cameras, begin.files, depth, fast)
 
-    def _step(self, batches: Iterator[Batch]) -> dict[str, float]:
+    def _step(self, batches: Iterator[Batch]) -> tuple[dict[str, float], bool]:
+        """Returns what is logged of it, and whether a process was asked to stop."""
         run, options = self._recipe.run, self._recipe.optimizer
         rate = options.rate * _rate(self.step, run.steps, options.warmup, options.final)
         self._optimizers.clear()
-        parts: dict[str, float] = {}
+        parts: list[Losses] = []
         # Of step and process alone, so that a run that is continued draws what an unbroken one would.
         generator = torch.Generator().manual_seed((run.seed * 1_000_003 + self.step) * 1_009 + self._process)
         for index in range(run.accumulate):
             last = index == run.accumulate - 1
             with nullcontext() if last else self._processes.no_sync(self._together):
-                parts = self._backward(next(batches), generator)
-        trained = self._trained
-        norm = self._optimizers.step(rate, trained.parameters)
+                parts.append(self._backward(next(batches), generator))
+        broken, taught, stopping = self._counted(
+            sum(not bool(torch.isfinite(losses.total)) for losses in parts),
+            sum(losses.teaches for losses in parts), self._stop.asked,
+        )    # fmt: skip
+        if broken:
+            raise ModelError(f"the loss of step {self.step} is not finite: {[p.parts for p in parts]}; {LOWER_RATE}")
+        norm = self._moved(rate) if taught else 0.0
+        self._idle = 0 if taught else self._idle + 1
+        if self._idle == IDLE:
+            raise ModelError(
+                f"there was nothing to learn in the last {IDLE} steps, up to step {self.step}: no frame has a target "
+                "that the recipe's mix asks for, its objective weighs and the weights that are trained depend on"
+            )
         self.step += 1
-        trained.count(self.step)
-        return parts | {"gradient": norm, "rate": rate}
+        self._trained.count(self.step)
+        return _means([losses.parts for losses in parts]) | {"gradient": norm, "rate": rate}, bool(stopping)
 
-    def _backward(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
+    def _moved(self, rate: float) -> float:
+        """Steps the weights. Returns the gradient's norm."""
+        try:
+            return self._optimizers.step(rate, self._trained.parameters)
+        except ModelError as error:
+            raise ModelError(f"step {self.step}: {error}; {LOWER_RATE}") from None
+
+    def _counted(self, *numbers: int) -> list[int]:
+        """Sums over all processes, so that all of them do the same next."""
+        return self._processes.reduce(torch.tensor(numbers, device=self._processes.device), "sum").tolist()
+
+    def _backward(self, batch: Batch, generator: torch.Generator) -> Losses:
         run, device = self._recipe.run, self._processes.device
         half = torch.autocast(device.type, torch.bfloat16) if run.precision == "bf16" else nullcontext()
         with half, faster_attention(device, run.precision):
             losses = self._together(batch.to(device), generator)
-        if not torch.isfinite(losses.total):
-            raise ModelError(f"the loss of step {self.step} is not finite: {losses.parts}; lower optimizer.rate")
+        # Also where it is not finite: the other processes wait for this one's gradient.
         self._processes.backward(losses.total / run.accumulate)
-        return losses.parts
+        return replace(losses, total=losses.total.detach())
 
     @property
     def _process(self) -> int:
@@ -193,14 +233,21 @@ class Trainer:
 
     def _share(self, data: Data) -> Share:
         path, tag, frame = Path(data.path).expanduser(), self._recipe.norm_tag, None
-        dataset = open_kept(path)[0]
+        dataset, run = open_kept(path)[0], self._recipe.run
+        stride = dataset.notes.get(CORRECTED)
+        if stride and (run.shift or run.every % stride):
+            raise InputError(
+                f"{path} was corrected at every {stride} frames, and the frames between them teach nothing; set "
+                f"run.every to {stride} and run.shift to false"
+            )
         if self._recipe.robot:
             check_rate(dataset, embodiment(self._recipe.robot, tag), tag)
         if data.units:
             frame = frame_of(dataset, embodiment(self._recipe.robot, tag), data.units, by_position=False)
         else:
             check_as_they_are(dataset, tag)
-        return Share(path, data.weight, range(*data.episodes) if data.episodes else None, frame)
+        episodes = range(*data.episodes) if data.episodes else None
+        return Share(path, data.weight, episodes, frame, self._recipe.cameras[0])
 
     def _batches(self, stream: Iterator[TrainingFrame]) -> Iterator[Batch]:
         run = self._recipe.run
@@ -223,55 +270,18 @@ def open_processes(device: str) -> Accelerator:
     return Accelerator(cpu=device == "cpu" or not torch.cuda.is_available(), kwargs_handlers=[unused])
 
 
-class _Ahead:
-    """Batches made in a thread of its own, a few ahead of the model."""
-
-    def __init__(self, batches: Iterator[Batch]):
-        self._batches, self._queue = batches, Queue[Batch | Exception](AHEAD)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._fill, name="batches", daemon=True)
-
-    def __enter__(self) -> _Ahead:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def __iter__(self) -> _Ahead:
-        return self
-
-    def __next__(self) -> Batch:
-        found = self._queue.get()
-        if isinstance(found, Exception):
-            raise found
-        return found
-
-    def _fill(self) -> None:
-        try:
-            for batch in self._batches:
-                if not self._put(batch):
-                    return
-        except Exception as error:    # raised where the batch is asked for
-            self._put(error)
-
-    def _put(self, what: Batch | Exception) -> bool:
-        while not self._stop.is_set():
-            try:
-                self._queue.put(what, timeout=0.1)
-                return True
-            except Full:
-                continue
-        return False
-
-
 def _rate(step: int, steps: int, warmup: int, final: float) -> float:
     """Of the peak: up in a line, then down along a cosine to its final share."""
     if step < warmup:
         return (step + 1) / warmup
     along = (step - warmup) / max(1, steps - warmup)
     return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(1.0, along)))
+
+
+def _means(parts: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Of each number over the parts that have it."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: float(np.mean([part[name] for part in parts if name in part])) for name in names}
 
 
 def _mix(before: float | None, now: float) -> float:

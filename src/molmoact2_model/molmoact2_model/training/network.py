@@ -45,10 +45,13 @@ class Objective:
 
 @dataclass(frozen=True)
 class Losses:
-    """total: to be minimised. parts: each loss by name, without its weight; only those the batch has."""
+    """total: to be minimised. parts: each loss by name, without its weight; only those the batch has. teaches: that any
+    of them depends on a weight that is trained; else the total is zero times one, so that a backward pass can be run
+    wherever others run one."""
 
     total: torch.Tensor
     parts: dict[str, float]
+    teaches: bool = True
 
 
 class TrainingModel(nn.Module):
@@ -84,6 +87,9 @@ class TrainingModel(nn.Module):
         if self.expert is not None and weights.flow > 0 and bool(batch.action_is_real.any()):
             flow = self._flow(batch, key_values, generator)
             total, parts = total + weights.flow * flow, parts | {"flow": float(flow.detach())}
+        if torch.is_grad_enabled() and not total.requires_grad:
+            trained = next((parameter for parameter in self.parameters() if parameter.requires_grad), None)
+            return Losses(total if trained is None else total + 0.0 * trained.flatten()[0], parts, False)
         return Losses(total, parts)
 
     def _tokens(self, batch: Batch, hidden: torch.Tensor) -> TokenLoss:

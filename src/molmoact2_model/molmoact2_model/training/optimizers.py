@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..errors import ModelError
 from .recipe import Optimizer
 
 MUON = "muon"
@@ -40,9 +41,12 @@ class Optimizers:
             ))  # fmt: skip
 
     def step(self, rate: float, parameters: Mapping[str, nn.Parameter]) -> float:
-        """One step with the gradients that stand, clipped. Returns their norm before that."""
+        """One step with the gradients that stand, clipped. Returns their norm before that. Errors: ModelError where it
+        is not finite; no weight has changed then."""
         clip = self._options.clip if self._options.clip > 0 else math.inf
         norm = torch.nn.utils.clip_grad_norm_(parameters.values(), clip)
+        if not torch.isfinite(norm):
+            raise ModelError(f"the gradient is not finite ({float(norm)})")
         for part in self._parts:
             for group in part.param_groups:
                 group["lr"] = rate * group["factor"]

@@ -5,23 +5,26 @@ when it is whole."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from ..checkpoint import Network, save_weights
+from ..checkpoint import HUB_FILES, Network, save_weights
+from ..config import read_json
 from ..errors import InputError
 
-COPIED = (
-    "config.json", "norm_stats.json", "processor_config.json", "preprocessor_config.json", "tokenizer.json",
-    "tokenizer_config.json", "special_tokens_map.json", "video_preprocessor_config.json", "depth_codebook.json",
-)
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf")
+CARD, INDEX = "README.md", ".index.json"
+# What is fetched of a checkpoint that is to be trained; what of it is code is copied and never run.
+FETCHED = (*HUB_FILES, "*.py", "*.jinja", "*.txt", "*.model")
 
 
 @contextmanager
@@ -32,15 +35,23 @@ def whole_folder(goal: Path) -> Iterator[Path]:
     try:
         yield part
         part.chmod(0o755)    # mkdtemp's folders are the maker's alone
-        if goal.exists():
-            old = part.with_suffix(".old")
-            goal.rename(old)
-            part.rename(goal)
-            shutil.rmtree(old)
-        else:
-            part.rename(goal)
+        _put_in_place(part, goal)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _put_in_place(part: Path, goal: Path) -> None:
+    """Whatever ends it, there is one of the two at `goal`."""
+    old = part.with_suffix(".old")
+    try:
+        if goal.exists():
+            goal.rename(old)
+        part.rename(goal)
+    finally:
+        if old.exists() and not goal.exists():
+            old.rename(goal)
+    for left in goal.parent.glob(f".{goal.name}.*.old"):    # this one, and what a process that was killed left
+        shutil.rmtree(left)
 
 
 def save_checkpoint(
@@ -49,28 +60,49 @@ def save_checkpoint(
     """Writes a checkpoint. source: folder with all files but the weights; card: README.md; dtype: of the weights, None:
     as they are."""
     with whole_folder(goal) as folder:
-        for name in COPIED:
-            if (source / name).is_file():
-                shutil.copyfile(source / name, folder / name)
+        copy_files(source, folder)
+        _state_dtype(folder / "config.json", str(dtype or network.dtype).removeprefix("torch."))
         save_weights(network, folder, dtype)
-        (folder / "README.md").write_text(card, encoding="utf-8")
+        (folder / CARD).write_text(card, encoding="utf-8")
 
 
-def save_state(goal: Path, tensors: Mapping[str, torch.Tensor], numbers: Mapping[str, int]) -> None:
-    """One file, replaced at once."""
+def copy_files(source: Path, goal: Path) -> None:
+    """All files of a checkpoint but its weights and its card."""
+    for path in sorted(source.iterdir()):
+        left = path.suffix in WEIGHTS or path.name.endswith(INDEX) or path.name == CARD or path.name.startswith(".")
+        if path.is_file() and not left:
+            shutil.copyfile(path, goal / path.name)
+
+
+def _state_dtype(path: Path, name: str) -> None:
+    """Wherever config.json says of what type the weights are, it says this one."""
+    def stated(section: dict[str, Any]) -> dict[str, Any]:
+        return {
+            key: name if key in ("dtype", "torch_dtype") and isinstance(value, str)
+            else stated(value) if isinstance(value, dict) else value
+            for key, value in section.items()
+        }    # fmt: skip
+
+    raw = read_json(path)
+    if stated(raw) != raw:
+        path.write_text(json.dumps(stated(raw), indent=1) + "\n", encoding="utf-8")
+
+
+def save_state(goal: Path, tensors: Mapping[str, torch.Tensor], step: int, about: Mapping[str, str]) -> None:
+    """One file, replaced at once. about: of the run, in words of its own."""
     part = goal.with_suffix(".partial")
-    metadata = {name: str(value) for name, value in numbers.items()}
+    metadata = {"step": str(step), **about}
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part, metadata)
     os.replace(part, goal)
 
 
-def load_state(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
-    """Errors: InputError."""
+def load_state(path: Path) -> tuple[dict[str, torch.Tensor], int, dict[str, str]]:
+    """What `save_state` was given. Errors: InputError."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-        return load_file(path), {name: int(value) for name, value in metadata.items() if name != "format"}
+            about = file.metadata() or {}
+        return load_file(path), int(about.pop("step", "")), about
     except (OSError, SafetensorError, ValueError) as error:
         raise InputError(f"{path} cannot be continued from: {error}; begin again with another --out") from None

@@ -13,7 +13,7 @@ from torch import nn
 
 from ..errors import InputError
 from .network import TrainingModel
-from .recipe import Optimizer
+from .recipe import Optimizer, Recipe
 
 LORA = "lora"
 _ADAPTER = "default"    # peft's name of the only one
@@ -80,6 +80,20 @@ class Trained:
                 layer.enable_adapters(True)
             for name, tensor in kept.items():
                 self.parameters[name].data = tensor
+
+
+def check_taught(recipe: Recipe) -> None:
+    """That every batch can have something to learn for the weights that are trained. Errors: InputError."""
+    options = recipe.optimizer
+    vision = options.vision if options.trained == "full" else 0.0
+    language = options.language if options.trained != "expert" else 0.0
+    if vision > 0 or language > 0:
+        return
+    kept = "the recipe keeps vision and language as they are (optimizer.trained, vision and language)"
+    if recipe.mix.depth > 0:
+        raise InputError(f"{kept}, and batches of mix.depth teach nothing else; set mix.depth to 0")
+    if recipe.objective.flow <= 0:
+        raise InputError(f"{kept}, and objective.flow, which alone teaches the expert, is 0")
 
 
 def _add_adapters(model: TrainingModel, rank: int, alpha: int) -> None:
