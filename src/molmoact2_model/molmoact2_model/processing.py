@@ -24,6 +24,7 @@ from .normalization import TagStats
 IMAGE_PLACEHOLDER = "<|image|>"
 
 _ACTION_QUESTION = "Given these, what action should the robot take to complete the task?"
+_DEPTH_ALONE_QUESTION = "Given these, what is the depth map of the main image?"    # in training only
 _DEPTH_QUESTION = (
     "Given these, first predict the depth map of the main image and then predict the action the robot should "
     "take to complete the task?"
@@ -137,11 +138,14 @@ class PromptBuilder:
         self._added = set(tokenizer.get_added_tokens_decoder())
         self._pieces = lru_cache(maxsize=64)(self._tokenize_pieces)
 
-    def build(self, instruction: str, normalized_state: np.ndarray, num_images: int, depth: bool) -> Prompt:
-        """`instruction` as given by the user; `normalized_state` float32 (D,) in the model's range.
-        InputError for an instruction that is empty or spells one of the model's control tokens."""
+    def build(
+        self, instruction: str, normalized_state: np.ndarray, num_images: int, depth: bool, action: bool = True
+    ) -> Prompt:
+        """`instruction` as given by the user; `normalized_state` float32 (D,) in the model's range. depth, action: what
+        is asked for, one of them at least. InputError for an instruction that is empty or spells one of the model's
+        control tokens."""
         task = self._task(instruction)
-        head, tail = self._texts(task, num_images, depth)
+        head, tail = self._texts(task, num_images, depth, action)
         head_ids, tail_ids = self._pieces(head, tail)
         state = self._config.state_tokens
         bins = state_bins(normalized_state, state.count)
@@ -165,14 +169,16 @@ class PromptBuilder:
                 )
         return task
 
-    def _texts(self, task: str, num_images: int, depth: bool) -> tuple[str, str]:
+    def _texts(self, task: str, num_images: int, depth: bool, action: bool) -> tuple[str, str]:
         """The prompt's text before and after the state tokens."""
         images = _placeholders(num_images)
         setup = _wrapped(self._tag.setup_type, "setup", self._config.add_setup_tokens)
         control = _wrapped(self._tag.control_mode, "control", self._config.add_control_tokens)
         question, trigger = _ACTION_QUESTION, "<action_output>"
-        if depth:
+        if depth and action:
             question, trigger = _DEPTH_QUESTION, "<depth_output><action_output>"
+        elif depth:
+            question, trigger = _DEPTH_ALONE_QUESTION, "<depth_output>"
         head = f"The task is to {task}. The setup is {setup}. The current state of the robot is "
         tail = f". The expected control mode is {control}. {question}"
         return f"{images}<|im_start|>user\n{head}", f"{tail}<|im_end|>\n<|im_start|>assistant\n{trigger}"

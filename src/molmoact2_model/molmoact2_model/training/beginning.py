@@ -7,7 +7,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,21 +14,19 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
-from molmoact2_data.keep import open_kept
-
 from ..blueprint import EXPERT, Blueprint, make_config, make_tokenizer, write_files
 from ..checkpoint import Network, find_checkpoint, load_network
 from ..config import ModelConfig, read_json
-from ..depth import CODEBOOK_FILE
 from ..errors import InputError
 from ..fast import FastTokenizer
 from ..images import ImageConfig, load_image_config
 from ..normalization import NormStats, TagStats
 from ..processing import PromptBuilder, check_vocabulary, load_tokenizer
-from .depth_store import ABOUT, DepthCodes, common_codebook
+from .annotations import add_codebook, check_places
 from .fresh import fresh_network, with_expert
 from .recipe import Recipe
 from .samples import Sampler
+from .saving import FETCHED, copy_files
 
 
 @dataclass(frozen=True)
@@ -46,21 +43,23 @@ class Beginning:
 
 
 def begin(recipe: Recipe, work: Path) -> Beginning:
-    """folder: the recipe's, paths are relative to it; work: an empty folder for the files. Errors: ModelError."""
+    """work: an empty folder for the files. Errors: ModelError, DatasetError."""
     work.mkdir(parents=True, exist_ok=True)
     if recipe.start.blueprint:
         _write_new(recipe, work)
     else:
-        source = find_checkpoint(recipe.start.checkpoint)
-        for file in source.glob("*.json"):
-            shutil.copyfile(file, work / file.name)
+        source = find_checkpoint(recipe.start.checkpoint, FETCHED)
+        copy_files(source, work)
         if recipe.start.expert:
             _add_expert(recipe, work)
-    if recipe.start.norm_stats:
-        shutil.copyfile(_existing(recipe.start.norm_stats), work / "norm_stats.json")
-    if recipe.mix.depth or recipe.mix.depth_action:
-        _add_codebook([Path(data.path) for data in recipe.data], work)
     config = ModelConfig.from_dict(read_json(work / "config.json"))
+    if recipe.start.norm_stats:
+        shutil.copyfile(_existing(recipe.start.norm_stats), work / config.norm_stats_filename)
+    _check_head(recipe, config)
+    if recipe.mix.places:
+        check_places(recipe)
+    if recipe.mix.depth or recipe.mix.depth_action:
+        add_codebook(recipe, work)
     images, tokenizer = load_image_config(work, config.vision), load_tokenizer(work)
     check_vocabulary(config, tokenizer)
     stats = NormStats.from_file(work / config.norm_stats_filename, config.max_action_dim, config.max_action_horizon)
@@ -109,23 +108,19 @@ def _add_expert(recipe: Recipe, work: Path) -> None:
         raise InputError(f"{recipe.start.checkpoint} has an action expert; leave start.expert out")
     layers = raw["text_config"]["num_hidden_layers"]
     raw |= {"add_action_expert": True, "action_mode": "both"}
-    raw["action_expert_config"] = {**EXPERT, "num_layers": layers, **recipe.start.expert}
+    assert recipe.start.expert is not None
+    raw["action_expert_config"] = {**EXPERT, "num_layers": layers, **dataclasses.asdict(recipe.start.expert)}
     path.write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
 
 
-def _add_codebook(paths: Sequence[Path], work: Path) -> None:
-    """What the data sets' depth codes mean becomes the checkpoint's, which says nothing else."""
-    roots = [open_kept(path)[0].root for path in paths]
-    described = [DepthCodes(root) for root in roots if (root / ABOUT).is_file()]
-    if not described or common_codebook(described) is None:
-        return
-    content, path = described[0].about["codebook"], work / CODEBOOK_FILE
-    if path.is_file() and read_json(path)["values"] != content["values"]:
+def _check_head(recipe: Recipe, config: ModelConfig) -> None:
+    """That there is the attention head that is to look at things."""
+    layer, head, text = recipe.objective.look_layer, recipe.objective.look_head, config.text
+    if recipe.objective.look > 0 and (layer >= text.num_layers or head >= text.num_heads):
         raise InputError(
-            f"the depth codes of {roots[0]} are by another codebook than the checkpoint's; annotate with the latter: "
-            "molmoact2 depth annotate DATA --force --codebook CHECKPOINT/depth_codebook.json"
+            f"objective.look_layer is {layer} and look_head {head}; the checkpoint has {text.num_layers} layers of "
+            f"{text.num_heads} heads, counted from 0"
         )
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def _existing(name: str) -> Path:

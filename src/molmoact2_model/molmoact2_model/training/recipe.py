@@ -31,23 +31,34 @@ import yaml
 
 from ..errors import InputError
 from .network import Objective
+from .recipe_check import what_cannot_be
 from .samples import Augment, Mix
 
 FORMAT = "molmoact2_recipe.v1"
-TRAINED = ("full", "expert", "lora")
+
+
+@dataclass(frozen=True)
+class Expert:
+    """Sizes of a new action expert, under the names that config.json has for them (blueprint.EXPERT is the rest)."""
+
+    hidden_size: int
+    num_heads: int
+    timestep_embed_dim: int
+    ffn_multiple_of: int = 16
+    mlp_ratio: float = 8 / 3
 
 
 @dataclass(frozen=True)
 class Start:
     """What training begins from. checkpoint: a folder or Hub id in the released layout; blueprint: sizes of a new one
     (blueprint.Blueprint), with its own norm statistics. norm_stats: file that takes the place of the checkpoint's.
-    expert: configuration of an action expert for a checkpoint without (hidden_size, num_heads, timestep_embed_dim ...).
-    fast_tokenizer: folder of the tokenizer that spells discrete actions (`molmoact2 fast train`)."""
+    expert: for a checkpoint without. fast_tokenizer: folder of the tokenizer that spells discrete actions (`molmoact2
+    fast train`)."""
 
     checkpoint: str = ""
     blueprint: dict[str, Any] = field(default_factory=dict)
     norm_stats: str = ""
-    expert: dict[str, Any] = field(default_factory=dict)
+    expert: Expert | None = None
     fast_tokenizer: str = ""
 
 
@@ -142,7 +153,9 @@ def load_recipe(path: Path, changes: dict[str, Any] | None = None) -> Recipe:
     for name, value in (changes or {}).items():
         _put(content, name, value)
     recipe = _parsed(Recipe, content, "", path)
-    _check(recipe, path)
+    wrong = what_cannot_be(recipe)
+    if wrong:
+        raise InputError(f"recipe {path}: {wrong}")
     return recipe
 
 
@@ -181,6 +194,10 @@ def _parsed(kind: type, content: Any, where: str, path: Path) -> Any:
 
 
 def _value(hint: Any, value: Any, where: str, path: Path) -> Any:
+    if isinstance(hint, types.UnionType):    # a table, or None for none
+        (hint,) = (kind for kind in typing.get_args(hint) if kind is not types.NoneType)
+        if value is None:
+            return None
     if dataclasses.is_dataclass(hint):
         return _parsed(typing.cast(type, hint), value, where, path)
     if typing.get_origin(hint) is tuple:
@@ -189,7 +206,6 @@ def _value(hint: Any, value: Any, where: str, path: Path) -> Any:
         inner = typing.get_args(hint)[0]
         return tuple(_value(inner, one, f"{where}[{index}]", path) for index, one in enumerate(value))
     plain = typing.get_origin(hint) or hint
-    assert not isinstance(plain, types.UnionType)
     if plain is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     wrong = not isinstance(value, plain) or (plain is int and isinstance(value, bool))
@@ -204,31 +220,3 @@ def _named(kind: type) -> str:
 
 def _join(where: str, key: str) -> str:
     return f"{where}.{key}" if where else str(key)
-
-
-def _check(recipe: Recipe, path: Path) -> None:
-    start, optimizer, run = recipe.start, recipe.optimizer, recipe.run
-    wrong = [
-        (bool(start.checkpoint) == bool(start.blueprint), "start needs either checkpoint or blueprint"),
-        (bool(start.blueprint) and not start.norm_stats, "start.norm_stats is needed with a blueprint"),
-        (not recipe.data, "data names no data set"),
-        (not recipe.cameras, "cameras names none"),
-        (any(data.units and not recipe.robot for data in recipe.data), "data.units needs robot, e.g. so101"),
-        (any(len(data.episodes) not in (0, 2) for data in recipe.data), "data.episodes is [first, end]"),
-        (optimizer.trained not in TRAINED, f"optimizer.trained is one of {', '.join(TRAINED)}"),
-        (run.precision not in ("fp32", "bf16"), "run.precision is fp32 or bf16"),
-        (run.saved not in ("fp32", "bf16"), "run.saved is fp32 or bf16"),
-        (optimizer.kind not in ("adamw", "muon"), "optimizer.kind is adamw or muon"),
-        (not 0 <= recipe.augment.lost <= 1, "augment.lost is a share, from 0 to 1"),
-        (optimizer.rate <= 0, "optimizer.rate must be above 0"),
-        (not 0 <= optimizer.ema < 1, "optimizer.ema must be at least 0 and below 1"),
-        (min(run.steps, run.batch, run.accumulate, run.every, run.buffer, run.save_every, run.sample_every) < 1,
-         "run: steps, batch, accumulate, every, buffer, save_every and sample_every must be at least 1"),
-        (recipe.mix.instructions < 1, "mix.instructions must be at least 1"),
-        (min(recipe.mix.action, recipe.mix.depth, recipe.mix.depth_action) < 0
-         or recipe.mix.action + recipe.mix.depth + recipe.mix.depth_action == 0,
-         "mix: action, depth and depth_action are shares, one of them above 0"),
-    ]  # fmt: skip
-    for holds, what in wrong:
-        if holds:
-            raise InputError(f"recipe {path}: {what}")

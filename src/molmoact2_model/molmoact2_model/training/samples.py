@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterable
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from ..errors import InputError
 from ..fast import FastTokenizer
 from ..images import ImageConfig
 from ..normalization import TagStats
-from ..processing import PromptBuilder, pixel_values
+from ..processing import PromptBuilder, normalize_instruction, pixel_values
 from ..visibility import visible_to_expert
 from .batch import CODES, DISCRETE, IGNORED, PLACE, TEXT, Batch, Sequence, collate
 
@@ -128,14 +129,16 @@ class Sampler:
         self, frame: TrainingFrame, state: np.ndarray, style: str, instruction: str, chunk: np.ndarray,
         valid: np.ndarray, random: np.random.Generator,
     ) -> Sequence:
-        prompt = self._prompts.build(instruction, state, len(self._cameras), style != "action")
+        with_actions = style != "depth"
+        prompt = self._prompts.build(instruction, state, len(self._cameras), style != "action", with_actions)
         ids, targets, kinds = list(prompt.ids), [IGNORED] * len(prompt.ids), [TEXT] * len(prompt.ids)
         if style != "action":
             assert frame.depth_codes is not None
             _append(ids, targets, kinds, *self._codes(frame.depth_codes, random), CODES)
-        with_actions = style != "depth"
         normalized = self._tag.action.normalize(chunk)
-        if with_actions and self._mix.discrete:
+        # Past the end of an episode the last waypoint is repeated, in FAST tokenizers' data too; a chunk without any
+        # that is to be learnt is spelled to nobody.
+        if with_actions and self._mix.discrete and valid.any():
             tokens = self._spelled(normalized)
             _append(ids, targets, kinds, tokens, tokens, DISCRETE)
         named = self._named(instruction, frame)
@@ -173,9 +176,7 @@ class Sampler:
 
     # --- places -----------------------------------------------------------------------------------------------------
     def _named(self, instruction: str, frame: TrainingFrame) -> str | None:
-        """The first thing in an instruction whose place in the main image is known."""
-        words = re.findall(r"\w+", instruction.lower()) if self._mix.places else []
-        return next((phrase for phrase in frame.points if phrase in words), None)
+        return named_in(instruction, frame.points) if self._mix.places else None
 
     def _others(self, frame: TrainingFrame, state: np.ndarray, asked: Many[str]) -> list[Sequence]:
         """The instruction with each thing's name in it that nobody asked for, cut off behind the marks."""
@@ -184,7 +185,7 @@ class Sampler:
             return []
         sequences = []
         for phrase in (phrase for phrase in frame.points if phrase not in known):
-            words = re.sub(rf"\b{re.escape(named)}\b", phrase, frame.instruction)
+            words = _with_other(frame.instruction, named, phrase)
             prompt = self._prompts.build(words, state, len(self._cameras), False)
             ids, targets, kinds = list(prompt.ids), [IGNORED] * len(prompt.ids), [TEXT] * len(prompt.ids)
             looks = self._point(ids, targets, kinds, phrase, frame.points[phrase])
@@ -203,7 +204,7 @@ class Sampler:
         array, state = np.asarray(ids), self._config.state_tokens
         for mark, share in zip(self._prompts.marks(array), place, strict=True):
             targets[mark], kinds[mark] = state.first + round(share * (state.count - 1)), PLACE
-        return (self._prompts.last_of(array, phrase),)
+        return (self._prompts.last_of(array, _plain(phrase)),)
 
     # --- questions --------------------------------------------------------------------------------------------------
     def _question(self, question: str, answer: str) -> Sequence:
@@ -216,6 +217,29 @@ class Sampler:
         return Sequence(
             np.asarray(ids), is_image, np.asarray(targets), np.asarray(kinds), np.ones(len(ids), bool)
         )
+
+
+def named_in(instruction: str, phrases: Iterable[str]) -> str | None:
+    """The thing that an instruction names, of those whose place is known: a phrase whose words stand in it one after
+    the other. Of several the one of the most words, then the first."""
+    text = normalize_instruction(instruction)
+    found = [phrase for phrase in phrases if _plain(phrase) and _said_of(phrase).search(text)]
+    return max(found, key=lambda phrase: len(phrase.split()), default=None)
+
+
+def _said_of(phrase: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\w){re.escape(_plain(phrase))}(?!\w)")
+
+
+def _with_other(instruction: str, named: str, phrase: str) -> str:
+    """The instruction with another thing in the place of the named one."""
+    other = _plain(phrase)
+    return _said_of(named).sub(lambda _: other, normalize_instruction(instruction))
+
+
+def _plain(phrase: str) -> str:
+    """As an instruction has it in a prompt."""
+    return " ".join(phrase.lower().split())
 
 
 def _with_codes(frames: Many[TrainingFrame], random: np.random.Generator) -> list[TrainingFrame]:
