@@ -309,22 +309,30 @@ def random_network(config: ModelConfig, seed: int) -> Network:
     """
     network = build_network(config, torch.device("cpu"), torch.float32)
     generator = torch.Generator("cpu").manual_seed(seed)
-    roots = [network.vlm, network.gates, *([network.expert] if network.expert is not None else [])]
-    for module in (child for root in roots for child in root.modules()):
-        is_table = isinstance(module, nn.Embedding)
-        for name, parameter in list(module.named_parameters(recurse=False)):
-            value = _draw(name, parameter, is_table, generator)
-            setattr(module, name, nn.Parameter(value, requires_grad=False))
+    for root in (network.vlm, network.gates, network.expert):
+        draw_weights(root, generator, trained=False)
     if config.depth is not None:
         close_depth_tokens(network, config)
     return network
 
 
-def _draw(name: str, parameter: torch.Tensor, is_table: bool, generator: torch.Generator) -> torch.Tensor:
-    if parameter.ndim == 1:
-        return torch.ones(parameter.shape) if name == "weight" else torch.zeros(parameter.shape)
-    values = torch.empty(parameter.shape).normal_(generator=generator)
-    return values if is_table else values * parameter.shape[-1] ** -0.5
+def draw_weights(
+    root: nn.Module | None, generator: torch.Generator, *, trained: bool, table_std: float = 1.0,
+    zero: tuple[str, ...] = (),
+) -> None:
+    """New weights for a module and all within it, in the place of the old ones: vectors named weight are one, others
+    zero; embeddings normal with table_std, matrices with variance 1 / inputs, zero where their name has one of `zero`
+    in it."""
+    for path, module in root.named_modules() if root is not None else ():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if parameter.ndim == 1:
+                value = torch.ones(parameter.shape) if name == "weight" else torch.zeros(parameter.shape)
+            elif any(part in f"{path}.{name}" for part in zero):
+                value = torch.zeros(parameter.shape)
+            else:
+                std = table_std if isinstance(module, nn.Embedding) else parameter.shape[-1] ** -0.5
+                value = torch.empty(parameter.shape).normal_(generator=generator) * std
+            setattr(module, name, nn.Parameter(value, requires_grad=trained))
 
 
 def close_depth_tokens(network: Network, config: ModelConfig) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from ..blueprint import draw_weights
 from ..checkpoint import Network, build_network
 from ..config import ModelConfig
 
@@ -27,7 +28,7 @@ def fresh_network(config: ModelConfig, seed: int) -> Network:
     network = build_network(config, torch.device("cpu"), torch.float32)
     generator = torch.Generator("cpu").manual_seed(seed)
     for root in (network.vlm, network.gates, network.expert):
-        _fill(root, generator)
+        _draw(root, generator)
     layers = config.text.num_layers
     with torch.no_grad():
         _scale_outputs(network, layers)
@@ -40,24 +41,12 @@ def with_expert(network: Network, config: ModelConfig, seed: int) -> Network:
     """The same vision and language with a new action expert. config: of the whole."""
     built, generator = build_network(config, network.device, network.dtype), torch.Generator("cpu").manual_seed(seed)
     for root in (built.gates, built.expert):
-        _fill(root, generator)
+        _draw(root, generator)
     return replace(built, vlm=network.vlm)
 
 
-def _fill(root: nn.Module | None, generator: torch.Generator) -> None:
-    for path, module in root.named_modules() if root is not None else ():
-        for name, parameter in list(module.named_parameters(recurse=False)):
-            value = _draw(f"{path}.{name}", parameter, isinstance(module, nn.Embedding), generator)
-            setattr(module, name, nn.Parameter(value))
-
-
-def _draw(name: str, parameter: torch.Tensor, is_table: bool, generator: torch.Generator) -> torch.Tensor:
-    if parameter.ndim == 1:
-        return torch.ones(parameter.shape) if name.endswith("weight") else torch.zeros(parameter.shape)
-    if "modulation" in name or "final_layer" in name:
-        return torch.zeros(parameter.shape)
-    values = torch.empty(parameter.shape).normal_(generator=generator)
-    return values * (EMBEDDING_STD if is_table else parameter.shape[-1] ** -0.5)
+def _draw(root: nn.Module | None, generator: torch.Generator) -> None:
+    draw_weights(root, generator, trained=True, table_std=EMBEDDING_STD, zero=("modulation", "final_layer"))
 
 
 def _scale_outputs(network: Network, layers: int) -> None:
