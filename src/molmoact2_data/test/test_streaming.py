@@ -190,7 +190,8 @@ def test_of_corrected_attempts_only_the_corrections_are_learnt(tmp_path):
 
 def test_what_is_known_of_another_camera_is_not_taken_for_the_main_ones(data):
     def named(camera: str | None) -> set[str]:
-        return {phrase for frame in Stream([Share(data, camera=camera)], HORIZON, 0).once() for phrase in frame.points}
+        frames = Stream([Share(data, camera=camera)], HORIZON, 0, every=1).once()
+        return {phrase for frame in frames for phrase in frame.points}
 
     assert (named("front"), named(None), named("wrist")) == ({"x"}, {"x"}, set())
     frames = Stream([Share(data, camera="wrist")], HORIZON, 0, every=1).once()
