@@ -196,7 +196,9 @@ class Trainer:
             )
         self.step += 1
         self._trained.count(self.step)
-        return _means([losses.parts for losses in parts]) | {"gradient": norm, "rate": rate}, bool(stopping)
+        # Several processes go by what they knew of each other; what one was asked since counts in the next step.
+        stop = self._stop.asked if self._processes.num_processes == 1 else bool(stopping)
+        return _means([losses.parts for losses in parts]) | {"gradient": norm, "rate": rate}, stop
 
     def _moved(self, rate: float) -> float:
         """Steps the weights. Returns the gradient's norm."""
