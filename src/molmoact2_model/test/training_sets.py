@@ -10,10 +10,13 @@ import numpy as np
 
 from molmoact2_data.companions import ALTERNATIVES, DEPTH_CODES, POINTS, QUESTIONS
 from molmoact2_data.writer import DatasetWriter, Row
+from molmoact2_model.cli import main
+from molmoact2_model.training.depth_store import ABOUT
 
 HORIZON, SIDE = 8, 56
 COLOURS = {"red": (230, 30, 30), "blue": (30, 30, 230)}
 TAG = "toy"
+METRES = [0.2 * (index + 1) for index in range(8)]    # of each depth code
 STATS = {key: [value] * 2 for key, value in (("min", -1.0), ("max", 1.0), ("q01", -1.0), ("q99", 1.0))}
 
 
@@ -45,7 +48,24 @@ def toy_set(root: Path, episodes: int = 12, length: int = 4, codes: int = 4) -> 
                 writer.add(Row(np.zeros(2), target(places[wanted]), {"front": image, "wrist": image}))
             writer.end()
             _companions(writer, episode, length, places, wanted, codes)
+    return described(root, METRES)
+
+
+def described(root: Path, metres: list[float], camera: str = "front") -> Path:
+    """With what `molmoact2 depth annotate` writes beside codes."""
+    about = {
+        "format": "molmoact2_depth_codes.v1", "camera": camera, "cells": {"grid": [2, 2]},
+        "codebook": {"format": "molmoact2_depth_codebook.v1", "unit": "m", "values": metres},
+    }  # fmt: skip
+    (root / ABOUT).write_text(json.dumps(about))
     return root
+
+
+def fast_of(root: Path, out: Path, vocabulary: int = 80) -> Path:
+    """An action tokenizer for a toy set."""
+    command = ["fast", "train", str(root), "-o", str(out), "--horizon", str(HORIZON), "--vocabulary", str(vocabulary)]
+    assert main(command) == 0
+    return out
 
 
 def target(place: int) -> np.ndarray:
