@@ -29,7 +29,7 @@ KEPT = ("state.safetensors", "checkpoint/model.safetensors")
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    return toy_set(tmp_path_factory.mktemp("data") / "toy")
+    return toy_set(tmp_path_factory.mktemp("data") / "toy", episodes=4)
 
 
 @pytest.fixture

@@ -1,21 +1,28 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""How training computes and steps: attention in products, bf16, Muon."""
+"""How training computes and steps: attention in products, bf16, Muon; what there is to learn of a batch."""
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from test_training import recipe_of, train
+from test_training import curves, recipe_of, train
 from test_training_parts import changed
 from torch.nn import functional
 from training_sets import toy_set
 
+from molmoact2_data.layout import CORRECTED, NOTES, DatasetError
+from molmoact2_data.streaming import Stream
 from molmoact2_model import InputError
+from molmoact2_model.training import loop
 from molmoact2_model.training.attention import attention_in_products, faster_attention
 from molmoact2_model.training.beginning import begin
 from molmoact2_model.training.loop import Trainer, open_processes
+from molmoact2_model.training.network import TrainingModel
 from molmoact2_model.training.recipe import load_recipe
+from molmoact2_model.training.trained import check_taught
 
 RUN = {"steps": 6, "batch": 4, "every": 1, "buffer": 20, "save_every": 100}
 
@@ -83,3 +90,95 @@ def test_muon_moves_every_weight_and_goes_on_where_it_was(tmp_path, data):
 def test_an_optimizer_that_is_not_known_is_refused(tmp_path, data):
     with pytest.raises(InputError, match=r"optimizer\.kind is adamw or muon"):
         load_recipe(recipe_of(tmp_path, data, optimizer={"kind": "sgd"}))
+
+
+def test_what_is_logged_of_a_step_is_the_mean_over_all_its_batches(tmp_path, data, monkeypatch):
+    recipe = load_recipe(recipe_of(tmp_path, data, run=RUN | {"accumulate": 3, "batch": 2}))
+    trainer = Trainer(recipe, begin(recipe, tmp_path / "files"), tmp_path / "out", open_processes("cpu"))
+    backward, seen = trainer._backward, []
+
+    def noted(*args):
+        seen.append(backward(*args).parts)
+        return loop.Losses(torch.zeros(()), seen[-1])
+
+    monkeypatch.setattr(trainer, "_backward", noted)
+    logged, _ = trainer._step(trainer._batches(iter(trainer._stream())))
+    assert len(seen) == 3 and len({part["flow"] for part in seen}) == 3
+    for name in {name for part in seen for name in part}:
+        assert logged[name] == pytest.approx(np.mean([part[name] for part in seen if name in part])), name
+
+
+# --- batches without anything to learn --------------------------------------------------------------------------------
+def without_lessons(root: Path) -> Path:
+    """Somebody else drove, and nobody says what would have been right."""
+    toy_set(root)
+    (root / NOTES).write_text(json.dumps({CORRECTED: 2}))
+    return root
+
+
+IDLE_RUN = RUN | {"steps": 12, "batch": 1, "every": 2, "shift": False}
+ACTIONS = {"mix": {"action": 1.0}, "optimizer": {"rate": 3e-3, "warmup": 1, "decay": 0.1}}
+
+
+def test_a_step_without_anything_to_learn_moves_nothing_and_the_run_goes_on(tmp_path, data):
+    sets = [{"path": str(data)}, {"path": str(without_lessons(tmp_path / "idle"))}]
+    assert train(recipe_of(tmp_path, data, data=sets, run=IDLE_RUN, **ACTIONS), tmp_path / "out") == 0
+    moved = curves(tmp_path / "out")["gradient"]
+    assert len(moved) == 12 and 0.0 in moved and max(moved) > 0
+    recipe = load_recipe(recipe_of(tmp_path, Path(sets[1]["path"]), run=IDLE_RUN, **ACTIONS))
+    trainer = Trainer(recipe, begin(recipe, tmp_path / "files"), tmp_path / "none", open_processes("cpu"))
+    before = [parameter.detach().clone() for parameter in trainer.model.parameters()]
+    logged, _ = trainer._step(trainer._batches(iter(trainer._stream())))
+    assert logged["gradient"] == 0.0 and trainer.step == 1
+    assert all(torch.equal(one, two) for one, two in zip(before, trainer.model.parameters(), strict=True))
+
+
+def test_a_run_that_never_has_anything_to_learn_ends_and_says_so(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(loop, "IDLE", 3)
+    recipe = recipe_of(tmp_path, without_lessons(tmp_path / "idle"), run=IDLE_RUN, **ACTIONS)
+    assert train(recipe, tmp_path / "out") == 2
+    assert "nothing to learn in the last 3 steps" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("run", [{"every": 2, "shift": True}, {"every": 3, "shift": False}])
+def test_corrections_are_read_at_the_frames_that_were_corrected_or_not_at_all(tmp_path, capsys, run):
+    recipe = recipe_of(tmp_path, without_lessons(tmp_path / "idle"), run=RUN | run)
+    assert train(recipe, tmp_path / "out") == 2
+    assert "was corrected at every 2 frames" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"mix": {"action": 1.0, "depth": 1.0}, "optimizer": {"trained": "expert"}}, "set mix.depth to 0"),
+        ({"objective": {"flow": 0.0}, "optimizer": {"vision": 0.0, "language": 0.0}}, "objective.flow"),
+    ],
+)
+def test_a_recipe_whose_batches_cannot_teach_what_it_trains_is_refused(tmp_path, data, changes, said):
+    with pytest.raises(InputError, match=said):
+        check_taught(load_recipe(recipe_of(tmp_path, data, **changes)))
+    check_taught(load_recipe(recipe_of(tmp_path, data, **changes | {"optimizer": {"trained": "lora"}})))
+
+
+# --- before the first step --------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("size", ["named by torch", "asked of the processor"])
+def test_too_little_memory_is_named_with_what_would_help(tmp_path, data, capsys, monkeypatch, size):
+    def full(*_):
+        if size == "named by torch":
+            raise torch.OutOfMemoryError("tried to allocate 2 GiB")
+        return torch.empty(2**50)
+
+    monkeypatch.setattr(TrainingModel, "forward", full)
+    assert train(recipe_of(tmp_path, data, run=RUN), tmp_path / "out", "--device", "cpu") == 2
+    said = capsys.readouterr().err
+    assert "not enough memory; lower run.batch" in said and "allocate" in said and "Traceback" not in said
+
+
+def test_data_are_checked_before_any_frame_of_them_is_decoded(tmp_path, data, capsys, monkeypatch):
+    def wrong(*_):
+        raise DatasetError("episode 3 is broken")
+
+    monkeypatch.setattr(Stream, "check", wrong)
+    monkeypatch.setattr(Stream, "_decoded", lambda *_: pytest.fail("decoded"))
+    assert train(recipe_of(tmp_path, data, run=RUN), tmp_path / "out") == 2
+    assert "episode 3 is broken" in capsys.readouterr().err
