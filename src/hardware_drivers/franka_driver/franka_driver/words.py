@@ -30,6 +30,7 @@ MODES = {
     "Guiding": "the arm is being guided by hand; let go of the buttons at its wrist",
     "AutomaticErrorRecovery": "the robot is recovering from an error; wait until it has done so",
 }
+SHOWN = {"UserStopped": "User stopped", "Other": "Other", "Guiding": "Guiding"}    # as libfranka writes them
 NAMES = re.compile(r'"(\w+)"')
 
 
@@ -58,6 +59,8 @@ def mode(name: str, errors: str = "") -> str:
 def connection(error: BaseException, host: str) -> str:
     """Why no connection came about."""
     text, name = one_line(error), type(error).__name__
+    if name == "CommandException":    # franky sets thresholds of its own as it connects
+        return thresholds(error, host)
     if name == "IncompatibleVersionException":
         versions = re.search(r"server version: (\d+), library version: (\d+)", text)
         speaks = f"speaks version {versions[1]} of the protocol, this driver {versions[2]}" if versions else text
@@ -82,11 +85,15 @@ def connection(error: BaseException, host: str) -> str:
 
 def thresholds(error: BaseException, host: str) -> str:
     """Why the robot has not taken the thresholds of its collision reflex."""
+    text = one_line(error)
     if type(error).__name__ != "CommandException":
         return lost(error, host)
+    for name, shown in SHOWN.items():
+        if f'("{shown}")' in text:
+            return MODES[name]
     return (
-        f"the robot at {host} does not take the contract's torque_thresholds and force_thresholds ({one_line(error)}); "
-        "see what Desk says, correct compliance in the contract, and try again"
+        f"the robot at {host} does not take thresholds of its collision reflex ({text}); see what Desk says, have it "
+        "recover there from a reflex, look at torque_thresholds and force_thresholds in the contract, and try again"
     )
 
 

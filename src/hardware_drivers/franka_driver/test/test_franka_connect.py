@@ -137,14 +137,16 @@ def test_the_robot_is_given_the_contracts_thresholds_when_it_is_connected_to_and
 def test_a_robot_in_reflex_is_given_the_contracts_thresholds_when_it_has_recovered(double, compliant):
     double.say("reflex joint_reflex")
     compliant.connect()
-    assert fails(compliant.read) and double.ask()["collision"] == {}
+    assert fails(compliant.read) and told(double) != [GIVEN.torque_thresholds, GIVEN.force_thresholds]
     compliant.recover()
     assert told(double) == [GIVEN.torque_thresholds, GIVEN.force_thresholds]
 
 
 def test_a_robot_that_does_not_take_the_thresholds_is_named(double, make_driver):
     double.say("refuse on")
-    refused(make_driver(double.host), "does not take the contract's torque_thresholds")
+    refused(make_driver(double.host), "does not take thresholds of its collision reflex")
+    double.say("user_stop")
+    refused(make_driver(double.host), "user stop is pressed.*release it")
 
 
 def test_the_arm_is_as_stiff_as_the_contract_says(double, compliant):

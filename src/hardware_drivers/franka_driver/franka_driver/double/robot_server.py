@@ -227,7 +227,7 @@ class _Recover(AutomaticErrorRecoveryCommand):
 class _Collision(SetCollisionBehaviorCommand):
     def handle(self, server: FrankaServer) -> None:
         assert isinstance(server, RobotServer)
-        if server.faults.mode is not None or server.faults.refuses:
+        if server.faults.refuses:
             self.reply(1)    # not possible in the mode that the robot is in
             return
         told = vars(self).items()
