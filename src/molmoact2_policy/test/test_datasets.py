@@ -7,6 +7,7 @@ import shutil
 
 import av
 import numpy as np
+import pyarrow
 import pytest
 from bag_samples import JOINTS, STATUSES, TOP, TRACES, copied, record_a_run, replayed
 from pyarrow import parquet
@@ -284,11 +285,32 @@ def test_there_and_back_states_and_actions_are_equal_and_images_nearly(bag, conv
         assert first[:29] == pytest.approx(second[:29], abs=1e-6)
 
 
+def test_an_episode_of_several_instructions_says_each_where_it_begins(bag, convert, tmp_path):
+    _, root, _ = convert(bag)
+    for pattern, name, values in (
+        ("meta/episodes/*/*.parquet", "tasks", [["task 0", "task 1"], ["task 1"], ["task 0"]]),
+        ("data/*/*.parquet", "task_index", [0] * 10 + [1] * 45 + [0] * 14),
+    ):
+        path = next(root.glob(pattern))
+        whole = parquet.read_table(path)
+        at = whole.column_names.index(name)
+        parquet.write_table(whole.set_column(at, name, pyarrow.array(values, whole.schema.field(at).type)), path)
+    assert cli.main(["convert", str(root), "--to-bag", str(tmp_path / "back"), "--contract", str(CONTRACT.path)]) == 0
+    with Bag(tmp_path / "back") as back:
+        said = [(status.episode_id, status.instruction) for _, _, status, _ in back.messages({STATUSES})]
+        tops = [stamp for _, _, _, stamp in back.messages({TOP})]
+        begins = [stamp for _, _, _, stamp in back.messages({STATUSES})]
+    assert said == [
+        ("episode 0", "task 0"), ("episode 0", "task 1"), ("episode 1", "task 1"), ("episode 2", "task 0"),
+    ]    # fmt: skip
+    assert [sum(top < begin for top in tops) for begin in begins] == [0, 10, 30, 55]
+
+
 def test_a_dataset_is_replayed_like_a_bag(bag, convert, tmp_path, capsys):
     _, root, _ = convert(bag)
     code, summary, printed = replayed(
-        root, tmp_path / "out", capsys, "--contract", str(CONTRACT.path), "--checkpoint", str(CHECKPOINT), "--depth",
-        "adaptive",
+        root, tmp_path / "out", capsys, "--contract", str(CONTRACT.path), "--checkpoint", str(CHECKPOINT),
+        "--num-steps", "1",
     )
     assert code == 0, printed
     assert summary["repeated"] == 69
