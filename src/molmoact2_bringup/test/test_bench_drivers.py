@@ -105,6 +105,7 @@ def test_processes_that_another_has_started_belong_to_its_family():
         subprocess.run(["kill", str(child)], check=True)
 
 
+@pytest.mark.long
 def test_a_running_double_gives_the_time_of_its_cycles_its_rate_and_its_shares(tmp_path, monkeypatch):
     monkeypatch.setenv("ROS_DOMAIN_ID", str(DOMAIN))
     (cost,) = bus_costs(["yam_single_double"], tmp_path, 2.0, lambda: None)

@@ -81,6 +81,7 @@ def test_a_good_set_up_passes_and_leaves_pictures_to_look_at(begin, tmp_path):
     assert re.search(r"\d+ passed, ", check.wait_for("passed, "))
 
 
+@pytest.mark.long
 def test_a_bad_set_up_fails_line_by_line_and_each_says_what_to_do(begin, tmp_path):
     def spoilt(processes):
         processes["cameras"]["parameters"]["camera_fault.front"] = "black"
@@ -104,6 +105,7 @@ def test_a_bad_set_up_fails_line_by_line_and_each_says_what_to_do(begin, tmp_pat
     assert outcome(lines, "latency") == "skip"
 
 
+@pytest.mark.long
 def test_a_checkpoint_for_fewer_cameras_fails_and_a_joint_where_it_never_was_is_shown(begin, tmp_path):
     checkpoint = tmp_path / "checkpoint"
     shutil.copytree(ROOT / "checkpoints/molmoact2-tiny-think-so101", checkpoint)
@@ -125,6 +127,7 @@ def test_a_checkpoint_for_fewer_cameras_fails_and_a_joint_where_it_never_was_is_
     assert outcome(lines, "joint elbow_flex") == "pass"
 
 
+@pytest.mark.long
 def test_an_arm_that_is_not_there_fails_with_its_drivers_own_words(begin, tmp_path):
     check = begin(
         123, "so101", "--set", "policy.checkpoint=molmoact2-tiny-think-so101", "--set",
@@ -139,6 +142,7 @@ def test_an_arm_that_is_not_there_fails_with_its_drivers_own_words(begin, tmp_pa
     assert outcome(lines, "checkpoint loads") == "pass"
 
 
+@pytest.mark.long
 def test_moved_by_its_own_word_the_joint_turns_the_way_it_was_told(begin, tmp_path):
     check = begin(124, "so101_sim", "--move", "--joint", "shoulder_pan", "--yes", "--for", "1")
     assert check.end() == 0, "\n".join(check.lines)
@@ -152,6 +156,7 @@ def test_moved_by_its_own_word_the_joint_turns_the_way_it_was_told(begin, tmp_pa
     assert log.index("armed; waiting for a chunk") < log.index("following") < log.index("disarmed by the operator")
 
 
+@pytest.mark.long
 def test_without_a_person_at_a_terminal_nothing_is_armed(begin, tmp_path):
     check = begin(125, "so101_sim", "--move", "--for", "1")
     check.end()
@@ -159,6 +164,7 @@ def test_without_a_person_at_a_terminal_nothing_is_armed(begin, tmp_path):
     assert "armed; waiting" not in (tmp_path / "check/log.txt").read_text()
 
 
+@pytest.mark.long
 def test_a_system_that_runs_is_not_started_again_and_can_be_listened_to(begin, tmp_path):
     system = begin(126, "so101_sim", kind=Up)
     system.wait_for("following: following chunk")
@@ -176,6 +182,7 @@ def test_a_system_that_runs_is_not_started_again_and_can_be_listened_to(begin, t
     assert system.end() == 0
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_all_that_was_started(begin, tmp_path):
     check = begin(127, "so101_sim", "--for", "600")
     started = re.compile(r"\[arm_controller\].*setpoints a second")
@@ -191,6 +198,7 @@ def test_ctrl_c_ends_all_that_was_started(begin, tmp_path):
     assert (tmp_path / "check/check.json").is_file()
 
 
+@pytest.mark.long
 def test_what_cannot_be_checked_at_all_is_refused(begin):
     assert begin(128, "no_such_system").end() == 2
     assert begin(128, "so101_sim", "--move", "--offline").end() == 2

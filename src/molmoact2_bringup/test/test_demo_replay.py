@@ -4,9 +4,11 @@
 
 import json
 
+import pytest
 from live_system import Molmoact2
 
 
+@pytest.mark.long
 def test_a_demos_codes_and_actions_are_made_again_bit_by_bit_from_its_bag(tmp_path):
     demo = Molmoact2(97, "demo", "--for", "6", "--out", str(tmp_path / "demo"))
     demo.wait_for(r"index\.html", 240)

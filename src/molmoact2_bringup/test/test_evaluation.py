@@ -127,6 +127,12 @@ def test_what_held_at_two_looks_held_between_and_nothing_is_known_beyond_a_long_
     assert looks(1, 5, LATE + 1, 5, 4) == [False] * 4 + [True]
 
 
+@pytest.mark.parametrize("task", ["touch", "pick", "tray"])
+def test_an_attempt_that_ends_before_the_first_look_has_a_reason_too(bench, task):
+    bench.table.reset(3)
+    assert Judge(bench.table, task, "green").reason() == "ended before the arm was looked at"
+
+
 def test_the_same_attempt_ends_the_same_way_twice(bench):
     first, again = tried(bench, seed=5), tried(bench, seed=5)
     assert (first.success, first.seconds, first.latencies) == (again.success, again.seconds, again.latencies)

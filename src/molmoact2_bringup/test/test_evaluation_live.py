@@ -76,6 +76,7 @@ def test_an_arm_that_does_nothing_fails_at_the_limit_and_a_world_that_goes_away_
     truth.close()
 
 
+@pytest.mark.long
 def test_attempts_through_the_graph_are_reset_judged_and_compared_with_the_fast_ones(tmp_path, monkeypatch):
     monkeypatch.setenv("ROS_DOMAIN_ID", str(DOMAIN))
     out = tmp_path / "out"
@@ -106,6 +107,7 @@ def set_bus_fault(bench: LiveBench, fault: str) -> None:
     assert call(bench, SetParameters, "world/set_parameters", request).results[0].successful
 
 
+@pytest.mark.long
 def test_neither_a_policy_that_failed_nor_a_fault_of_the_arm_costs_a_later_scene(tmp_path, monkeypatch):
     monkeypatch.setenv("ROS_DOMAIN_ID", str(OTHER_DOMAIN))
     scene = SimulatedScene(load_system("so101_sim"))

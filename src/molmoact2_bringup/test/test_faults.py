@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The fault campaign, whole: every row passes in the running system."""
 
+import pytest
+
 from molmoact2_bringup.faults.campaign import Row
 from molmoact2_bringup.faults.command import faults, table
 
@@ -62,6 +64,7 @@ ROWS = [
 ]
 
 
+@pytest.mark.long
 def test_every_fault_is_refused_held_or_handled_as_promised(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("ROS_DOMAIN_ID", "93")
     assert faults(["so101_sim"], tmp_path) == 0, capsys.readouterr().out + (tmp_path / "log.txt").read_text()

@@ -83,6 +83,7 @@ def each_system():
 
 
 @pytest.mark.parametrize("name", each_system())
+@pytest.mark.long
 def test_a_fault_of_a_device_is_named_and_latched_stops_every_arm_and_moves_nothing_until_an_operator_says_so(
     name, tmp_path, monkeypatch, capsys
 ):

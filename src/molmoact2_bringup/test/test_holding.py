@@ -79,6 +79,7 @@ def test_a_process_that_dies_leaves_the_arm_held_and_after_parking_ctrl_c_ends_a
     assert not os.path.exists(f"/proc/{controller}")
 
 
+@pytest.mark.long
 def test_a_second_ctrl_c_ends_a_held_system_at_once(real, operator):
     raise_arm(real, operator)
     os.kill(real.child("visualizer"), signal.SIGKILL)
@@ -114,6 +115,7 @@ def test_ctrl_c_at_an_orderly_end_waits_until_an_arm_that_would_fall_is_parked(r
     assert real.end() == 0, "\n".join(real.lines)
 
 
+@pytest.mark.long
 def test_a_second_ctrl_c_at_an_orderly_end_ends_all(real, operator):
     raise_arm(real, operator)
     real.process.send_signal(signal.SIGINT)

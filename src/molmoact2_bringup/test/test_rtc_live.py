@@ -63,6 +63,7 @@ def system():
         system.process.wait(60)
 
 
+@pytest.mark.long
 def test_chunks_are_frozen_as_far_as_they_are_consumed_before_they_arrive(system):
     listener = Listener()
     try:

@@ -69,6 +69,8 @@ class Judge:
             return "pushed the cube away"
         if max(self._moved(name) for name in others) > MOVED:
             return "pushed another cube"
+        if not np.isfinite(self._nearest):
+            return "ended before the arm was looked at"
         if self._nearest < SIDEWAYS:
             return "was over the cube and did not finish"
         return f"came no nearer than {10 * round(self._nearest * 100)} mm"
