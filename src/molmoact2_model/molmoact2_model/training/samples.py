@@ -91,7 +91,7 @@ class Sampler:
                 camera = int(random.integers(len(images)))
                 images[camera] = _lost(images[camera].shape, random)
                 if camera == 0:    # nothing can be found there; depth codes are asked still, so that they are ended
-                    frame = dataclasses.replace(frame, points={}, questions=[])
+                    frame = dataclasses.replace(frame, points={}, questions=())
             pixels.append(pixel_values(images, self._images, torch.device("cpu")))
             sequences.append(self._sequences(frame, style, random))
         return collate(
