@@ -159,13 +159,15 @@ def test_one_that_is_not_finite_stops_the_run_by_the_name_of_the_step_and_what_w
 
 
 # --- checkpoints that are not the state's -----------------------------------------------------------------------------
-def test_a_state_whose_checkpoint_is_missing_or_older_gets_its_own_again(recipe, whole, tmp_path):
+def test_a_state_whose_checkpoint_is_missing_or_older_gets_its_own_again(recipe, whole, tmp_path, capsys):
     out = tmp_path / "out"
     assert train(recipe, out, "--until", "3") == 0
     shutil.copytree(out / "checkpoint", tmp_path / "older")
     assert train(recipe, out, "--resume") == 0
+    assert "had its steps" not in capsys.readouterr().err
     shutil.rmtree(out / "checkpoint")
     assert train(recipe, out, "--resume") == 0
+    assert "had its steps, 6 of 6; a higher run.steps goes on" in capsys.readouterr().err
     assert differ(out, whole) == []
     shutil.rmtree(out / "checkpoint")
     shutil.copytree(tmp_path / "older", out / "checkpoint")

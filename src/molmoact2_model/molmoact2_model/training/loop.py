@@ -105,6 +105,8 @@ class Trainer:
             average.copy_(tensors.get(f"ema.{name}", tensors[f"model.{name}"]))
         if trained.average and not any(name.startswith("ema.") for name in tensors):
             told.append("no average of the weights was kept; it begins with the weights as they are")
+        if step >= self._recipe.run.steps:
+            told.append(f"the run has had its steps, {step} of {self._recipe.run.steps}; a higher run.steps goes on")
         self.step = self.saved_step = step
         self._mend_checkpoint()
         return told
