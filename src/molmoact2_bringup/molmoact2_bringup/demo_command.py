@@ -19,7 +19,7 @@ from molmoact2_policy.bags.topics import topics_of
 
 from .demo.live import LiveLine
 from .demo.report import make_report
-from .demo.tasks import CHECKPOINT, TABLETOP, Task, Tasks, Unanswered, tasks_for
+from .demo.tasks import Task, Tasks, Unanswered, tasks_for
 from .lifecycle import BringUpError
 from .running import RunningSystem, Stopped, SystemEnded
 from .up import BAD_INPUT, FAILED, OK, with_settings
@@ -38,7 +38,6 @@ def demo(system_name: str, settings: list[str], seconds: float, out: Path, instr
         tasks = tasks_for(system, instructions, seconds)
         # Nothing is done before the first task is given.
         given = ["policy.instruction=''"] if tasks else []
-        given += [f"policy.checkpoint={CHECKPOINT}"] if tasks is TABLETOP else []
         system = with_settings(system, [*given, *settings])
         if not system.simulation:
             raise ContractError(f"{system.path}: the demo moves the arm unattended and runs simulations only")

@@ -1,6 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""The checkpoint that the demo does its tasks with keeps what its model card says."""
+"""The checkpoint of the simulated SO-101 keeps what its model card says."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,6 @@ import mujoco
 import numpy as np
 import pytest
 
-from molmoact2_bringup.demo.tasks import CHECKPOINT
 from molmoact2_contract import load_contract
 from molmoact2_model import MolmoAct2Policy
 from molmoact2_model.cli import main
@@ -19,7 +18,7 @@ from mujoco_driver.scene import build
 from mujoco_driver.tabletop import Tabletop
 from mujoco_driver.world import home_of
 
-FOLDER = Path(__file__).resolve().parents[3] / "checkpoints" / CHECKPOINT
+FOLDER = Path(__file__).resolve().parents[3] / "checkpoints/molmoact2-tiny-think-so101"
 TAG = "so101_sim_molmoact2_tiny"
 GRID = 10
 
@@ -84,11 +83,12 @@ def test_a_chunk_begins_where_the_arm_is_and_takes_plausible_steps(tiny, table):
         assert actions.shape == (30, 6)
         assert (np.abs(actions[0] - state) < largest).all()
         assert (np.abs(np.diff(actions, axis=0)) < largest / 2).all()
+        assert np.abs(actions[-1] - state).max() > 0.2    # it sets out
 
 
 def test_it_does_its_tasks_more_often_than_not_where_touching_is_the_task(tmp_path):
     scenes = ["--scenes", "81000:81006", "--latency", "0.3"]
-    command = ["eval", "so101_sim", "--checkpoint", CHECKPOINT, "--task", "touch", *scenes]
+    command = ["eval", "so101_sim", "--task", "touch", *scenes]
     assert main([*command, "--out", str(tmp_path / "out")]) == 0
     (found,) = json.loads((tmp_path / "out/summary.json").read_text())["conditions"]
     assert found["successes"] >= 3, found["failures"]

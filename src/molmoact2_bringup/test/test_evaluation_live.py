@@ -30,7 +30,6 @@ from mujoco_driver.tabletop import RATE, Tabletop
 from mujoco_driver.world import World, home_of
 
 DOMAIN, OTHER_DOMAIN = 106, 158
-CUBES = "molmoact2-tiny-think-so101-cubes"
 SCENES, COUNT = "80000:80003", 3
 
 
@@ -80,7 +79,7 @@ def test_an_arm_that_does_nothing_fails_at_the_limit_and_a_world_that_goes_away_
 def test_attempts_through_the_graph_are_reset_judged_and_compared_with_the_fast_ones(tmp_path, monkeypatch):
     monkeypatch.setenv("ROS_DOMAIN_ID", str(DOMAIN))
     out = tmp_path / "out"
-    command = ["eval", "so101_sim", "--checkpoint", CUBES, "--mode", "both", "--task", "touch", "--scenes", SCENES]
+    command = ["eval", "so101_sim", "--mode", "both", "--task", "touch", "--scenes", SCENES]
     command += ["--latency", "0.4", "--depth", "off"]
     assert main([*command, "--out", str(out)]) == 0, (out / "log.txt").read_text()[-3000:]
     told = json.loads((out / "summary.json").read_text())
@@ -112,7 +111,7 @@ def test_neither_a_policy_that_failed_nor_a_fault_of_the_arm_costs_a_later_scene
     monkeypatch.setenv("ROS_DOMAIN_ID", str(OTHER_DOMAIN))
     scene = SimulatedScene(load_system("so101_sim"))
     condition = Condition("touch", 0.4, depth="off", cache="reference")
-    system = scene.under(condition, CUBES, 80000)
+    system = scene.under(condition, "", 80000)
     lines = []
     with LiveBench(system, condition, scene.table, lines.append) as bench:
         down = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_DEACTIVATE))

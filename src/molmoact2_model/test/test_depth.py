@@ -24,7 +24,6 @@ from molmoact2_model.depth import (
 )
 from molmoact2_model.errors import CheckpointError, InputError
 
-TINY = Path(__file__).resolve().parents[3] / "checkpoints/molmoact2-tiny-think-so101"
 METRIC = {"format": CODEBOOK_FORMAT, "unit": "m", "values": [0.2, 0.4, 0.8, 1.6]}
 ORDER = {"format": CODEBOOK_FORMAT, "unit": "relative", "larger": "nearer", "values": [3.0, 2.0, 1.0, 0.0]}
 CODES = np.array([[0, 1], [2, 3]])
@@ -51,9 +50,8 @@ def test_a_relative_codebook_says_which_way_and_never_metres(tmp_path):
     assert depth.farness().tolist() == [[0, pytest.approx(1 / 3)], [pytest.approx(2 / 3), 1]]
 
 
-def test_the_shipped_checkpoint_claims_no_depth():
-    """Its codes follow brightness."""
-    decoder = checkpoint_decoder(TINY)
+def test_a_checkpoint_without_a_codebook_claims_no_depth(tmp_path):
+    decoder = checkpoint_decoder(checkpoint(tmp_path, None, 128))
     depth = decoder.decode(np.full((10, 10), 127))
     assert isinstance(decoder, CodeIndex)
     assert (depth.unit, depth.larger, depth.span) == (CODE, "", (0.0, 127.0))

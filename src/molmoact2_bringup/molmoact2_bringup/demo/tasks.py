@@ -34,7 +34,6 @@ class Task:
     limit: float
 
 
-CHECKPOINT = "molmoact2-tiny-think-so101-cubes"    # which was trained on these tasks
 TABLETOP = (    # with the rests between them, for half a minute
     Task("pick up the red cube", "the red cube is lifted", 8.0),
     Task("put the red cube in the tray", "the red cube is in the tray", 12.0),
