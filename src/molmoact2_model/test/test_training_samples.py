@@ -81,6 +81,15 @@ def test_a_chunk_of_which_nothing_is_to_be_learnt_is_not_spelled_as_tokens_eithe
     assert asked(some, DISCRETE) and int(some.action_is_real.sum()) == 3
 
 
+def test_a_batch_of_frames_in_which_nothing_was_measured_is_asked_for_actions_alone(beginning):
+    bare, coded = dataclasses.replace(FRAME, depth_codes=None), dataclasses.replace(FRAME, frame=7)
+    random = np.random.default_rng(0)
+    nothing = beginning.sampler.batch([bare, bare], "depth_action", random)
+    assert not asked(nothing, CODES) and nothing.action_is_real.all() and ACT in text_of(beginning, nothing)
+    some = beginning.sampler.batch([bare, coded], "depth_action", random)
+    assert [BOTH in text_of(beginning, some, row) for row in range(some.size)] == [True, True]
+
+
 # --- places -----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("instruction", "phrases", "wanted"),

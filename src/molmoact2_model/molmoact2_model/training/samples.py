@@ -78,9 +78,11 @@ class Sampler:
         return STYLES[int(random.choice(3, p=shares / shares.sum()))]
 
     def batch(self, frames: Many[TrainingFrame], style: str, random: np.random.Generator) -> Batch:
-        """Errors: InputError, with the frame that is at fault."""
+        """Where nothing was measured in any of the frames they are asked for actions alone. Errors: InputError, with
+        the frame that is at fault."""
         if style != "action":
-            frames = _with_codes(frames, random)
+            coded = _with_codes(frames, random)
+            frames, style = (coded, style) if coded else (frames, "action")
         pixels, sequences = [], []
         for frame in frames:
             lacking = [camera for camera in self._cameras if camera not in frame.images]
@@ -243,10 +245,11 @@ def _plain(phrase: str) -> str:
 
 
 def _with_codes(frames: Many[TrainingFrame], random: np.random.Generator) -> list[TrainingFrame]:
-    """The frames, and where one has no depth codes (nothing was measured there) another one of them in its place."""
+    """The frames, and where one has no depth codes (nothing was measured there) another one of them in its place; empty
+    where none has."""
     known = [frame for frame in frames if frame.depth_codes is not None]
     if not known:
-        raise InputError(f"{frames[0].dataset} has no depth codes; run molmoact2 depth annotate on it")
+        return []
     return [f if f.depth_codes is not None else known[int(random.integers(len(known)))] for f in frames]
 
 
