@@ -19,6 +19,7 @@ RANGES: dict[str, tuple[float, float]] = {
 DEFAULTS: dict[str, Any] = {
     **{name: entry[0] for entries in (TEXTS, INTEGERS, NUMBERS) for name, entry in entries.items()},
     "simulation": False,
+    "draft": False,
     "instruction": "",
 }
 
