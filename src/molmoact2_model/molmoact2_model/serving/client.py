@@ -126,17 +126,18 @@ class ActClient:
         """One chunk. names: of the images, for servers that know them by name. dim: of an action, where it is known.
         within [s]: for all of it, a new connection included. Errors: ActError."""
         began = self._clock()
+        until = began + within
         pictures = [write_picture(image, self._encoding, self._quality) for image in images]
         fields: dict[str, Any] = dict(zip(names, pictures, strict=True)) if names else {"images": pictures}
         fields |= {"instruction": instruction, "state": np.asarray(state, np.float32)}
         given = {"norm_tag": tag, "num_steps": num_steps, "n_action_steps": n_action_steps}
         fields |= {name: value for name, value in given.items() if value}
-        self._connect(within)
-        left = within - (self._clock() - began)
+        self._connect(until - self._clock())
         if extra is not None:
-            fields[KEY] = write_extra(extra) | {"deadline": max(left, 0.0)}
+            fields[KEY] = write_extra(extra) | {"deadline": max(until - self._clock(), 0.0)}
         try:
-            reply = self._exchange("POST", "/act", dumps(fields), left)
+            body = dumps(fields)
+            reply = self._exchange("POST", "/act", body, until - self._clock())
             answer = self._understood(reply)
             return self._read_answer(answer, self._clock() - began, n_action_steps, dim, extra)
         except WireError as error:
@@ -167,11 +168,11 @@ class ActClient:
         """A connection to the server that was met. Errors: ActError."""
         if self._connection.is_open:
             return
-        began = self._clock()
+        until = self._clock() + within
         self._open(within)
         if self._sure and self._clock() - self._heard < SURE_FOR:
             return
-        server = self._ask_who(within - (self._clock() - began))
+        server = self._ask_who(until)
         if self._met is not None and _identity(server) != _identity(self._met):
             self._connection.close()
             raise ActError(
@@ -181,7 +182,7 @@ class ActClient:
         self._met = server
         self._sure = server.offer is None    # one with the extension is asked at each connection
         if not self._connection.is_open:
-            self._open(within - (self._clock() - began))
+            self._open(until - self._clock())
 
     def _open(self, within: float) -> None:
         if self._clock() < self._not_before:
@@ -199,12 +200,13 @@ class ActClient:
         self._why = f"the server {self.address.url} {how}; it is tried again after {self._pause:g} s"
         return ActError(AWAY, self._why)
 
-    def _ask_who(self, within: float) -> Server:
-        reply = self._exchange("GET", "/act", b"", within)
+    def _ask_who(self, until: float) -> Server:
+        """until [s]: on the clock."""
+        reply = self._exchange("GET", "/act", b"", until - self._clock())
         if reply.status in (404, 405):    # the general kind of existing servers says it elsewhere, and less
             self._connection.close()
-            self._open(within)
-            reply = self._exchange("GET", "/health", b"", within)
+            self._open(until - self._clock())
+            reply = self._exchange("GET", "/health", b"", until - self._clock())
         fields = self._understood(reply)
         try:
             server = _read_server(fields)
@@ -216,10 +218,10 @@ class ActClient:
         return server
 
     def _once(self, method: str, path: str, fields: dict[str, Any], within: float) -> None:
-        connection = Connection(self.address, self._connect_within)
+        connection, until, body = Connection(self.address, self._connect_within), self._clock() + within, dumps(fields)
         try:
             connection.open(within)
-            self._understood(connection.exchange(method, path, self._headers, dumps(fields), within))
+            self._understood(connection.exchange(method, path, self._headers, body, until - self._clock()))
         except (Lost, Unspoken) as error:
             raise ActError(AWAY, f"the server {self.address.url} does not answer: {error}") from None
         finally:

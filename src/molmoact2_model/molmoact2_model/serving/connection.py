@@ -1,9 +1,10 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""One HTTP/1.1 connection whose every exchange has one deadline, from sending to the last byte of the answer.
+"""One HTTP/1.1 connection whose every step has one deadline: opening it, from the name to the end of TLS, and an
+exchange, from the first byte sent to the last of the answer.
 
-h11 speaks the protocol; the socket is ours, because the time limits of HTTP clients are for each read, and a server
-that sends a byte now and then would hold a robot for ever.
+h11 speaks the protocol; the socket is ours, because the time limits of HTTP clients are for each address, write and
+read, and a server that takes or sends a byte now and then would hold a robot for ever.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import h11
+
+from .names import look_up
 
 MOST_HEADERS = 2**16
 MOST_ANSWER = 16 * 2**20
@@ -75,7 +78,7 @@ class Reply:
 
 
 class Connection:
-    """Not thread-safe. connect_within [s]: for a connection to be made, TLS included."""
+    """Not thread-safe. connect_within [s]: for a connection to be made, the look-up of a name and TLS included."""
 
     def __init__(self, address: Address, connect_within: float):
         self._address, self._connect_within = address, connect_within
@@ -106,7 +109,7 @@ class Connection:
         address = self._address
         made: socket.socket | None = None
         try:
-            made = socket.create_connection((address.host, address.port), self._left())
+            made = self._reach(address)
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if address.secure:
                 made.settimeout(self._left())
@@ -122,6 +125,25 @@ class Connection:
             raise Lost(error.strerror or str(error)) from None
         self._socket = made
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MOST_HEADERS)
+
+    def _reach(self, address: Address) -> socket.socket:
+        """The first of a host's addresses that answers; those still to try share the time that is left."""
+        places = look_up(address.host, address.port, self._left())
+        failure: OSError = OSError(f"{address.host} has no address")
+        for tried, (family, place) in enumerate(places):
+            made: socket.socket | None = None
+            try:
+                made = socket.socket(family, socket.SOCK_STREAM)
+                made.settimeout(self._left() / (len(places) - tried))
+                made.connect(place)
+                return made
+            except OSError as error:
+                self._drop(made)
+                failure = error
+            except Slow:
+                self._drop(made)
+                raise
+        raise failure
 
     def exchange(self, method: str, path: str, headers: Mapping[str, str], body: bytes, within: float) -> Reply:
         """One request and its answer. After an error, and where the server wants it, the connection is closed.
@@ -177,12 +199,19 @@ class Connection:
         if body:
             parts.append(self._http.send(h11.Data(data=body)))
         parts.append(self._http.send(h11.EndOfMessage()))
-        self._socket.settimeout(self._left())
         try:
-            self._socket.sendall(b"".join(part for part in parts if part))
+            self._send(b"".join(part for part in parts if part))
         except (BrokenPipeError, ConnectionResetError):
             self._deadline = min(self._deadline, time.monotonic() + 1.0)    # it may have said why
         return self._answer()
+
+    def _send(self, data: bytes) -> None:
+        """Not by `sendall`, whose limit is for each record where there is TLS."""
+        assert self._socket is not None
+        rest = memoryview(data)
+        while rest:
+            self._socket.settimeout(self._left())
+            rest = rest[self._socket.send(rest) :]
 
     def _answer(self) -> Reply:
         status, answer = 0, bytearray()
