@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import numpy as np
 
+LOSE_ONE_IN = 10
+
 
 class Drafting:
     """Codes int (cells,) that are verified pass by pass, from the first one on.
@@ -15,6 +17,13 @@ class Drafting:
     is known how far each of them would have reached; the one that reached further more often is used, at first the one
     that was given. So a model whose codes depend on each other much needs a pass for each change and one more, and one
     whose codes follow from the image fewer.
+
+    How many passes at most, where `changes` codes come out otherwise than given: changes + 1 where that is 0 or 1, else
+    changes + 2 + changes // LOSE_ONE_IN, and never more than free codes + 1. Each pass but the last replaces one code.
+    Drafting with what was given, that code is a change; only a pass over the model's own words may replace one that was
+    given rightly. It pays where those words were right about changes, which then cost no pass. So the model's own words
+    are used only while hardly more passes than changes are behind: they may lose one pass, and one more for every
+    LOSE_ONE_IN changes.
     """
 
     def __init__(self, draft: np.ndarray, free: np.ndarray):
@@ -24,6 +33,7 @@ class Drafting:
         self._given, self._free = self.codes.copy(), free
         self._said: np.ndarray | None = None
         self._lead = 0    # how much more often the model's own draft reached further
+        self._replaced = 0    # passes so far, each of which replaced a code
 
     def verify(self, chosen: np.ndarray) -> bool:
         """Takes what the model chose for all codes that are not sure, int (cells - sure,), each conditioned on
@@ -36,11 +46,13 @@ class Drafting:
             return True
         first = begin + int(wrong[0])
         self.codes[first] = said[first]
-        self.sure = first + 1
+        self.sure, self._replaced = first + 1, self._replaced + 1
         if self._said is not None:
             self._lead += int(np.sign(self._reach(self._said, begin) - self._reach(self._given, begin)))
         self._said = said
-        draft = said if self._lead > 0 else self._given
+        changes = int((self.codes[: self.sure] != self._given[: self.sure]).sum())
+        affordable = self._replaced <= changes + changes // LOSE_ONE_IN
+        draft = said if self._lead > 0 and affordable else self._given
         self.codes[self.sure :] = draft[self.sure :]
         return False
 

@@ -10,8 +10,9 @@ from molmoact2_model import MolmoAct2Policy
 
 
 @pytest.fixture(scope="session", autouse=True)
-def few_threads():
-    torch.set_num_threads(2)
+def one_thread():
+    """The networks are too small for more, and on a busy machine threads wait for each other."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
