@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .checkpoint import find_checkpoint
+    from .engine_options import EngineOptions
     from .errors import CheckpointError, DecodeError, InputError, ModelError, UnsupportedError
     from .fast import FastTokenizer
     from .fingerprints import fingerprint
@@ -32,6 +33,7 @@ _HOME = {
     "ModelError": "errors",
     "UnsupportedError": "errors",
     "DecodeError": "errors",
+    "EngineOptions": "engine_options",
     "FastTokenizer": "fast",
     "InferenceResult": "results",
     "MolmoAct2Policy": "policy",
@@ -47,6 +49,7 @@ _HOME = {
 __all__ = [
     "CheckpointError",
     "DecodeError",
+    "EngineOptions",
     "FastTokenizer",
     "InferenceResult",
     "InputError",

@@ -25,9 +25,10 @@ from torch.nn import functional
 
 from .checkpoint import Network
 from .drafting import Drafting
+from .engine_options import EULER
 from .errors import DecodeError, ModelError
 from .expert import DepthGate, KeyValues, depth_tokens, gated
-from .flow import EULER, Expert, flow_times, sample_flow
+from .flow import Expert, flow_times, sample_flow
 from .fused_language import Buffers
 from .fused_network import Fused, fuse
 from .graphs import CodeSteps

@@ -9,12 +9,8 @@ from typing import Any, Protocol
 
 import torch
 
+from .engine_options import EULER, SOLVERS
 from .guidance import Guidance
-
-EULER = "euler"    # as released
-# Where in a step the velocity is asked for, in shares of the step. "midpoint" goes on with what it finds half way,
-# "heun" with the mean of both ends: an error of second order for two evaluations a step.
-SOLVERS: dict[str, tuple[float, ...]] = {EULER: (0.0,), "midpoint": (0.0, 0.5), "heun": (0.0, 1.0)}
 
 
 class Expert(Protocol):

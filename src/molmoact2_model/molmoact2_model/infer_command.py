@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .engine_options import EngineOptions, add_arguments
 from .errors import InputError
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--seed", type=int, help="of the flow's noise (default: a fresh one, recorded in trace.json)")
     add("--device", default="cpu", help="torch device (default: cpu)")
     add("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
+    add_arguments(parser)
     parser.set_defaults(func=run)
 
 
@@ -86,13 +88,16 @@ def run(args: argparse.Namespace) -> int:
     """Runs the subcommand; InputError and CheckpointError say what is wrong with the input."""
     if args.previous_image and args.depth not in ("adaptive", "verified"):
         raise InputError("--previous-image is for --depth adaptive and verified")
+    options = EngineOptions.of(args)
+    options.check(args.depth, args.action_mode, args.device)
     images, state = [read_image(path) for path in args.image], read_state(args.state)
     previous = [read_image(path) for path in args.previous_image or []]
 
     from .policy import MolmoAct2Policy
 
     policy = MolmoAct2Policy.from_pretrained(
-        args.checkpoint, device=args.device, dtype=args.dtype, base_checkpoint=args.base_checkpoint
+        args.checkpoint, device=args.device, dtype=args.dtype, base_checkpoint=args.base_checkpoint,
+        optimizations=options.switches(),
     )
     session = policy.session(
         norm_tag=args.tag,
@@ -100,11 +105,13 @@ def run(args: argparse.Namespace) -> int:
         action_mode=args.action_mode,
         cache_policy=args.cache_policy,
         fast_tokenizer=args.fast_tokenizer,
+        draft=options.draft,
+        solver=options.solver,
     )
-    options = {"num_steps": args.num_steps, "n_action_steps": args.n_action_steps, "seed": args.seed}
+    asked = {"num_steps": args.num_steps, "n_action_steps": args.n_action_steps, "seed": args.seed}
     if previous:
-        session.infer(previous, state, args.instruction, **options)
-    result = session.infer(images, state, args.instruction, **options)
+        session.infer(previous, state, args.instruction, **asked)
+    result = session.infer(images, state, args.instruction, **asked)
     write_results(args.out, result, policy, args.tag, images[0])
     print(summary(result, args.out))
     return 0

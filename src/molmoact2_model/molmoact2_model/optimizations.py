@@ -13,6 +13,8 @@ from .errors import InputError
 # In which order sums are taken by default: another word when that changes, so that a replay does not promise the bits
 # of a recording by an engine that took them otherwise.
 ARITHMETIC = "fused 1"
+OF_GPUS = ("unwatched", "graphs")    # those that are of use on a GPU alone
+OFF = "no_"    # before the name of one to switch off
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,27 @@ class Optimizations:
         return cls(**{name: name in wanted for name in known})
 
     @classmethod
+    def read(cls, text: str) -> Optimizations:
+        """The default but for those named: "reuse_cameras,no_joined_passes". Errors: InputError."""
+        wanted: dict[str, bool] = {}
+        for part in filter(None, (part.strip() for part in text.split(","))):
+            name = part.removeprefix(OFF)
+            if name not in cls.names():
+                known = ", ".join(cls.names())
+                raise InputError(f"{name!r} is no optimisation, expected some of {known}; {OFF}NAME switches one off")
+            if wanted.setdefault(name, part == name) != (part == name):
+                raise InputError(f"optimisations {text!r} switch {name} both on and off")
+        return cls(**wanted)
+
+    @classmethod
     def names(cls) -> tuple[str, ...]:
         return tuple(field.name for field in fields(cls))
+
+    def text(self) -> str:
+        """What `read` makes the same of; empty for the default."""
+        usual = type(self)()
+        differing = [name for name in self.names() if getattr(self, name) != getattr(usual, name)]
+        return ",".join(name if getattr(self, name) else OFF + name for name in differing)
 
     def on(self) -> tuple[str, ...]:
         """The names of those that are on."""

@@ -19,9 +19,9 @@ from tokenizers import Tokenizer
 from .checkpoint import DTYPES, Network, fill_network
 from .config import ModelConfig
 from .engine import Engine
+from .engine_options import EULER, EngineOptions
 from .errors import InputError
 from .fast import FastTokenizer
-from .flow import EULER, SOLVERS
 from .fused_network import Fused
 from .guidance import MODES, check_beta
 from .images import ImageConfig, load_image_config
@@ -133,9 +133,8 @@ class MolmoAct2Policy:
         """
         if rtc not in MODES:
             raise InputError(f"rtc is {rtc!r}, expected one of {list(MODES)}")
-        if solver not in SOLVERS:
-            raise InputError(f"solver is {solver!r}, expected one of {list(SOLVERS)}")
         self._check_modes(depth, action_mode, cache_policy, full_refresh_every, max_gap)
+        EngineOptions(draft, solver).check_session(depth, action_mode)
         check_threshold(similarity_threshold)
         tag = self.stats.tag(norm_tag)
         if self.config.n_obs_steps - 1 + tag.n_action_steps > tag.horizon:

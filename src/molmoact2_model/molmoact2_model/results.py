@@ -24,7 +24,9 @@ class Trace:
     code_probs: (
         np.ndarray
     )  # float32 (cells,): probability over the codebook in the call that generated the code
-    depth_mode: str  # "off", "full", "verified", "adaptive", or "forced": an adaptive session made a full pass
+    # "off", "full", "verified", "adaptive", "adaptive_verified" (with a draft), or "forced": an adaptive session, with
+    # a draft or without, looked at every code
+    depth_mode: str
     cause: str  # of a forced pass, e.g. "first_call"; else empty
     # Steps of decoding after the prefill: start, each generated code, each run of reused ones (or each pass over a
     # draft), end. The engine takes several in one pass of the language model where it can.

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from .engine import DepthOutcome, Engine
+from .engine_options import EULER
 from .errors import DecodeError, InputError, ModelError
 from .fast import FastTokenizer, action_bins
-from .flow import EULER
 from .guidance import Guidance, Running, check_running, make_guidance
 from .images import check_images
 from .normalization import TagStats
@@ -27,7 +27,7 @@ from .results import InferenceResult, Reasoning, Trace
 from .think import Codes, Decision, ReferencePolicy, Request
 
 MAX_NUM_STEPS = 1000
-VERIFIED = "verified"
+VERIFIED, ADAPTIVE_VERIFIED = "verified", "adaptive_verified"    # the second: adaptive with a draft
 
 
 class Session:
@@ -258,8 +258,8 @@ class Session:
         none = np.empty(0)
         codes = seen.codes if seen else Codes(none.astype(int), none.astype(np.float32), none.astype(int))
         mode = self._depth
-        if seen is not None and self._cache is not None and seen.decision.cause:
-            mode = "forced"
+        if seen is not None and self._cache is not None:
+            mode = "forced" if seen.decision.cause else ADAPTIVE_VERIFIED if self._draft else mode
         return Trace(
             prompt=prompt.text,
             input_ids=input_ids,

@@ -149,7 +149,9 @@ def test_a_devices_rates_are_measured(monkeypatch):
     [
         (["--calls", "0"], "--calls is 0"),
         (["--changed", "few"], "--changed is 'few'"),
-        (["--with", "magic"], "'magic' is no optimisation"),
+        (["--optimizations", "magic"], "'magic' is no optimisation"),
+        (["--optimizations", "graphs"], "graphs is for a GPU, and the device is 'cpu'"),
+        (["--draft", "--depth", "full"], "--draft is of adaptive depth"),
         (["--solvers", "heun"], "--solvers has 'heun'"),
         (["--rates", "3"], "--rates is '3'"),
         (["--against", "nowhere:make", "--calls", "1"], "--against nowhere:make"),

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from golden_set import GOLDEN, compare
 
+from molmoact2_model.optimizations import Optimizations
+
 CASES = [case["name"] for case in json.loads((GOLDEN / "cases.json").read_text())]
 THINK = [name for name in CASES if name.startswith("think")]
 FIRST_CALLS = ["think_1", "think_2_full"]
@@ -21,6 +23,12 @@ def results(golden, policy):
 @pytest.mark.parametrize("name", CASES)
 def test_a_case_gives_the_reference_tokens_codes_and_actions(golden, results, name):
     compare(golden, name, results[name])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_case_gives_the_same_with_every_optimisation_on_and_a_draft(golden, policy, name):
+    everything = Optimizations.only(Optimizations.names())
+    compare(golden, name, golden.run(policy, name, optimizations=everything, draft=bool(golden.cases[name]["depth"])))
 
 
 def test_every_kind_of_case_was_compared(golden):

@@ -1,6 +1,9 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""Every optimisation leaves the function as it is; the engine with all of them off is the oracle."""
+"""Every optimisation leaves the function as it is; the engine with all of them off is the oracle.
+
+On a processor `graphs` runs the step that a GPU would record, over what it needs besides itself; and `unwatched` does
+nothing, so that only what it asks of a GPU is tested."""
 
 from dataclasses import replace
 
@@ -8,20 +11,23 @@ import numpy as np
 import pytest
 import torch
 from golden_set import textured
+from made_networks import made
 
 from molmoact2_model import InputError, MolmoAct2Policy
-from molmoact2_model.blueprint import Blueprint, make_config, make_tokenizer, random_network, write_files
-from molmoact2_model.config import ModelConfig
+from molmoact2_model.blueprint import Blueprint
 from molmoact2_model.engine import Engine
 from molmoact2_model.fused_language import BUCKET, Buffers, FusedLanguage
 from molmoact2_model.graphs import CodeSteps
-from molmoact2_model.images import load_image_config
-from molmoact2_model.normalization import NormStats
-from molmoact2_model.optimizations import PLAIN, SHARED, Optimizations
+from molmoact2_model.optimizations import PLAIN, Optimizations
+from molmoact2_model.session import _Stopwatch
 
 STATE = np.array([0.1, -0.2, 0.3, 0.0, -0.5, 1.0, 0.4], np.float32)
 ALL = Optimizations.only(Optimizations.names())
-KINDS = {"default": Optimizations(), "all": ALL, **{name: Optimizations.only([name]) for name in ALL.on()}}
+NEEDS = {"graphs": ("graphs", "fused_language", "joined_passes")}    # each of the others stands alone
+ALONE = [name for name in Optimizations.names() if name != "unwatched"]
+KINDS = {
+    "default": Optimizations(), "all": ALL, **{name: Optimizations.only(NEEDS.get(name, (name,))) for name in ALONE}
+}
 
 
 def calls():
@@ -57,6 +63,27 @@ def test_codes_are_the_same_and_actions_agree_to_the_fifth_digit(policy, plain, 
         np.testing.assert_allclose(one.trace.code_probs, other.trace.code_probs, atol=1e-5)
         assert np.abs(one.actions - other.actions).max() <= 1e-5
         assert one.trace.decoder_steps == other.trace.decoder_steps
+
+
+def test_the_step_that_a_gpu_would_record_is_what_generates_the_codes_where_graphs_are_on(policy, monkeypatch):
+    run, counted = CodeSteps.run, []
+    monkeypatch.setattr(CodeSteps, "run", lambda steps, code, count: counted.append(count) or run(steps, code, count))
+    trace = answers(policy, KINDS["graphs"])[0].trace
+    assert counted[0] == trace.depth_codes.size - 1    # all but the first code of a full pass
+
+
+def test_a_gpu_is_waited_for_at_the_end_of_each_stage_unless_unwatched(policy, monkeypatch):
+    waits = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waits.append)
+    gpu, clock = torch.device("cuda"), iter(range(100)).__next__
+    for unwatched in (False, True):
+        session = policy.session(norm_tag="tiny_arm", optimizations=Optimizations(unwatched=unwatched))
+        watch = _Stopwatch(gpu, session._watched, clock)
+        watch.lap("vision")
+        watch.lap("expert")
+        assert set(watch.done()) == {"vision", "expert", "total"}
+        assert len(waits) == (0 if unwatched else 2)
+        waits.clear()
 
 
 def test_features_of_a_camera_that_were_kept_do_not_show_in_the_bits_of_a_result(policy):
@@ -130,13 +157,6 @@ def test_drafts_given_from_outside_are_only_drafts(policy, plain):
 
 
 # --- other networks ---------------------------------------------------------------------------------------
-STATS = {
-    "format": "molmoact2_norm_stats.v1", "norm_mode": "none",
-    "metadata_by_tag": {"one": {
-        "camera_keys": ["front"], "action_horizon": 8, "n_action_steps": 8, "setup_type": "arm",
-        "control_mode": "joints", "state_stats": {"mean": [0.0] * 3}, "action_stats": {"mean": [0.0] * 3},
-    }},
-}  # fmt: skip
 VARIANTS = {
     "biases": ({"qkv_bias": True}, {}),
     "no_norms": ({}, {"qk_norm": False, "context_layer_norm": False, "rope": False}),
@@ -144,20 +164,6 @@ VARIANTS = {
     "norm_after": ({"norm_after": True}, {}),
     "norm_over_all_heads": ({"qk_norm_type": "olmo"}, {}),
 }
-
-
-def made(folder, blueprint, text=None, expert=None, change=lambda network: None):
-    """A policy of a network of its own, in memory. text, expert: other values of their configurations."""
-    tokenizer, vocabulary = make_tokenizer(blueprint)
-    raw = make_config(blueprint, tokenizer, vocabulary)
-    raw["text_config"] |= text or {}
-    raw["action_expert_config"] |= expert or {}
-    config = ModelConfig.from_dict(raw)
-    write_files(folder, blueprint, raw, tokenizer, STATS)
-    network = random_network(config, 3)
-    change(network)
-    stats = NormStats.from_file(folder / "norm_stats.json", config.max_action_dim, config.max_action_horizon)
-    return MolmoAct2Policy(network, load_image_config(folder, config.vision), stats, tokenizer, "made", SHARED)
 
 
 def biased(network):

@@ -213,8 +213,8 @@ WRONG_REQUESTS = {
         {"molmoact2": {"name": "molmoact2_act.v1", "request": "1", "session": "s", "x": 1}}, "unknown fields: 'x'"
     ),
     "setting": (
-        {"molmoact2": {"name": "molmoact2_act.v1", "request": "1", "session": "s", "settings": {"draft": True}}},
-        "unknown fields: 'draft'",
+        {"molmoact2": {"name": "molmoact2_act.v1", "request": "1", "session": "s", "settings": {"beside": True}}},
+        "unknown fields: 'beside'",
     ),
     "prefix": (
         {"molmoact2": {"name": "molmoact2_act.v1", "request": "1", "session": "s", "prefix": np.array([1.0])}},

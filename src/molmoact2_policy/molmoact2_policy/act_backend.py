@@ -27,7 +27,8 @@ from .continuity import Prefix
 ASK_WITHIN = 1.0    # [s]; questions beside inference, which the node's thread waits for
 LASTING = (TOKEN, FAILED, CHANGED)    # what no other observation mends
 NO_TRACE = "the plain /act protocol has no trace and takes no noise: nobody can see or repeat this inference"
-SESSION = ("depth", "action_mode", "cache_policy", "full_refresh_every", "similarity_threshold", "max_gap", "rtc_beta")
+SESSION = ("depth", "action_mode", "cache_policy", "full_refresh_every", "similarity_threshold", "max_gap", "rtc_beta",
+           "draft", "solver")
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class ActBackend:
     # --- configuring --------------------------------------------------------------------------------------------------
     def load(self) -> None:
         remote, settings = self._remote, self._settings
-        for name in ("fast_tokenizer", "base_checkpoint"):
+        for name in ("fast_tokenizer", "base_checkpoint", "optimizations"):
             if getattr(settings, name):
                 raise BackendError(f"{name} is the server's own: give it to molmoact2 serve, set the parameter to ''")
         try:
@@ -124,6 +125,7 @@ class ActBackend:
             for there, text in (
                 (settings.depth == "off", f"reason depth as asked (depth={settings.depth}): set depth=off"),
                 (settings.action_mode == "continuous", "choose how actions are decoded: set action_mode=continuous"),
+                (settings.solver == "euler", "choose how the flow is solved: set solver=euler"),
                 (settings.rtc == "off", "continue a running chunk: set rtc=off, and let arm_controller join by splice"),
                 (not self._seeded, "take a seed: set seed=-1"),
             )

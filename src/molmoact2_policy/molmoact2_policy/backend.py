@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from molmoact2_contract import Contract
+from molmoact2_model import EngineOptions
 
 from .continuity import Prefix
 
@@ -57,6 +58,9 @@ class Settings:
     num_steps: int = 0
     n_action_steps: int = 0
     threads: int = 0
+    draft: bool = False
+    solver: str = "euler"
+    optimizations: str = ""
 
 
 @dataclass(frozen=True)
@@ -128,12 +132,15 @@ class InProcessBackend:
 
         # Leaves a core to the setpoints of the arm.
         set_threads(settings.threads or max(1, (os.cpu_count() or 2) - 1))
+        options = EngineOptions.of(settings)
         try:
+            options.check(settings.depth, settings.action_mode, settings.device)
             self._policy = MolmoAct2Policy.from_pretrained(
                 settings.checkpoint,
                 device=settings.device,
                 dtype=settings.dtype,
                 base_checkpoint=settings.base_checkpoint or None,
+                optimizations=options.switches(),
             )
             self._session = self._policy.session(
                 norm_tag=settings.norm_tag,
@@ -147,6 +154,8 @@ class InProcessBackend:
                 rtc="gradient" if settings.rtc == "off" else settings.rtc,
                 rtc_beta=settings.rtc_beta,
                 clock=self._clock,
+                draft=options.draft,
+                solver=options.solver,
             )
             self._warm_up()
             self.fingerprint = fingerprint(find_checkpoint(settings.checkpoint))

@@ -23,6 +23,7 @@ DEPTH_MODES = {
     "adaptive": ReasoningTrace.DEPTH_ADAPTIVE,
     "forced": ReasoningTrace.DEPTH_FORCED,
     "verified": ReasoningTrace.DEPTH_VERIFIED,
+    "adaptive_verified": ReasoningTrace.DEPTH_ADAPTIVE_VERIFIED,
 }
 WARN = DiagnosticStatus.WARN
 RATE_WINDOW = 5.0    # [s]
@@ -107,7 +108,8 @@ def status_message(
     message.checkpoint = facts.get("checkpoint", settings.checkpoint)
     message.norm_tag = settings.norm_tag
     message.checkpoint_fingerprint = fingerprint
-    message.depth_mode = DEPTH_MODES.get(settings.depth, ReasoningTrace.DEPTH_OFF)
+    mode = "adaptive_verified" if settings.depth == "adaptive" and settings.draft else settings.depth
+    message.depth_mode = DEPTH_MODES.get(mode, ReasoningTrace.DEPTH_OFF)
     message.setting_names, message.setting_values = list(facts), list(facts.values())
     message.input_topics, message.input_ages = list(ages), list(ages.values())
     if runner is None:

@@ -5,13 +5,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 
 from molmoact2_contract import Contract, ContractError, NormTag, find_resource, load_contract
+from molmoact2_model import EngineOptions, InputError
+from molmoact2_model.engine_options import DRAFT_HELP, EULER, OPTIMIZATIONS_HELP, SOLVER_HELP, SOLVERS
 from molmoact2_model.serving.connection import Address
 
 from .act_backend import Remote
@@ -26,12 +28,13 @@ CHOICES = {
     "dtype": ("float32", "bfloat16", "float16"),
     "rtc": ("gradient", "replace", "off"),
     "check_frozen": ("auto", "on", "off"),
+    "solver": tuple(SOLVERS),
 }
 TEXTS = {
     "contract": ("", "path or name of the embodiment contract"),
     "checkpoint": ("", "checkpoint: a folder, a name in checkpoints/, or a Hub id owner/name"),
     "norm_tag": ("", "norm tag: in the checkpoint and in the contract"),
-    "depth": ("off", "depth reasoning: off, full, adaptive"),
+    "depth": ("off", "depth reasoning: off, full, adaptive, verified"),
     "action_mode": ("continuous", "continuous (flow) or discrete (OpenFAST)"),
     "cache_policy": ("bounded", "of adaptive depth: bounded, or reference (the reference's rule alone)"),
     "base_checkpoint": ("", "of a checkpoint that LeRobot saved: the one its training began from"),
@@ -46,6 +49,8 @@ TEXTS = {
     "server_image_keys": ("", "names of images on a plain server: a,b,c or yam, droid ...; empty: by the norm tag"),
     "check_frozen": ("auto", "whether a camera that repeats one frame is frozen; auto: yes, except in simulation"),
     "joint_state_topic": ("joint_states", "topic of the joint states"),
+    "solver": (EULER, SOLVER_HELP),
+    "optimizations": ("", OPTIMIZATIONS_HELP),
 }
 INTEGERS = {
     "full_refresh_every": (0, 0, 1_000_000, "full depth pass at least every so many inferences; 0: only by cause"),
@@ -92,6 +97,7 @@ def declare(node: Node) -> None:
     for name, (default, least, most, description) in INTEGERS.items():
         ranges = [IntegerRange(from_value=least, to_value=most, step=1)]
         node.declare_parameter(name, default, ParameterDescriptor(description=description, integer_range=ranges))
+    node.declare_parameter("draft", False, ParameterDescriptor(description=DRAFT_HELP))
     node.declare_parameter("simulation", False, ParameterDescriptor(description="whether the robot is simulated"))
     node.declare_parameter(
         "instruction", "", ParameterDescriptor(description="the task in words; may change while running")
@@ -126,7 +132,9 @@ def configured(value: Callable[[str], Any]) -> Configuration:
         **{name: value(name) for name in ("depth", "action_mode", "cache_policy", "device", "dtype")},
         **{name: value(name) for name in ("full_refresh_every", "num_steps", "n_action_steps", "threads")},
         **{name: value(name) for name in ("rtc", "rtc_beta", "max_gap", "similarity_threshold")},
+        **{name: value(name) for name in ("draft", "solver", "optimizations")},
     )
+    settings = replace(settings, optimizations=_optimizations(settings, value("simulation"), remote))
     seed = value("seed")
     return Configuration(
         settings=settings,
@@ -141,6 +149,26 @@ def configured(value: Callable[[str], Any]) -> Configuration:
         seed=None if seed < 0 else seed,
         instruction=value("instruction"),
     )
+
+
+def _optimizations(settings: Settings, simulation: bool, remote: Remote | None) -> str:
+    """What differs from the default, always in the same words, with the engine's other options checked.
+
+    Errors: ContractError."""
+    options = EngineOptions.of(settings)
+    try:
+        options.check_session(settings.depth, settings.action_mode)
+        wanted = options.switches()
+        if remote is None:    # else the server's, which knows its device
+            options.check_device(settings.device)
+    except InputError as error:
+        raise ContractError(f"parameters draft, solver, optimizations: {error}") from None
+    if wanted.graphs and not simulation:
+        raise ContractError(
+            "parameter optimizations has graphs, which nobody has seen run on a GPU yet: it is for simulations and "
+            "benchmarks, not for a robot that moves; leave it out"
+        )
+    return wanted.text()
 
 
 def _least_latency(latency: float, simulation: bool, contract: Contract) -> float:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..engine_options import SOLVERS, EngineOptions, add_arguments
 from ..errors import InputError
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="seconds of the processor instead of the clock's: what remains true on a busy machine; not for a GPU",
     )
     add("--num-steps", type=int, metavar="N", help="flow steps (default: the checkpoint's)")
-    add("--with", dest="extra", action="append", default=[], metavar="NAME", help="an optimisation off by default")
+    add_arguments(parser)
     add("--each", action="store_true", help="also a row without each of the optimisations that are on")
     add(
         "--solvers", metavar="NAME:STEPS,...", default="",
@@ -100,7 +100,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _setting(args: argparse.Namespace) -> Setting:
-    from ..optimizations import Optimizations
     from .run import Setting
 
     if args.calls < 1:
@@ -109,8 +108,10 @@ def _setting(args: argparse.Namespace) -> Setting:
         raise InputError(
             f"--cpu-time with --device {args.device}: it counts the processor's seconds alone; leave one of the two out"
         )
-    ours = Optimizations()
-    Optimizations.only(args.extra)    # refuses a name that is none
+    engine = EngineOptions.of(args)
+    engine.check_device(args.device)
+    if args.draft and args.depth and "adaptive" not in args.depth:
+        raise InputError("--draft is of adaptive depth; add --depth adaptive, or leave it out")
     return Setting(
         checkpoint=args.checkpoint or "",
         random=args.random or "",
@@ -125,7 +126,7 @@ def _setting(args: argparse.Namespace) -> Setting:
         fastest=args.fastest,
         cpu_time=args.cpu_time,
         num_steps=args.num_steps,
-        ours=replace(ours, **{name: True for name in args.extra}),
+        engine=engine,
         each=args.each,
         solvers=_solvers(args.solvers),
         against=args.against or "",
@@ -145,8 +146,6 @@ def _numbers(option: str, text: str, kind: Any) -> tuple[Any, ...]:
 
 
 def _solvers(text: str) -> tuple[tuple[str, int], ...]:
-    from ..flow import SOLVERS
-
     found = []
     for part in filter(None, text.split(",")):
         name, _, steps = part.partition(":")

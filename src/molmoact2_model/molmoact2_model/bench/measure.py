@@ -15,8 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from ..engine_options import EULER
 from ..errors import InputError
-from ..flow import EULER
 from ..normalization import TagStats
 from ..optimizations import Optimizations
 from ..policy import MolmoAct2Policy
@@ -57,17 +57,19 @@ class EngineRunner:
 
     def __init__(
         self, name: str, policy: MolmoAct2Policy, tag: str, optimizations: Optimizations, steps: int,
-        solver: str = EULER, clock: Callable[[], float] = time.perf_counter,
+        solver: str = EULER, clock: Callable[[], float] = time.perf_counter, draft: bool = False,
     ):    # fmt: skip
+        """draft: of adaptive depth."""
         self.name, self._policy, self._optimizations = name, policy, optimizations
         self._tag, self._steps, self._solver, self._clock = policy.stats.tag(tag), steps, solver, clock
+        self._draft = draft
         self._session: Any = None
 
     def open(self, load: Load) -> None:
         self._session = None
         self._session = self._policy.session(
             norm_tag=self._tag.tag, depth=load.depth, cache_policy="reference", solver=self._solver,
-            optimizations=self._optimizations,
+            optimizations=self._optimizations, draft=self._draft and load.depth == "adaptive",
         )  # fmt: skip
         self._session.stage_clock = self._clock
 

@@ -16,6 +16,7 @@ import torch
 
 from ..checkpoint import DTYPES
 from ..config import ModelConfig
+from ..engine_options import EULER, EngineOptions
 from ..errors import InputError
 from ..optimizations import PLAIN, Optimizations
 from ..policy import MolmoAct2Policy, find_device, machine, set_threads
@@ -46,12 +47,16 @@ class Setting:
     fastest: bool
     cpu_time: bool
     num_steps: int | None
-    ours: Optimizations
+    engine: EngineOptions
     each: bool
     solvers: tuple[tuple[str, int], ...]
     against: str
     only_roofline: bool
     rates: tuple[float, ...]
+
+    @property
+    def ours(self) -> Optimizations:
+        return self.engine.switches()
 
 
 def loads(setting: Setting, policy: MolmoAct2Policy) -> list[Load]:
@@ -91,6 +96,7 @@ def measure_all(setting: Setting) -> tuple[str, dict[str, Any], Callable[[Path],
     facts: dict[str, Any] = {
         "what": policy.name, "tag": tag, "device": setting.device, "cameras": cameras, "flow_steps": steps,
         "dtypes": list(setting.dtypes), "optimised": list(setting.ours.on()), **machine(setting.device),
+        "solver": setting.engine.solver, "draft": setting.engine.draft,
         "rates": asdict(rates), "clock": "processor" if setting.cpu_time else "wall",
         "weights_MiB": weights(policy), "memory_MiB": memory(device),
     }  # fmt: skip
@@ -101,7 +107,8 @@ def measure_all(setting: Setting) -> tuple[str, dict[str, Any], Callable[[Path],
         f"{facts['weights_MiB']:.0f} MiB, resident {facts['memory_MiB']['resident']:.0f} MiB",
         f"a copy moves {rates.bandwidth / 1e9:.1f} GB/s, a product does {rates.products / 1e12:.3f} TFLOP/s "
         f"({rates.source})",
-        f"optimised: {', '.join(setting.ours.on())}",
+        f"optimised: {', '.join(setting.ours.on())}; solver {setting.engine.solver}"
+        + (", adaptive with a draft" if setting.engine.draft else ""),
         *(["times are of the processor, summed over threads, not of the clock"] if setting.cpu_time else []),
     ]
     text = "\n".join([*head, report.table(found), *([report.solver_table(solvers)] if solvers else [])])
@@ -151,15 +158,17 @@ def _policy(setting: Setting, dtype: str) -> MolmoAct2Policy:
 
 def _runners(setting: Setting, policies: Sequence[MolmoAct2Policy], tag: str, steps: int) -> list[Runner]:
     first, ours = policies[0], setting.ours
-    known: list[tuple[str, MolmoAct2Policy, Optimizations]] = [("plain", first, PLAIN), ("optimised", first, ours)]
+    known: list[tuple[str, MolmoAct2Policy, Optimizations]] = [("optimised", first, ours)]
     if setting.each:
         known += [(f"without {name}", first, replace(ours, **{name: False})) for name in ours.on()]
     known += [
         (f"optimised, {dtype}", policy, ours) for dtype, policy in zip(setting.dtypes[1:], policies[1:], strict=True)
     ]
-    clock = _clock(setting)
-    runners: list[Runner] = [
-        EngineRunner(name, policy, tag, which, steps, clock=clock) for name, policy, which in known
+    clock, engine = _clock(setting), setting.engine
+    runners: list[Runner] = [EngineRunner("plain", first, tag, PLAIN, steps, EULER, clock)]
+    runners += [
+        EngineRunner(name, policy, tag, which, steps, engine.solver, clock, engine.draft)
+        for name, policy, which in known
     ]
     if setting.against:
         given = (setting.checkpoint, setting.device, setting.dtypes[0], first.stats.tag(tag), steps, clock)

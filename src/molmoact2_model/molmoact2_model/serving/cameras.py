@@ -55,7 +55,7 @@ def _orders(tag: str, camera_keys: Sequence[str]) -> list[tuple[str, ...]]:
     own = [tuple(camera_keys), last, tuple(f"{name}_cam" for name in last)]
     orders = [order for order in own if order and len(set(order)) == len(order)]
     if tag in OF_TAG:
-        return [PRESETS[OF_TAG[tag]], *orders]
+        return list(dict.fromkeys([PRESETS[OF_TAG[tag]], *orders]))
     # A usual set of names serves where none of them is the tag's own name of another camera.
     for preset in (PRESETS[name] for name in BY_COUNT):
         fits = len(preset) == len(camera_keys) and all(

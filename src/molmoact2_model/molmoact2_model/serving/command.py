@@ -8,6 +8,7 @@ import argparse
 import logging
 from pathlib import Path
 
+from ..engine_options import EngineOptions, add_arguments
 from ..errors import InputError
 
 _EPILOG = """\
@@ -53,6 +54,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--device", default="cpu", help="torch device (default: cpu)")
     add("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
     add("--threads", type=int, default=0, help="processor threads of the engine (default: torch's)")
+    add_arguments(parser)
     add("--no-warm-up", action="store_true", help="serve at once; the first answers are slow")
     parser.set_defaults(func=run)
 
@@ -90,6 +92,7 @@ def _check(args: argparse.Namespace) -> None:
             raise InputError(f"--{option} is {getattr(args, name)}, expected {least} .. {most}")
     if not 0 < args.patience <= 3600:
         raise InputError(f"--patience is {args.patience:g}, expected seconds above 0, at most 3600")
+    EngineOptions.of(args).check(args.depth, args.action_mode, args.device)
 
 
 def _make(args: argparse.Namespace, token, listener):
@@ -112,13 +115,17 @@ def _make(args: argparse.Namespace, token, listener):
     except WireError as error:
         raise InputError(f"--{error}") from None
     policy = MolmoAct2Policy.from_pretrained(
-        args.checkpoint, device=args.device, dtype=args.dtype, base_checkpoint=args.base_checkpoint
+        args.checkpoint, device=args.device, dtype=args.dtype, base_checkpoint=args.base_checkpoint,
+        optimizations=EngineOptions.of(args).switches(),
     )
     if args.tag is None and len(policy.norm_tags) > 1:
         raise InputError(f"the checkpoint has several norm tags; name one with --tag: {', '.join(policy.norm_tags)}")
     options = ServeOptions(
         tag=args.tag or policy.norm_tags[0],
-        settings=SessionSettings(depth=args.depth, action_mode=args.action_mode, cache_policy=args.cache_policy),
+        settings=SessionSettings(
+            depth=args.depth, action_mode=args.action_mode, cache_policy=args.cache_policy, draft=args.draft,
+            solver=args.solver,
+        ),
         num_steps=args.num_steps,
         n_action_steps=args.n_action_steps,
         image_keys=names,

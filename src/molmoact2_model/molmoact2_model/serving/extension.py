@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..engine_options import EULER
 from . import checks
 from .wire import WireError, short
 
@@ -37,6 +38,8 @@ class SessionSettings:
     max_gap: float = 5.0
     rtc: str = "gradient"
     rtc_beta: float = 5.0
+    draft: bool = False
+    solver: str = EULER
 
     def options(self) -> dict[str, Any]:
         """The keyword arguments of MolmoAct2Policy.session."""
@@ -53,6 +56,8 @@ def read_settings(value: Any, default: SessionSettings) -> SessionSettings:
         where = f"{KEY}.settings.{name}"
         if kinds[name] is str:
             found[name] = checks.word(given, where)
+        elif kinds[name] is bool:
+            found[name] = checks.flag(given, where)
         elif kinds[name] is int:
             found[name] = checks.whole(given, where, 0, 1_000_000)
         else:

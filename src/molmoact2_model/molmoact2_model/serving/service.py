@@ -125,7 +125,10 @@ class Service:
     def _offer(self) -> dict[str, Any]:
         config, options = self._policy.config, self.options
         depth = ["off"] if config.depth is None else ["off", "full", "adaptive", "verified"]
-        facts = {"device": self._device, "dtype": self._dtype.removeprefix("torch."), **machine(self._device)}
+        facts = {
+            "device": self._device, "dtype": self._dtype.removeprefix("torch."), **machine(self._device),
+            "optimizations": self._policy.optimizations.text(),
+        }
         tags = {
             name: TagOffer(
                 tag.state.dim, tag.action.dim, self._num_cameras(name), tag.horizon, tag.n_action_steps,
@@ -184,7 +187,8 @@ class Service:
         count = checks.whole(fields.get("num_images", 1), "num_images", 1, MOST_IMAGES)
         depth = checks.text(fields.get("depth", "off"), "depth")
         # It only builds a prompt; the engine is not touched.
-        self._sessions.fresh(tag, replace(self.options.settings, depth=depth)).check_instruction(instruction, count)
+        settings = replace(self.options.settings, depth=depth, draft=False)
+        self._sessions.fresh(tag, settings).check_instruction(instruction, count)
         return {"status": "ok"}
 
     def warm_up(self) -> None:

@@ -15,7 +15,7 @@ from .wire import WireError
 
 MOST_TOKENS = 2**20
 MOST_CELLS = 2**16
-MODES = ("off", "full", "verified", "adaptive", "forced")
+MODES = ("off", "full", "verified", "adaptive", "adaptive_verified", "forced")
 NAMES = tuple(field.name for field in fields(results.Trace))
 
 

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,10 @@ from ..report.run import POLICY
 from .places import CHECKPOINTS, CONTRACTS, checkpoint_place, contract_place, place
 
 STATUS_TYPE = "molmoact2_msgs/msg/PolicyStatus"
-KINDS = {field.name: {"str": str, "int": int, "float": float}[str(field.type)] for field in fields(Settings)}
+READ = {"str": str, "int": int, "float": float, "bool": lambda text: text == "True"}
+KINDS: dict[str, Callable[[str], Any]] = {field.name: READ[str(field.type)] for field in fields(Settings)}
+# Bags from before these settings: what they would have said.
+BEFORE = {"draft": "False", "solver": "euler", "optimizations": ""}
 MACHINE = ("torch", "processor", "threads")
 # What decides neither codes nor actions: names, and where the same thing lies.
 NAMES_ONLY = ("checkpoint", "contract", "device")
@@ -68,13 +71,18 @@ def choose(bag: Bag, recorded: Configured | None, given: Mapping[str, Any], scra
     given: by the names of Settings and `contract`; None: as recorded. scratch: a folder for the recorded contract where
     that is not here. Errors: BagError or ContractError that says which option to give.
     """
-    facts = dict(recorded.facts) if recorded else {}
+    facts = {**BEFORE, **recorded.facts} if recorded else {}
     changed = {
         name: (facts.get(name, ""), str(value))
         for name, value in given.items()
         if value is not None and facts.get(name) != str(value)
     }
     values = facts | {name: str(value) for name, value in given.items() if value is not None}
+    # What the modes that are asked for have no use for is left out, unless it is asked for, too.
+    if given.get("draft") is None and values.get("depth") not in ("adaptive", "verified"):
+        values["draft"] = BEFORE["draft"]
+    if given.get("solver") is None and values.get("action_mode") == "discrete":
+        values["solver"] = BEFORE["solver"]
     for name in ("contract", "checkpoint", "norm_tag"):
         if not values.get(name):
             option = name.replace("_", "-")
@@ -106,6 +114,7 @@ def unpromised(recorded: Configured | None, wanted: Wanted, facts: Mapping[str, 
     for name in facts:
         if name in NAMES_ONLY or name in wanted.changed:
             continue
-        if facts[name] != recorded.facts.get(name):
-            reasons.append(f"{name} was {recorded.facts.get(name) or 'not known'} and is {facts[name]}")
+        was = recorded.facts.get(name, BEFORE.get(name))
+        if facts[name] != was:
+            reasons.append(f"{name} was {was or 'not known'} and is {facts[name]}")
     return reasons

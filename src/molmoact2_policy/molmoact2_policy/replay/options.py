@@ -7,6 +7,8 @@ from __future__ import annotations
 import argparse
 from typing import Any, Protocol
 
+from molmoact2_model.engine_options import DRAFT_HELP, OPTIMIZATIONS_HELP, SOLVER_HELP, SOLVERS
+
 
 class Group(Protocol):
     def add_argument(self, *names: str, **how: Any) -> Any: ...
@@ -28,6 +30,9 @@ def add_what(group: Group, only_depth: bool = False) -> None:
         add("--num-steps", type=int, metavar="N")
         add("--rtc", choices=["gradient", "replace"])
         add("--rtc-beta", type=float, metavar="BETA")
+        add("--draft", action=argparse.BooleanOptionalAction, help=DRAFT_HELP)
+        add("--solver", choices=list(SOLVERS), help=SOLVER_HELP)
+        add("--optimizations", metavar="NAME,NAME", help=OPTIMIZATIONS_HELP)
     add("--device", help="torch device: cpu, cuda, cuda:1")
     add("--dtype", choices=["float32", "bfloat16", "float16"])
     add("--threads", type=int, metavar="N", help="processor threads of the engine")

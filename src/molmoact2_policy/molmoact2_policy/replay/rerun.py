@@ -24,6 +24,8 @@ from .embodied import Embodied
 from .equality import Equality, compare
 from .recorded import Recorded
 
+# Depth modes of an adaptive session, whose codes depend on those before.
+FOLLOWING = (ReasoningTrace.DEPTH_ADAPTIVE, ReasoningTrace.DEPTH_ADAPTIVE_VERIFIED, ReasoningTrace.DEPTH_FORCED)
 GIVEN_CAUSES = ("first_call", "reset", "call_failed")    # of a full pass: what happened to the session, not what it saw
 
 
@@ -121,7 +123,7 @@ class Rerun:
             self._lost = f"depends on a trace that is not in the bag: the {number + 1}th of the policy"
         if trace.episode_id != episode:
             self._backend.reset()
-        if not self._follows or trace.depth_mode not in (ReasoningTrace.DEPTH_ADAPTIVE, ReasoningTrace.DEPTH_FORCED):
+        if not self._follows or trace.depth_mode not in FOLLOWING:
             return ""
         forced = trace.depth_mode == ReasoningTrace.DEPTH_FORCED
         if self._lost and not forced:

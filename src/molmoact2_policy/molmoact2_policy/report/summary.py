@@ -181,7 +181,8 @@ def _with_depth(run: Run, mode: str | None) -> list[Any]:
     traces = [t.message for t in _need(run.traces, TRACES) if len(t.message.codes)]
     if not traces:
         raise _Absent("depth was off: no trace carries depth codes")
-    chosen = [m for m in traces if mode is None or run.names.depth_mode[m.depth_mode] == mode]
+    wanted = (mode, f"{mode}_verified")    # with a draft, too
+    chosen = [m for m in traces if mode is None or run.names.depth_mode[m.depth_mode] in wanted]
     if not chosen:
         raise _Absent(f"no inference ran in depth mode {mode!r}")
     return chosen

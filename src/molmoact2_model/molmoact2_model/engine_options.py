@@ -1,0 +1,75 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""How the engine is to compute: one object for the policy node, `serve`, `infer` and `bench-model`. No torch."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import InputError
+from .optimizations import OF_GPUS, Optimizations
+
+EULER = "euler"    # as released
+# Where in a step of the flow the velocity is asked for, in shares of the step. "midpoint" goes on with what it finds
+# half way, "heun" with the mean of both ends: an error of second order for two evaluations a step.
+SOLVERS: dict[str, tuple[float, ...]] = {EULER: (0.0,), "midpoint": (0.0, 0.5), "heun": (0.0, 1.0)}
+
+DRAFT_HELP = "adaptive depth generates by draft and verify: the same codes in fewer passes"
+SOLVER_HELP = f"of the flow: {', '.join(SOLVERS)}; others than {EULER} move the actions: measure with bench-model"
+OPTIMIZATIONS_HELP = (
+    "optimisations other than the default, a,b,no_c: docs/performance.md lists them (default: none other)"
+)
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """What is not said of depth and actions elsewhere. By default everything is as released.
+
+    draft: "adaptive" depth generates by draft and verify (Engine.verify_depth). solver: of the flow, one of SOLVERS.
+    optimizations: what differs from the default, as Optimizations.read takes it.
+    """
+
+    draft: bool = False
+    solver: str = EULER
+    optimizations: str = ""
+
+    @classmethod
+    def of(cls, source: Any) -> EngineOptions:
+        """From whatever has the three by their names: parsed arguments, settings."""
+        return cls(source.draft, source.solver, source.optimizations)
+
+    def switches(self) -> Optimizations:
+        """Errors: InputError for a name that is no optimisation."""
+        return Optimizations.read(self.optimizations)
+
+    def check_session(self, depth: str, action_mode: str) -> None:
+        """Errors: InputError for what is not known, or would do nothing with these modes."""
+        if self.solver not in SOLVERS:
+            raise InputError(f"solver is {self.solver!r}, expected one of {list(SOLVERS)}")
+        if self.solver != EULER and action_mode == "discrete":
+            raise InputError(f"solver is {self.solver!r}, but discrete actions have no flow; use {EULER!r}")
+        if self.draft and depth not in ("adaptive", "verified"):
+            raise InputError(f"draft is for depth='adaptive', and depth is {depth!r}: there is nothing to draft with")
+
+    def check(self, depth: str, action_mode: str, device: str) -> None:
+        """Errors: InputError for what is not known, does not go together, or is not for this device."""
+        self.check_session(depth, action_mode)
+        self.check_device(device)
+
+    def check_device(self, device: str) -> None:
+        """Errors: InputError."""
+        wanted = self.switches()
+        for name in OF_GPUS:
+            if getattr(wanted, name) and not device.startswith("cuda"):
+                raise InputError(f"optimisation {name} is for a GPU, and the device is {device!r}; leave it out")
+        if wanted.graphs and not (wanted.fused_language and wanted.joined_passes):
+            raise InputError("optimisation graphs needs fused_language and joined_passes; leave them on")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of a command, for EngineOptions.of."""
+    parser.add_argument("--draft", action="store_true", help=DRAFT_HELP)
+    parser.add_argument("--solver", choices=list(SOLVERS), default=EULER, help=SOLVER_HELP)
+    parser.add_argument("--optimizations", metavar="NAME,NAME", default="", help=OPTIMIZATIONS_HELP)

@@ -1,0 +1,96 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""The engine's options as parameters of the policy node, in recordings, and on a server."""
+
+from dataclasses import asdict, fields
+from types import SimpleNamespace
+
+import pytest
+from builtin_interfaces.msg import Time
+from tiny_robot import CHECKPOINT, HERE, SETTINGS
+
+from molmoact2_contract import ContractError, load_contract
+from molmoact2_model.serving.traces import MODES
+from molmoact2_msgs.msg import PolicyStatus, ReasoningTrace
+from molmoact2_policy.act_backend import ActBackend, Remote
+from molmoact2_policy.backend import BackendError, Settings
+from molmoact2_policy.messages import DEPTH_MODES, status_message
+from molmoact2_policy.parameters import INTEGERS, NUMBERS, TEXTS, configured
+from molmoact2_policy.replay.configured import BEFORE, KINDS, Configured, Wanted, unpromised
+
+DEFAULTS = {name: given[0] for given_by in (TEXTS, INTEGERS, NUMBERS) for name, given in given_by.items()} | {
+    "draft": False, "simulation": False, "instruction": "", "contract": str(HERE / "tiny_arm.yaml"),
+    "checkpoint": str(CHECKPOINT), "norm_tag": "tiny_arm",
+}
+
+
+def settings(**changed):
+    return configured({**DEFAULTS, **changed}.__getitem__).settings
+
+
+def test_by_default_the_node_runs_the_engine_as_released():
+    plain = settings()
+    assert (plain.draft, plain.solver, plain.optimizations) == (False, "euler", "")
+
+
+def test_all_of_the_engines_options_reach_its_settings_always_in_the_same_words():
+    asked = {"draft": True, "solver": "midpoint", "num_steps": 3, "optimizations": "reuse_cameras , no_reuse"}
+    found = settings(depth="adaptive", **asked)
+    assert (found.draft, found.solver, found.num_steps) == (True, "midpoint", 3)
+    assert found.optimizations == "no_reuse,reuse_cameras"
+    assert found.optimizations == settings(optimizations="no_reuse,reuse_cameras").optimizations
+    assert settings(optimizations="graphs", device="cuda", simulation=True).optimizations == "graphs"
+
+
+WRONG = {
+    "solver": ({"solver": "rk4"}, "parameter solver is 'rk4'; it must be one of euler, midpoint, heun"),
+    "unknown": ({"optimizations": "magic"}, "'magic' is no optimisation"),
+    "no draft": ({"draft": True}, "draft is for depth='adaptive', and depth is 'off'"),
+    "no GPU": ({"optimizations": "unwatched"}, "unwatched is for a GPU, and the device is 'cpu'"),
+    "a robot": ({"optimizations": "graphs", "device": "cuda"}, "not for a robot that moves; leave it out"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_unknown_or_unsafe_is_refused_by_its_name(name):
+    changed, said = WRONG[name]
+    with pytest.raises(ContractError, match=said):
+        settings(**changed)
+
+
+def test_optimisations_are_the_servers_own_where_the_model_is_on_one():
+    asked = settings(backend="act", checkpoint="", optimizations="reuse_cameras")
+    with pytest.raises(BackendError, match="optimizations is the server's own: give it to molmoact2 serve"):
+        ActBackend(asked, load_contract(DEFAULTS["contract"]), Remote("http://127.0.0.1:1")).load()
+
+
+def test_draft_and_solver_go_to_a_server_with_each_session():
+    asked = settings(backend="act", checkpoint="", depth="adaptive", draft=True, solver="heun")
+    backend = ActBackend(asked, load_contract(DEFAULTS["contract"]), Remote("http://127.0.0.1:1"))
+    assert (backend._options.draft, backend._options.solver, backend._options.depth) == (True, "heun", "adaptive")
+
+
+@pytest.mark.parametrize(("draft", "mode"), [(False, "DEPTH_ADAPTIVE"), (True, "DEPTH_ADAPTIVE_VERIFIED")])
+def test_the_policys_status_tells_adaptive_with_a_draft_from_adaptive(draft, mode):
+    asked = settings(depth="adaptive", draft=draft)
+    status = status_message(PolicyStatus.INACTIVE, "p", asked, {}, "in_process", None, {}, "", Time())
+    assert status.depth_mode == getattr(ReasoningTrace, mode)
+
+
+def test_every_mode_of_a_trace_has_a_number_of_its_own():
+    assert set(DEPTH_MODES) == set(MODES) and len(set(DEPTH_MODES.values())) == len(MODES)
+
+
+def test_what_a_recording_says_of_them_is_read_back_as_it_was():
+    wanted = settings(depth="adaptive", draft=True, solver="heun", optimizations="reuse_cameras")
+    said = {name: str(value) for name, value in asdict(wanted).items()}
+    assert set(said) == {field.name for field in fields(Settings)}
+    assert Settings(**{name: read(said[name]) for name, read in KINDS.items()}) == wanted
+
+
+def test_a_recording_from_before_these_options_promises_what_it_always_did():
+    facts = {name: str(value) for name, value in asdict(SETTINGS).items()}
+    old = Configured(0, {name: value for name, value in facts.items() if name not in BEFORE})
+    wanted = Wanted(SETTINGS, SimpleNamespace(), SimpleNamespace(), {})
+    assert unpromised(old, wanted, facts) == []
+    assert unpromised(old, wanted, facts | {"solver": "heun"}) == ["solver was euler and is heun"]
