@@ -311,8 +311,8 @@ class RunningSystem:
                 return
             disarmed = any(self.statuses[arm].state == ControllerStatus.DISARMED for arm in arms)
             way = "`molmoact2 operate arm`, then `molmoact2 operate park`" if disarmed else "`molmoact2 operate park`"
+            self.stopping.clear()    # before it is said, so that no Ctrl-C that follows is lost
             self._alarm([*self._waiting(away), f"[up] Park it: {way}. Ctrl-C ends all at once."])
-            self.stopping.clear()
         while not self._terminated:
             self._alarm(self._news(told))
             if self.stopping.wait(0.1):
