@@ -158,6 +158,26 @@ def test_where_holding_itself_fails_that_is_said_and_nothing_is_ended_before_a_s
         assert words in said
 
 
+def test_a_ctrl_c_that_follows_at_once_on_what_is_said_of_parking_is_not_lost(monkeypatch):
+    def silent_spinner(_):
+        raise BringUpError("the thread that spins does nothing")
+
+    running = RunningSystem(replace(load_system(ROOT / "config/systems/yam_single_double.yaml"), simulation=False))
+    running._on_status("arm", ControllerStatus(state=ControllerStatus.HOLDING))
+    monkeypatch.setattr(running, "spun", silent_spinner)
+
+    def said(lines):
+        if any("Ctrl-C ends all at once" in line for line in lines):
+            running.stopping.set()
+
+    monkeypatch.setattr(running, "_alarm", said)
+    running.stopping.set()
+    waiting = threading.Thread(target=running._hold_until_parked, daemon=True)
+    waiting.start()
+    waiting.join(60)
+    assert not waiting.is_alive()
+
+
 @pytest.fixture
 def left(monkeypatch):
     """What a system does when it is left, in order; nothing is started, and nothing else is done."""
