@@ -5,22 +5,17 @@
 from __future__ import annotations
 
 import itertools
-import signal
 import sys
-import threading
 import time
 import uuid
 from functools import partial
 from typing import Any
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
 from std_msgs.msg import String
 
@@ -37,14 +32,16 @@ from .matcher import Matcher
 from .messages import chunk_message, diagnostics_message, status_message, trace_message
 from .parameters import Configuration, configuration, declare
 from .runner import Outcome, Runner
+from .running import run_node
 from .task_server import TaskServer
 
-LAST_WORDS = 10    # turns of the executor before a process ends
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
 class PolicyNode(LifecycleNode):
     """configure loads and warms, activate runs, deactivate stops publishing, cleanup frees the memory."""
+
+    matcher = Matcher    # what it hears by; a benchmark has one that keeps times
 
     def __init__(self, **options: Any):
         super().__init__("policy", **options)
@@ -127,7 +124,7 @@ class PolicyNode(LifecycleNode):
             self.get_logger().error("the last inference has not ended; start the policy's process anew")
             return FAILURE
         wanted = self._configuration
-        self._matcher = Matcher(self, wanted.contract, wanted.tag, wanted.joint_topic)
+        self._matcher = self.matcher(self, wanted.contract, wanted.tag, wanted.joint_topic)
         self._controllers = [
             self.create_subscription(ControllerStatus, f"{arm}/status", partial(self._on_controller, arm), STATUS)
             for arm in wanted.contract.arms
@@ -314,30 +311,7 @@ def make_backend(wanted: Configuration) -> Backend:
 
 
 def main() -> int:
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    try:
-        node = PolicyNode()
-    except ParameterException as error:
-        print(f"error: policy: {error}", file=sys.stderr)
-        rclpy.try_shutdown()
-        return 1
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    try:
-        while not stop.is_set():
-            executor.spin_once(timeout_sec=0.2)
-        node.leave()
-        for _ in range(LAST_WORDS):
-            executor.spin_once(timeout_sec=0.02)
-    except ExternalShutdownException:
-        pass
-    node.close()
-    node.destroy_node()
-    rclpy.try_shutdown()
-    return 0
+    return run_node(PolicyNode, "policy", (ParameterException,), PolicyNode.leave, PolicyNode.close)
 
 
 if __name__ == "__main__":

@@ -7,20 +7,16 @@ For simulations and doubles only: it is refused on a real robot.
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 from typing import Any
 
-import rclpy
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
 
 from molmoact2_contract import ContractError, load_contract
 
+from ..running import run_node
 from .policy import EasedSway, ScriptedPolicy
 from .sway import Sway
 
@@ -44,26 +40,7 @@ class ScriptedPolicyNode(Node):
 
 
 def main() -> int:
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    try:
-        node = ScriptedPolicyNode()
-    except (ContractError, ParameterException) as error:
-        print(f"error: policy: {error}", file=sys.stderr)
-        rclpy.try_shutdown()
-        return 1
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    try:
-        while not stop.is_set():
-            executor.spin_once(timeout_sec=0.2)
-    except ExternalShutdownException:
-        pass
-    node.destroy_node()
-    rclpy.try_shutdown()
-    return 0
+    return run_node(ScriptedPolicyNode, "policy", (ContractError, ParameterException))
 
 
 if __name__ == "__main__":

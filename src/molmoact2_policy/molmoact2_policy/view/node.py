@@ -9,20 +9,15 @@ even receive images and joint states unless someone looks, and what it cannot sh
 from __future__ import annotations
 
 import math
-import signal
 import sys
-import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import rclpy
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.serialization import deserialize_message
-from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState, PointCloud2
 from std_msgs.msg import Header, String
@@ -35,6 +30,7 @@ from molmoact2_model.depth import METRES, DepthMap
 from molmoact2_msgs.msg import ActionChunk, ControllerStatus, PolicyStatus, ReasoningTrace
 
 from ..ingest import read_image, stamp_ns
+from ..running import run_node
 from . import depth_views
 from .broadcast import FrameBroadcaster
 from .captions import captions
@@ -267,26 +263,7 @@ def watched(publisher: Publisher) -> bool:
 
 
 def main() -> int:
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    try:
-        node = VisualizerNode()
-    except (ContractError, ModelError, ParameterException) as error:
-        print(f"error: visualizer: {error}", file=sys.stderr)
-        rclpy.try_shutdown()
-        return 1
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    try:
-        while not stop.is_set():
-            executor.spin_once(timeout_sec=0.2)
-    except ExternalShutdownException:
-        pass
-    node.destroy_node()
-    rclpy.try_shutdown()
-    return 0
+    return run_node(VisualizerNode, "visualizer", (ContractError, ModelError, ParameterException))
 
 
 if __name__ == "__main__":
