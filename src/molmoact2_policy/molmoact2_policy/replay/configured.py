@@ -17,8 +17,8 @@ from ..report.run import POLICY
 from .places import CHECKPOINTS, CONTRACTS, checkpoint_place, contract_place, place
 
 STATUS_TYPE = "molmoact2_msgs/msg/PolicyStatus"
-READ = {"str": str, "int": int, "float": float, "bool": lambda text: text == "True"}
-KINDS: dict[str, Callable[[str], Any]] = {field.name: READ[str(field.type)] for field in fields(Settings)}
+READ: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": float, "bool": lambda text: text == "True"}
+KINDS = {field.name: READ[str(field.type)] for field in fields(Settings)}
 # Bags from before these settings: what they would have said.
 BEFORE = {"draft": "False", "solver": "euler", "optimizations": ""}
 MACHINE = ("torch", "processor", "threads")
