@@ -8,11 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from molmoact2_bringup.bench import motion, ros_path
+from molmoact2_bringup.bench import motion
 from molmoact2_bringup.bench.command import _bench_of, bench
 from molmoact2_bringup.bench.cost import costs
 from molmoact2_bringup.bench.reaction import latest_arrival, mean, reactions, worst
-from molmoact2_bringup.bench.ros_path import Passage
 from molmoact2_bringup.bench.setpoints import lateness
 from molmoact2_bringup.bench.trace import Case, Run
 from molmoact2_policy.continuity import least_loss
@@ -52,8 +51,6 @@ def test_a_short_run_leaves_figures_of_every_rule_and_a_plot(tmp_path, monkeypat
     assert "bound" in text and "in flight" in text and "scripted" in text
     ratios = [line.split("|")[4].strip() for line in text.splitlines() if line.startswith("| 0.45 | ")]
     assert ratios[0] == "×1.000" and all(float(ratio[1:]) < 0.1 for ratio in ratios[1:4])
-    path = figures["ros_path"]
-    assert path["count"] >= 5 and 0 < path["added"][0] <= path["added"][1] and "ROS path" in text
     system = figures["system"]
     assert system["inferences"] > 3 and system["replayed"] > 0 < system["bare"]
     assert system["unseen"] >= 0 and system["seen"] > 0
@@ -72,12 +69,6 @@ def test_where_plans_disagree_guided_chunks_meet_the_running_one_closer_and_thos
     plain_seam, drawn_seam, put_back_seam = (float(np.median(run.seams)) for run in (plain, drawn, put_back))
     assert plain_seam > 0.9 * motion.DISPLACED
     assert drawn_seam < 0.9 * plain_seam and put_back_seam < 0.6 * plain_seam
-
-
-def test_what_the_ros_path_adds_is_all_but_the_model():
-    found = ros_path.figures([Passage(0.001, 0.002, model, 0.003) for model in (0.1, 0.2, 0.3)])
-    assert found.added == pytest.approx((0.006, 0.006)) and found.model == pytest.approx((0.2, 0.29))
-    assert found.count == 3
 
 
 def test_an_unknown_system_is_bad_input(tmp_path, capsys):

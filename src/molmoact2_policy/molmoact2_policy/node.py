@@ -41,8 +41,6 @@ SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FA
 class PolicyNode(LifecycleNode):
     """configure loads and warms, activate runs, deactivate stops publishing, cleanup frees the memory."""
 
-    matcher = Matcher    # what it hears by; a benchmark has one that keeps times
-
     def __init__(self, **options: Any):
         super().__init__("policy", **options)
         declare(self)
@@ -124,7 +122,7 @@ class PolicyNode(LifecycleNode):
             self.get_logger().error("the last inference has not ended; start the policy's process anew")
             return FAILURE
         wanted = self._configuration
-        self._matcher = self.matcher(self, wanted.contract, wanted.tag, wanted.joint_topic)
+        self._matcher = Matcher(self, wanted.contract, wanted.tag, wanted.joint_topic)
         self._controllers = [
             self.create_subscription(ControllerStatus, f"{arm}/status", partial(self._on_controller, arm), STATUS)
             for arm in wanted.contract.arms
