@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from .errors import CheckpointError
@@ -16,13 +17,14 @@ PATTERNS = ("*.json", "*.safetensors")    # of the files that make a checkpoint
 BLOCK = 2**22
 
 
-def fingerprint(folder: Path) -> str:
-    """SHA-256, in hex, of what `LC_ALL=C sha256sum *.json *.safetensors | sort -k 2` prints in the folder.
+def fingerprint(folder: Path, patterns: Sequence[str] = PATTERNS) -> str:
+    """SHA-256, in hex, of what `LC_ALL=C sha256sum *.json *.safetensors | sort -k 2` prints in the folder. patterns: of
+    other files than these.
 
     The sums of files are kept, by path, size and time of change, in $XDG_CACHE_HOME/molmoact2/fingerprints.json, so
     that large ones are read once. Errors: CheckpointError where a file cannot be read.
     """
-    names = sorted({file.name for pattern in PATTERNS for file in folder.glob(pattern)})
+    names = sorted({file.name for pattern in patterns for file in folder.glob(pattern)})
     known = _known()
     lines, changed = [], False
     for name in names:

@@ -3,6 +3,7 @@
 """What a run that was cut has kept, and what it goes on with."""
 
 import dataclasses
+import json
 import shutil
 import signal
 from pathlib import Path
@@ -12,10 +13,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_training import recipe_of, train
-from training_sets import toy_set
+from test_training import BLUEPRINT, recipe_of, train
+from training_sets import METRES, fast_of, norm_stats, toy_set
+from training_sets import described as described_codes
 
 from molmoact2_model import InputError
+from molmoact2_model.training.beginning import begin
 from molmoact2_model.training.network import TrainingModel
 from molmoact2_model.training.recipe import Data, load_recipe
 from molmoact2_model.training.resuming import check_same_run, described
@@ -25,6 +28,7 @@ from molmoact2_model.training.stopping import Stop
 RUN = {"steps": 6, "batch": 2, "every": 1, "buffer": 8, "save_every": 2}
 OPTIMIZER = {"kind": "muon", "rate": 3e-3, "warmup": 1, "ema": 0.8}
 KEPT = ("state.safetensors", "checkpoint/model.safetensors")
+FILES = {"norm statistics": "1", "depth codebook": "2", "FAST tokenizer": "", "start weights": "3"}
 
 
 @pytest.fixture(scope="module")
@@ -228,19 +232,19 @@ def changed(recipe, name: str, value):
 )
 def test_a_run_goes_on_with_no_other_recipe_unless_told_to(recipe, name, value, said):
     before = load_recipe(recipe)
-    kept, now = described(before, 1), changed(before, name, value)
+    kept, now = described(before, 1, FILES), changed(before, name, value)
     with pytest.raises(InputError) as refusal:
-        check_same_run(Path("state"), kept, now, 1, False)
+        check_same_run(Path("state"), kept, now, 1, FILES, False)
     assert said in str(refusal.value) and "--accept-changes" in str(refusal.value)
-    assert check_same_run(Path("state"), kept, now, 1, True) == [f"goes on with a change: {said}"]
-    assert check_same_run(Path("state"), kept, before, 1, False) == []
+    assert check_same_run(Path("state"), kept, now, 1, FILES, True) == [f"goes on with a change: {said}"]
+    assert check_same_run(Path("state"), kept, before, 1, FILES, False) == []
 
 
 def test_more_steps_and_more_data_need_no_word_and_are_told(recipe, data):
     before = load_recipe(recipe)
     now = changed(before, "run.steps", 12)
     now = changed(now, "data", (*before.data, Data("more", 2.0, (0, 5))))
-    assert check_same_run(Path("state"), described(before, 1), now, 1, False) == [
+    assert check_same_run(Path("state"), described(before, 1, FILES), now, 1, FILES, False) == [
         f"goes on with a change: data is {data} (weight 1), more (weight 2, episodes [0, 5]), was {data} (weight 1)",
         "goes on with a change: run.steps is 12, was 6",
     ]
@@ -250,19 +254,71 @@ def test_other_units_of_the_same_data_and_another_number_of_processes_are_other_
     before = load_recipe(recipe)
     now = changed(before, "data", (dataclasses.replace(before.data[0], units="ros"),))
     with pytest.raises(InputError, match=f"the units of {data} is 'ros', was ''"):
-        check_same_run(Path("state"), described(before, 1), now, 1, False)
+        check_same_run(Path("state"), described(before, 1, FILES), now, 1, FILES, False)
     with pytest.raises(InputError, match="the number of processes is 1, was 2"):
-        check_same_run(Path("state"), described(before, 2), before, 1, False)
+        check_same_run(Path("state"), described(before, 2, FILES), before, 1, FILES, False)
 
 
 def test_what_a_later_version_adds_to_recipes_is_as_it_was_where_the_recipe_says_nothing(recipe):
     before = load_recipe(recipe)
-    kept = described(before, 1)
+    kept = described(before, 1, FILES)
     assert '"look_head": 0, ' in kept["recipe"] or ', "look_head": 0' in kept["recipe"]
     kept["recipe"] = kept["recipe"].replace(', "look_head": 0', "").replace('"look_head": 0, ', "")
-    assert check_same_run(Path("state"), kept, before, 1, False) == []
+    assert check_same_run(Path("state"), kept, before, 1, FILES, False) == []
     with pytest.raises(InputError, match="objective.look_head is 1, was 0"):
-        check_same_run(Path("state"), kept, changed(before, "objective.look_head", 1), 1, False)
+        check_same_run(Path("state"), kept, changed(before, "objective.look_head", 1), 1, FILES, False)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_run_goes_on_with_no_other_file_at_the_same_place_unless_told_to(recipe, name):
+    before = load_recipe(recipe)
+    kept, now = described(before, 1, FILES), FILES | {name: "other"}
+    with pytest.raises(InputError, match=f"other files: the {name} has changed since.*--accept-changes"):
+        check_same_run(Path("state"), kept, before, 1, now, False)
+    said = [f"goes on with a change: the {name} has changed since"]
+    assert check_same_run(Path("state"), kept, before, 1, now, True) == said
+
+
+def test_a_state_that_does_not_say_its_files_goes_on_and_says_so(recipe):
+    before = load_recipe(recipe)
+    kept = described(before, 1, {})
+    del kept["files"]
+    (said,) = check_same_run(Path("state"), kept, before, 1, FILES, False)
+    assert "what files it was begun with (norm statistics, depth codebook, FAST tokenizer, start weights)" in said
+
+
+def test_each_file_that_is_made_anew_is_known_from_the_one_before(tmp_path, data):
+    def found() -> dict[str, str]:
+        loaded = load_recipe(path)
+        shutil.rmtree(tmp_path / "files", ignore_errors=True)
+        return begin(loaded, tmp_path / "files").digests
+
+    def other() -> set[str]:
+        nonlocal before
+        last, before = before, found()
+        return {name for name in before if before[name] != last[name]}
+
+    coded = toy_set(tmp_path / "coded", episodes=2)
+    start = {"blueprint": BLUEPRINT | {"action_mode": "both", "num_action_tokens": 96}}
+    first = recipe_of(tmp_path, coded, start=start | {"norm_stats": str(norm_stats(tmp_path))}, run=RUN)
+    assert train(first, tmp_path / "start", "--until", "1") == 0
+    fast, weights = fast_of(coded, tmp_path / "fast"), tmp_path / "start/checkpoint/model.safetensors"
+    (tmp_path / "start/checkpoint/depth_codebook.json").unlink()
+    stats = norm_stats(tmp_path)
+    start = {"checkpoint": str(weights.parent), "norm_stats": str(stats), "fast_tokenizer": str(fast)}
+    path = recipe_of(tmp_path, coded, start=start, run=RUN)
+    before = found()
+    assert all(before.values()) and other() == set()
+    stats.write_text(json.dumps(json.loads(stats.read_text()), indent=3))    # the same, written in another way
+    assert other() == set()
+    stats.write_text(stats.read_text().replace("-1.0", "-1.25"))
+    assert other() == {"norm statistics"}
+    described_codes(coded, [2 * value for value in METRES])
+    assert other() == {"depth codebook"}
+    (fast / "tokenizer.json").write_text((fast / "tokenizer.json").read_text() + " ")
+    assert other() == {"FAST tokenizer"}
+    save_file({name: tensor * 2 for name, tensor in load_file(weights).items() if "inv_freq" not in name}, weights)
+    assert other() == {"start weights"}
 
 
 def test_an_average_may_be_begun_in_the_middle_of_a_run_that_had_none(tmp_path, data, capsys):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from molmoact2_data.companions import ALTERNATIVES, DEPTH_CODES, FOLDER, POINTS, Companion
 from molmoact2_data.keep import open_kept
@@ -18,12 +19,14 @@ from .recipe import Data, Recipe
 from .samples import named_in
 
 
-def add_codebook(recipe: Recipe, work: Path) -> None:
-    """What the data sets' depth codes mean becomes the checkpoint's, whose files are in `work`. Errors: InputError or
-    DatasetError where that is not known, not one thing for all, another than the checkpoint's, or said of another
-    camera's images than the main one's."""
+def add_codebook(recipe: Recipe, work: Path) -> dict[str, Any]:
+    """What the data sets' depth codes mean becomes the checkpoint's, whose files are in `work`. Returns it: codebook or
+    network, and how a cell's distance is taken. Errors: InputError or DatasetError where that is not known, not one
+    thing for all, another than the checkpoint's, or said of another camera's images than the main one's."""
     stores = [_store(data, recipe.cameras[0]) for data in recipe.data]
     codebook, path = common_codebook(stores), work / CODEBOOK_FILE
+    about = stores[0].about
+    meaning = {key: about.get(key) for key in ("codebook", "network", "cells")}
     if codebook is None:
         if path.is_file():
             raise InputError(
@@ -31,14 +34,16 @@ def add_codebook(recipe: Recipe, work: Path) -> None:
                 "which they would be read as distances that they are not; annotate with the checkpoint's: molmoact2 "
                 f"depth annotate DATA --force --codebook CHECKPOINT/{CODEBOOK_FILE}, or take that file away from it"
             )
-        return
-    content = stores[0].about["codebook"]
+        return meaning
+    content = about["codebook"]
     if path.is_file() and read_json(path)["values"] != content["values"]:
         raise InputError(
             f"the depth codes of {stores[0].root} are by another codebook than the checkpoint's; annotate with the "
             f"latter: molmoact2 depth annotate DATA --force --codebook CHECKPOINT/{CODEBOOK_FILE}"
         )
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    # Where its values come from, in words, does not change what codes mean.
+    return meaning | {"codebook": {key: value for key, value in content.items() if key != "source"}}
 
 
 def _store(data: Data, camera: str) -> DepthCodes:

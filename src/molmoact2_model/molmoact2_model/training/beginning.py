@@ -23,6 +23,7 @@ from ..images import ImageConfig, load_image_config
 from ..normalization import NormStats, TagStats
 from ..processing import PromptBuilder, check_vocabulary, load_tokenizer
 from .annotations import add_codebook, check_places
+from .digests import digests
 from .fresh import fresh_network, with_expert
 from .recipe import Recipe
 from .samples import Sampler
@@ -31,7 +32,8 @@ from .saving import FETCHED, copy_files
 
 @dataclass(frozen=True)
 class Beginning:
-    """Everything that training needs besides data. files: folder with all files of the checkpoint but the weights."""
+    """Everything that training needs besides data. files: folder with all files of the checkpoint but the weights.
+    digests: of what the recipe names by its place alone."""
 
     network: Network
     images: ImageConfig
@@ -40,11 +42,13 @@ class Beginning:
     tag: TagStats
     sampler: Sampler
     files: Path
+    digests: dict[str, str]
 
 
 def begin(recipe: Recipe, work: Path) -> Beginning:
     """work: an empty folder for the files. Errors: ModelError, DatasetError."""
     work.mkdir(parents=True, exist_ok=True)
+    source: Path | None = None
     if recipe.start.blueprint:
         _write_new(recipe, work)
     else:
@@ -58,13 +62,12 @@ def begin(recipe: Recipe, work: Path) -> Beginning:
     _check_head(recipe, config)
     if recipe.mix.places:
         check_places(recipe)
-    if recipe.mix.depth or recipe.mix.depth_action:
-        add_codebook(recipe, work)
+    codes = add_codebook(recipe, work) if recipe.mix.depth or recipe.mix.depth_action else {}
     images, tokenizer = load_image_config(work, config.vision), load_tokenizer(work)
     check_vocabulary(config, tokenizer)
     stats = NormStats.from_file(work / config.norm_stats_filename, config.max_action_dim, config.max_action_horizon)
     tag = stats.tag(recipe.norm_tag)
-    if recipe.start.blueprint:
+    if source is None:
         network = fresh_network(config, recipe.run.seed)
     else:
         before = ModelConfig.from_dict(read_json(source / "config.json"))
@@ -74,7 +77,8 @@ def begin(recipe: Recipe, work: Path) -> Beginning:
     prompts = PromptBuilder(config, images, tokenizer, tag)
     fast = _fast(recipe, config)
     sampler = Sampler(config, images, prompts, tag, recipe.cameras, recipe.mix, recipe.augment, fast)
-    return Beginning(network, images, stats, tokenizer, tag, sampler, work)
+    known = digests(stats, recipe.norm_tag, codes, recipe.start.fast_tokenizer, source)
+    return Beginning(network, images, stats, tokenizer, tag, sampler, work, known)
 
 
 def _fast(recipe: Recipe, config: ModelConfig) -> FastTokenizer | None:

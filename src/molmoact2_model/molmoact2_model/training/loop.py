@@ -74,7 +74,8 @@ class Trainer:
         tensors |= {f"ema.{name}": tensor for name, tensor in trained.average.items()}
         tensors |= {f"optimizer.{name}": tensor for name, tensor in self._optimizers.state(trained.parameters)}
         self._out.mkdir(parents=True, exist_ok=True)
-        save_state(self._out / STATE, tensors, self.step, described(self._recipe, self._processes.num_processes))
+        about = described(self._recipe, self._processes.num_processes, self._beginning.digests)
+        save_state(self._out / STATE, tensors, self.step, about)
         self.save_checkpoint()
 
     def save_checkpoint(self) -> None:
@@ -90,7 +91,8 @@ class Trainer:
         recipe."""
         path, trained = self._out / STATE, self._trained
         tensors, step, about = load_state(path)
-        told = check_same_run(path, about, self._recipe, self._processes.num_processes, accept_changes)
+        count, files = self._processes.num_processes, self._beginning.digests
+        told = check_same_run(path, about, self._recipe, count, files, accept_changes)
         wanted = {f"model.{name}" for name in trained.parameters}
         found = {name for name in tensors if name.startswith("model.")}
         if wanted != found:

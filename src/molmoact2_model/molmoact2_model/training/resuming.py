@@ -13,26 +13,33 @@ from typing import Any
 from ..errors import InputError
 from .recipe import Recipe, Start
 
-RECIPE, PROCESSES = "recipe", "processes"
-# More steps, more data and other files are the same run, longer. All else would make it one that no recipe describes.
+RECIPE, PROCESSES, FILES = "recipe", "processes", "files"
+# More steps, more data and other files of results are the same run, longer. All else would make it one that no recipe
+# describes.
 MAY_CHANGE = ("description", "data", "run.steps", "run.save_every", "run.sample_every", "run.saved")
 LONGEST = 60    # characters of a value that is told
+UNKNOWN = (
+    "{} is of an earlier version and does not say what files it was begun with ({}). It goes on with those that the "
+    "recipe names now"
+)
 
 
-def described(recipe: Recipe, processes: int) -> dict[str, str]:
-    """What is kept beside the weights."""
-    return {RECIPE: json.dumps(dataclasses.asdict(recipe)), PROCESSES: str(processes)}
+def described(recipe: Recipe, processes: int, files: Mapping[str, str]) -> dict[str, str]:
+    """What is kept beside the weights. files: digests.digests."""
+    kept = {RECIPE: json.dumps(dataclasses.asdict(recipe)), PROCESSES: str(processes)}
+    return kept | {FILES: json.dumps(dict(files))}
 
 
 def check_same_run(
-    state: Path, kept: Mapping[str, str], recipe: Recipe, processes: int, accept_changes: bool
+    state: Path, kept: Mapping[str, str], recipe: Recipe, processes: int, files: Mapping[str, str],
+    accept_changes: bool,
 ) -> list[str]:
-    """kept: of `described`, when the state was saved. Returns what whoever goes on should know, a line for each.
-    Errors: InputError that names what differs and may not."""
+    """kept: of `described`, when the state was saved; files: as they are now. Returns what whoever goes on should know,
+    a line for each. Errors: InputError that names what differs and may not."""
     if RECIPE not in kept or PROCESSES not in kept:
         return [
             f"{state} is of an earlier version and keeps no recipe: whether the run was begun with this seed, batch, "
-            "optimizer, start and number of processes is not known. It goes on with what the recipe says now"
+            "optimizer, start, files and number of processes is not known. It goes on with what the recipe says now"
         ]
     before, now = _flat(_plain(_NOTHING)) | _flat(json.loads(kept[RECIPE])), _flat(_plain(recipe))
     changed = {name: (before.get(name), value) for name, value in now.items() if before.get(name) != value}
@@ -41,12 +48,17 @@ def check_same_run(
     others |= _other_units(before["data"], now["data"])
     if int(kept[PROCESSES]) != processes:
         others["the number of processes"] = int(kept[PROCESSES]), processes
-    if others and not accept_changes:
+    said = [_told(name, *values) for name, values in others.items()]
+    were = json.loads(kept.get(FILES, "{}"))
+    other = [f"the {name} has changed since" for name, one in files.items() if were.get(name, one) != one]
+    if (said or other) and not accept_changes:
         raise InputError(
-            f"{state} is of another recipe: {'; '.join(_told(name, *values) for name, values in others.items())}. "
+            f"{state} is of another recipe{' or other files' if other else ''}: {'; '.join([*said, *other])}. "
             "Go on with what the run was begun with, begin again with another --out, or say --accept-changes"
         )
-    return [f"goes on with a change: {_told(name, *values)}" for name, values in {**free, **others}.items()]
+    told = [_told(name, *values) for name, values in free.items()] + said + other
+    unknown = ", ".join(name for name in files if name not in were)
+    return [f"goes on with a change: {one}" for one in told] + ([UNKNOWN.format(state, unknown)] if unknown else [])
 
 
 _NOTHING = Recipe("", "", Start(), "", (), ())    # what a recipe is where it says nothing
