@@ -39,6 +39,11 @@ class Part:
     def length(self) -> int:
         return self.end - self.first
 
+    def first_on(self, every: int) -> int:
+        """The first number from `first` on, counted from the episode's beginning, that is a multiple of `every`; it may
+        be past the end."""
+        return -(-self.first // every) * every
+
 
 def open_kept(root: Path) -> tuple[Dataset, list[Part]]:
     """A data set and what of it is used: as its list says, or all; an episode of several instructions in a part for

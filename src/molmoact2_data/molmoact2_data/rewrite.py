@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from .companions import FOLDER, KEYS, SCHEMAS, Companion
 from .keep import Part
-from .layout import DatasetError
+from .layout import CORRECTED, DatasetError
 from .meta import image_size
 from .reader import Dataset
 from .writer import DatasetWriter, Row
@@ -23,8 +24,12 @@ DESCRIPTIONS = ("meta/depth_codes.json",)    # of companions: they hold for the 
 def rewrite(
     dataset: Dataset, parts: Sequence[Part], root: Path, progress: Callable[[], object] = lambda: None
 ) -> tuple[int, int]:
-    """Writes a data set of version 3 and returns its episodes and frames. Videos are encoded anew. Errors:
-    DatasetError."""
+    """Writes a data set of version 3 and returns its episodes and frames. Videos are encoded anew. Parts of a set that
+    was corrected (layout.CORRECTED) begin at the first frame that was, so that the note holds for the new numbers.
+    Errors: DatasetError."""
+    stride = dataset.notes.get(CORRECTED)
+    if stride:
+        parts = [replace(part, first=part.first_on(stride)) for part in parts if part.first_on(stride) < part.end]
     if not parts:
         raise DatasetError(f"nothing of {dataset.root} is kept; nothing is written")
     if dataset.fps != round(dataset.fps):

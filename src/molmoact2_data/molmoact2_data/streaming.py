@@ -156,8 +156,9 @@ class _Place:
 
 class Stream:
     """Frames of a mixture, without end, or each once. every: of an episode's frames one in so many is used, other ones
-    each time unless `shift` is False; buffer: frames that wait to be drawn; skip: frames that were drawn before.
-    Errors: DatasetError."""
+    each time unless `shift` is False: then those whose numbers are its multiples, wherever a part begins, since frames
+    are annotated so. buffer: frames that wait to be drawn; skip: frames that were drawn before. Errors:
+    DatasetError."""
 
     def __init__(
         self, shares: Sequence[Share], horizon: int, seed: int | tuple[int, ...], *, every: int = 3, shift: bool = True,
@@ -178,6 +179,12 @@ class Stream:
         self._weights = np.array(drawn) / np.sum(drawn)
         self._seed, self._every, self._size, self._skip = seed, every, buffer, skip
         self._shift = shift
+        for source in self._sources:
+            if not any(self._first(part) < part.end for part in source.parts):
+                raise DatasetError(
+                    f"{source.dataset.root}: no part that is kept has a frame whose number is a multiple of {every}; "
+                    "keep longer parts, or leave the data set out"
+                )
 
     @property
     def frames(self) -> int:
@@ -231,7 +238,7 @@ class Stream:
                 parts = self._sources[number].parts
                 orders[number] = [parts[index] for index in random.permutation(len(parts))]
             part = orders[number].pop()
-            first = part.first + (int(random.integers(min(self._every, part.length))) if self._shift else 0)
+            first = self._first(part) + (int(random.integers(min(self._every, part.length))) if self._shift else 0)
             yield [_Place(next(count), number, part, frame) for frame in range(first, part.end, self._every)]
 
     def _each(self, random: np.random.Generator) -> Iterator[list[_Place]]:
@@ -239,8 +246,11 @@ class Stream:
         parts = [(number, part) for number, source in enumerate(self._sources) for part in source.parts]
         count = itertools.count()
         for index in random.permutation(len(parts)):
-            number, part = parts[index]
-            yield [_Place(next(count), number, part, frame) for frame in range(part.first, part.end, self._every)]
+            (number, part), first = parts[index], self._first(parts[index][1])
+            yield [_Place(next(count), number, part, frame) for frame in range(first, part.end, self._every)]
+
+    def _first(self, part: Part) -> int:
+        return part.first if self._shift else part.first_on(self._every)
 
     def _decoded(self, places: Sequence[_Place]) -> dict[int, TrainingFrame]:
         found: dict[int, TrainingFrame] = {}

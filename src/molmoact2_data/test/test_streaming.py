@@ -12,8 +12,10 @@ from hand_made import edit_column, edit_info, moving, write_older
 
 from molmoact2_data.companions import ALTERNATIVES, POINTS
 from molmoact2_data.frame import Frame
+from molmoact2_data.keep import Part, open_kept, write_keep
 from molmoact2_data.layout import CORRECTED, NOTES, DatasetError
 from molmoact2_data.reader import Dataset
+from molmoact2_data.rewrite import rewrite
 from molmoact2_data.streaming import Share, Stream, TrainingFrame
 from molmoact2_data.writer import DatasetWriter, Row
 
@@ -72,6 +74,43 @@ def test_every_frame_comes_once_before_any_comes_again(data):
 def test_without_a_shift_the_same_frames_of_an_episode_are_used_each_time(data):
     drawn = draw(60, Share(data), every=3, shift=False, buffer=4)
     assert {frame.frame % 3 for frame in drawn} == {0}
+
+
+ODD = [(1, 7), (8, 12), (4, 6), (7, 8)]    # first and end of parts; the last one has no multiple of 3
+
+
+def kept_oddly(root: Path, folder: Path) -> Path:
+    dataset = Dataset(root)
+    write_keep(folder, dataset, [Part(dataset.episodes[0], *span) for span in ODD], {})
+    return folder
+
+
+def test_without_a_shift_parts_begin_where_frames_are_annotated_and_not_where_they_are_cut(tmp_path):
+    kept = kept_oddly(write(tmp_path / "toy", [14]), tmp_path / "kept")
+    drawn = draw(40, Share(kept), every=3, shift=False, buffer=4)
+    assert {frame.frame for frame in drawn} == {3, 6, 9}
+    stream = Stream([Share(kept)], HORIZON, 0, every=3, shift=False)
+    assert sorted(frame.frame for frame in stream.once()) == [3, 6, 9]
+    assert {frame.frame for frame in draw(60, Share(kept), every=3, buffer=4)} > {3, 6, 9}
+
+
+def test_what_is_kept_without_any_annotated_frame_is_refused(tmp_path):
+    dataset = Dataset(write(tmp_path / "toy", [14]))
+    write_keep(tmp_path / "kept", dataset, [Part(dataset.episodes[0], 7, 9)], {})
+    Stream([Share(tmp_path / "kept")], HORIZON, 0, every=3)
+    with pytest.raises(DatasetError, match="toy: no part that is kept has a frame .* a multiple of 3"):
+        Stream([Share(tmp_path / "kept")], HORIZON, 0, every=3, shift=False)
+
+
+def test_a_corrected_set_that_is_written_anew_is_corrected_at_the_frames_that_its_note_says(tmp_path):
+    root = write(tmp_path / "toy", [14])
+    (root / NOTES).write_text(json.dumps({CORRECTED: 3}))
+    edit_column(root / "annotations" / POINTS / "chunk-000/file-000.parquet", "frame_index", lambda _: [9])
+    assert rewrite(*open_kept(kept_oddly(root, tmp_path / "kept")), tmp_path / "new") == (2, 7)
+    new = Dataset(tmp_path / "new")
+    assert [new.vectors(episode).state[0, 1] for episode in new.episodes] == [3, 9]
+    stream = Stream([Share(tmp_path / "new")], HORIZON, 0, every=3, shift=False)
+    assert {(frame.episode, frame.frame) for frame in stream.once() if frame.points} == {(1, 0)}
 
 
 def test_the_order_is_the_seeds_and_a_continued_stream_goes_on_where_it_was(data, tmp_path):

@@ -138,7 +138,8 @@ class Trainer:
         with tqdm(desc="checking the data", unit="episode", disable=not show) as bar:
             stream.check(bar.update)
         pictures = self._pictures() if first else None
-        frames = frames_to_draw(self._shares(), self._beginning.tag.horizon, run.every) if pictures else []
+        horizon = self._beginning.tag.horizon
+        frames = frames_to_draw(self._shares(), horizon, run.every, run.shift) if pictures else []
         # What an earlier process logged after its last save is passed over.
         log = SummaryWriter(str(self._out / "tensorboard"), purge_step=self.step + 1) if first else None
         mean: dict[str, float] = {}

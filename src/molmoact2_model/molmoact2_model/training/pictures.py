@@ -24,9 +24,9 @@ from ..session import Session
 FRAMES, APART = 4, 100    # so many, out of a buffer of so many, so that they are of different episodes
 
 
-def frames_to_draw(shares: Sequence[Share], horizon: int, every: int) -> list[TrainingFrame]:
+def frames_to_draw(shares: Sequence[Share], horizon: int, every: int, shift: bool) -> list[TrainingFrame]:
     """Always the same ones."""
-    return list(itertools.islice(iter(Stream(shares, horizon, 0, every=every, shift=False, buffer=APART)), FRAMES))
+    return list(itertools.islice(iter(Stream(shares, horizon, 0, every=every, shift=shift, buffer=APART)), FRAMES))
 
 
 class Pictures:
