@@ -201,6 +201,8 @@ class ActBackend:
                 extra=extra,
             )
         except ActError as error:
+            if error.lost:    # else the server's depth memory would be a frame ahead of what was seen here
+                self._because = self._because or "call_failed"
             if error.kind in LASTING:
                 raise BackendError(str(error)) from error
             raise Unanswered(error.kind, str(error), error.passing) from error

@@ -4,12 +4,13 @@
 
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from act_double import Double
-from served import Served
+from served import PATIENCE, Served
 from tiny_robot import CHECKPOINT, CONTRACT, SETTINGS, picture
 
 from molmoact2_model import MolmoAct2Policy, fingerprint
@@ -99,6 +100,28 @@ def test_a_reset_reaches_the_server_with_its_cause_also_where_the_request_after_
             there.infer(images(0), STATE, "go", 1)
     assert there.infer(images(0), STATE, "go", 1).trace.cause == "call_failed"
     assert there.infer(images(0), STATE, "go", 1).trace.cause == ""
+
+
+@pytest.mark.parametrize(("before", "cause"), [("", "call_failed"), ("reset", "reset")])
+def test_after_an_answer_that_was_lost_the_server_begins_anew(there, served, monkeypatch, before, cause):
+    there.infer(images(0), STATE, "go", 1)
+    if before:
+        there.reset(before)
+    answer, given_up = served.service._answer, threading.Event()
+
+    def late(*asked):
+        found = answer(*asked)    # so that its session remembers it
+        assert given_up.wait(PATIENCE)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(served.service, "_answer", late)
+        patch.setattr(there, "_remote", replace(there._remote, timeout=0.3))
+        with pytest.raises(Unanswered) as error:
+            there.infer(images(1), STATE, "go", 1)
+    given_up.set()
+    assert error.value.kind == "server_slow"
+    assert [there.infer(images(2), STATE, "go", 1).trace.cause for _ in range(2)] == [cause, ""]
 
 
 def test_it_tells_what_its_results_depend_on_and_which_checkpoint_it_is(there, here):

@@ -44,21 +44,27 @@ BAD_ANSWER, SERVER_FAILED = "answer_refused", "server_failed"
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0    # [s] before a connection is tried again
 SURE_FOR = 3.0    # [s] after an answer; a server that was replaced since must load a checkpoint first
 PASSING = (AWAY, SLOW, SUPERSEDED, BUSY, LATE, STOPPING)
+LOST = (AWAY, SLOW, BAD_ANSWER, SERVER_FAILED)    # with the others the server says itself that it ran nothing
 
 
 class ActError(Exception):
     """No answer, or none that may be used. kind: a word to count by, the server's own code where it gave one.
 
-    passing: whether it may pass without anybody's doing, as a server that is away may come back.
+    passing: whether it may pass without anybody's doing, as a server that is away may come back. lost: whether the
+    server may have run what was asked, so that it remembers what nobody here has seen.
     """
 
-    def __init__(self, kind: str, text: str):
+    def __init__(self, kind: str, text: str, sent: bool = False):
         super().__init__(text)
-        self.kind = kind
+        self.kind, self.sent = kind, sent
 
     @property
     def passing(self) -> bool:
         return self.kind in PASSING
+
+    @property
+    def lost(self) -> bool:
+        return self.sent and self.kind in LOST
 
 
 @dataclass(frozen=True)
@@ -140,9 +146,12 @@ class ActClient:
             reply = self._exchange("POST", "/act", body, until - self._clock())
             answer = self._understood(reply)
             return self._read_answer(answer, self._clock() - began, n_action_steps, dim, extra)
+        except ActError as error:
+            error.sent = True
+            raise
         except WireError as error:
             self._connection.close()    # whatever else it has to say
-            raise ActError(BAD_ANSWER, f"the answer of {self.address.url} is refused: {error}") from None
+            raise ActError(BAD_ANSWER, f"the answer of {self.address.url} is refused: {error}", sent=True) from None
         finally:
             if extra is None:
                 self._connection.close()    # some existing servers close it after each answer, and do not say so
