@@ -46,13 +46,16 @@ class Remote:
 
 
 class ActBackend:
-    """A server's engine. seeded: whether the user asked for one certain seed.
+    """A server's engine. seeded: whether the user asked for one certain seed. simulation: whether the robot is one.
 
     What the server computes with (checkpoint, device, type, threads, FAST tokenizer) is its own.
     """
 
-    def __init__(self, settings: Settings, contract: Contract, remote: Remote, seeded: bool = False):
+    def __init__(
+        self, settings: Settings, contract: Contract, remote: Remote, seeded: bool = False, simulation: bool = False
+    ):
         self._settings, self._contract, self._remote, self._seeded = settings, contract, remote, seeded
+        self._simulation = simulation
         self._tag = contract.norm_tag(settings.norm_tag)
         self.name, self.fingerprint = remote.url, ""
         self._client: ActClient | None = None
@@ -101,6 +104,11 @@ class ActBackend:
         ):
             if value not in there:
                 raise BackendError(f"{name} {value!r} is not offered by {self.name}; it offers {', '.join(there)}")
+        if "graphs" in offer.machine.get("optimizations", "").split(",") and not self._simulation:
+            raise BackendError(
+                f"the server {self.name} runs with the optimisation graphs, which nobody has seen run on a GPU yet: it "
+                "is for simulations and benchmarks, not for a robot that moves; start molmoact2 serve without it"
+            )
         self._check_checkpoint(offer.checkpoint, offer.fingerprint)
         self.fingerprint = offer.fingerprint
         self._waypoints = settings.n_action_steps or offer.n_action_steps or tag.n_action_steps

@@ -292,7 +292,9 @@ class PolicyNode(LifecycleNode):
             self._publish_status()
 
     def leave(self) -> None:
-        """Ends publishing and the task; spin the node a little longer, so that its client hears of it."""
+        """Ends publishing and the task, once; spin the node a little longer, so that its client hears of it."""
+        if self._state == PolicyStatus.FINALIZED:
+            return
         self._halt("the policy process is being ended")
         self._go(PolicyStatus.FINALIZED)
 
@@ -305,7 +307,7 @@ class PolicyNode(LifecycleNode):
 def make_backend(wanted: Configuration) -> Backend:
     if wanted.remote is None:
         return InProcessBackend(wanted.settings, wanted.contract)
-    return ActBackend(wanted.settings, wanted.contract, wanted.remote, seeded=wanted.seed is not None)
+    return ActBackend(wanted.settings, wanted.contract, wanted.remote, wanted.seed is not None, wanted.simulation)
 
 
 def main() -> int:

@@ -86,6 +86,7 @@ class Configuration:
     min_period: float
     least_latency: float
     inference_timeout: float
+    simulation: bool
     seed: int | None
     instruction: str
 
@@ -146,6 +147,7 @@ def configured(value: Callable[[str], Any]) -> Configuration:
         min_period=value("min_period"),
         least_latency=_least_latency(value("least_latency"), value("simulation"), contract),
         inference_timeout=value("inference_timeout"),
+        simulation=value("simulation"),
         seed=None if seed < 0 else seed,
         instruction=value("instruction"),
     )

@@ -202,6 +202,17 @@ def test_another_checkpoint_than_the_one_that_is_named_is_refused(policy):
     other.close()
 
 
+def test_graphs_on_a_server_are_refused_for_a_robot_that_is_not_simulated(served, monkeypatch):
+    about = served.service.about()
+    about["molmoact2"]["machine"] |= {"optimizations": "graphs,no_reuse"}
+    monkeypatch.setattr(served.service, "about", lambda: about)
+    with pytest.raises(BackendError, match="not for a robot that moves; start molmoact2 serve without it"):
+        ActBackend(SETTINGS, CONTRACT, Remote(served.url)).load()
+    simulated = ActBackend(SETTINGS, CONTRACT, Remote(served.url), simulation=True)
+    simulated.load()
+    simulated.close()
+
+
 def test_without_the_servers_token_nothing_is_configured(policy, tmp_path):
     served = Served(policy, token=Token(SECRET))
     file = tmp_path / "token"

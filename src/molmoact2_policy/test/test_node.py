@@ -311,6 +311,14 @@ def test_services_answer_while_the_engine_works(robot, monkeypatch):
     assert dict(zip(status.drop_reasons, status.drop_counts, strict=True))["episode_over"] == 1
 
 
+def test_a_process_that_ends_halts_its_policy_once(robot, monkeypatch):
+    policy, halted = robot.start_policy(), []
+    monkeypatch.setattr(policy, "_halt", halted.append)
+    policy.leave()
+    policy.leave()    # as when it is closed
+    assert len(halted) == 1 and policy._state == PolicyStatus.FINALIZED
+
+
 def test_no_file_of_this_package_imports_torch():
     package = CONTRACT.path.parents[1] / "molmoact2_policy"
     sources = list(package.glob("*.py"))
