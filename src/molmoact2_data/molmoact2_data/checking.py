@@ -12,6 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from .companions import SCHEMAS, Companion
 from .keep import Part
 from .layout import ACTION, STATE, TASK, DatasetError
 from .meta import Episode, Place, image_size
@@ -38,6 +39,7 @@ class Checker:
     def __init__(self, dataset: Dataset):
         self._dataset = dataset
         self._videos: dict[Path, _Video | str] = {}
+        self._known: dict[str, Companion] = {}
 
     def problems(self, episode: Episode, vectors: Vectors | None = None) -> list[str]:
         """Empty for a sound episode. vectors: the episode's, where they were read already."""
@@ -45,7 +47,7 @@ class Checker:
             found = list(self._of_numbers(vectors or self._dataset.vectors(episode), episode))
         except DatasetError as error:
             return [str(error)]
-        return [*found, *self.of_videos(episode)]
+        return [*found, *self.of_companions(episode), *self.of_videos(episode)]
 
     def _of_numbers(self, vectors: Vectors, episode: Episode) -> Iterator[str]:
         where = f"{self._dataset.root}: episode {episode.index}"
@@ -55,8 +57,6 @@ class Checker:
             if values is not None and not np.isfinite(values).all():
                 frame = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
                 yield f"{where}: {name} is not finite in frame {frame}"
-        if not episode.task.strip():
-            yield f"{where} has no task in words"
         yield from self.of_words(vectors, episode)
         late = off_rate(vectors.time, self._dataset.fps, JITTER)
         if late:
@@ -75,6 +75,19 @@ class Checker:
             f"{self._dataset.root}: episode {episode.index}: frame {frame} has {TASK} {other} ({told!r}), and the "
             f"episode's instruction is {stated!r}"
         ]
+
+    def of_companions(self, episode: Episode) -> list[str]:
+        """What is said of an episode's frames and cannot be: the first of each kind."""
+        root, found = self._dataset.root, []
+        try:
+            self._known = self._known or {name: Companion(root, name) for name in SCHEMAS}
+            for name, companion in self._known.items():
+                for frame, wrong in companion.faults(episode.index):
+                    found.append(f"{root}: frame {frame} of episode {episode.index}: {name}: {wrong}")
+                    break
+        except DatasetError as error:
+            found.append(str(error))
+        return found
 
     def of_videos(self, episode: Episode) -> list[str]:
         """What is wrong with the files that hold an episode's images."""
@@ -123,9 +136,21 @@ def check(
 ) -> list[str]:
     """The first so many things that are wrong with the episodes that these are parts of."""
     checker, found = Checker(dataset), dict[str, None]()
-    for episode in {part.episode.index: part.episode for part in parts}.values():
-        found |= dict.fromkeys(checker.problems(episode))
+    of_episode: dict[int, list[Part]] = {}
+    for part in parts:
+        of_episode.setdefault(part.episode.index, []).append(part)
+    for those in of_episode.values():
+        silent = [part for part in those if not part.episode.task.strip()]
+        found |= dict.fromkeys([*checker.problems(those[0].episode), *(_silent(dataset, part) for part in silent)])
         progress()
         if len(found) >= most:
             break
     return list(found)[:most]
+
+
+def _silent(dataset: Dataset, part: Part) -> str:
+    """A part without an instruction."""
+    where = f"{dataset.root}: episode {part.episode.index}"
+    if part.length == part.episode.length:
+        return f"{where} has no task in words"
+    return f"{where}: frames {part.first} to {part.end - 1} have no task in words"

@@ -10,11 +10,13 @@ codes).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow
+from pyarrow import compute
 
 from .layout import DATA_MB
 from .tables import EpisodeTable, RolledTable
@@ -22,6 +24,7 @@ from .tables import EpisodeTable, RolledTable
 FOLDER = "annotations"
 FILES = FOLDER + "/{name}/chunk-{{chunk_index:03d}}/file-{{file_index:03d}}.parquet"
 KEYS = ("episode_index", "frame_index")
+SHARES, LISTS, MAY_LACK = ("across", "down"), ("chunk", "codes"), (*KEYS, "camera")
 QUESTIONS, POINTS, ALTERNATIVES, DEPTH_CODES = "questions", "points", "alternatives", "depth_codes"
 SCHEMAS = {
     QUESTIONS: {"camera": pyarrow.string(), "question": pyarrow.string(), "answer": pyarrow.string()},
@@ -66,3 +69,34 @@ class Companion:
     def rows(self, episode: int) -> list[dict[str, Any]]:
         """Of one episode, in the order of its frames."""
         return [row for file in self._files for row in file.rows(episode, self._columns).to_pylist()]
+
+    def faults(self, episode: int) -> Iterator[tuple[int, str]]:
+        """The frames of an episode of which something is said that cannot be, and what."""
+        for file in self._files:
+            table = file.rows(episode, self._columns)
+            if not _sound(table):
+                yield from ((row[KEYS[1]], fault(row)) for row in table.to_pylist() if fault(row))
+
+
+def fault(row: Mapping[str, Any]) -> str:
+    """What in a row cannot be; empty for a sound one."""
+    for name, value in row.items():
+        if value is None and name not in MAY_LACK:
+            return f"{name} is missing"
+        if name in SHARES and not 0 <= value <= 1:
+            return f"{name} is {value}, expected a share of the image, from 0 to 1"
+        if name in LISTS and not np.isfinite(np.array(value, np.float64)).all():
+            return f"{name} holds a number that is none"
+    return ""
+
+
+def _sound(table: pyarrow.Table) -> bool:
+    """Whether no row has a fault, by whole columns."""
+    for name in (name for name in table.column_names if name not in MAY_LACK):
+        values = compute.list_flatten(table[name]) if name in LISTS else table[name]
+        if table[name].null_count or values.null_count:
+            return False
+        numbers = np.asarray(values, np.float64) if name in (*SHARES, *LISTS) else np.zeros(0)
+        if not np.isfinite(numbers).all() or (name in SHARES and not ((numbers >= 0) & (numbers <= 1)).all()):
+            return False
+    return True

@@ -83,6 +83,7 @@ def _write(place: Path, result: Result, rules: list[Rule], write: bool) -> None:
 
         rewrite(result.dataset, result.parts, place)
     else:
-        write_keep(place, result.dataset, result.parts, about(rules))
+        asked = [rule for rule in rules if rule.name not in result.off]
+        write_keep(place, result.dataset, result.parts, about(asked))
     write_json(place / REPORT, content)
     (place / REPORT_TEXT).write_text(told(content) + "\n", "utf8")

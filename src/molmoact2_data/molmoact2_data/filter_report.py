@@ -81,6 +81,7 @@ def _of(result: Result) -> dict[str, Any]:
         "kept_episodes": len({part.episode.index for part in result.parts}),
         "kept_parts": len(result.parts),
         "kept_frames": result.frames,
+        "not_asked": result.off,
         "removed": {
             rule: {
                 "episodes": len({finding.episode for finding in found}),
@@ -115,5 +116,7 @@ def told(content: Mapping[str, Any]) -> str:
             f"{one['data']}: {kept} of {frames} frames kept ({kept / frames:.1%}), {one['kept_episodes']} of "
             f"{one['episodes']} episodes, in {one['kept_parts']} parts"
         )
-        blocks.append("\n".join([head, table(rows), *examples] if one["removed"] else [head, "  nothing to remove"]))
+        off = [f"  {rule} was not asked: {why}" for rule, why in one["not_asked"].items()]
+        lines = [table(rows), *examples] if one["removed"] else ["  nothing to remove"]
+        blocks.append("\n".join([head, *lines, *off]))
     return "\n\n".join(blocks)

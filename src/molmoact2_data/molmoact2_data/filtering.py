@@ -6,22 +6,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 
 from .checking import Checker
 from .keep import Part, by_task
-from .layout import STATE, DatasetError
+from .layout import CORRECTED, STATE, DatasetError
 from .meta import Episode
 from .reader import Dataset, Vectors, names_of
-from .rules import Looks, Rule, Short, Span, View
+from .rules import Looks, Mismatch, Rule, Short, Span, View
 
 SMALL = (64, 48)       # width and height at which images are compared
 LOOKS_A_SECOND = 6
 LEAST_SHARE = 0.2      # of the greatest range of a joint: one that is hardly used is not judged by its noise
 UNREADABLE = "unreadable"
+STRAYED = "the set was corrected: its actions say what would have been right, and not what was done"
 UNREADABLE_WHY = "it cannot be read, is not as stated, or holds numbers that are none"
 
 
@@ -38,11 +39,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Result:
-    """parts: what is kept."""
+    """parts: what is kept. off: rules that were not asked of this data set, and why."""
 
     dataset: Dataset
     parts: list[Part]
     findings: list[Finding]
+    off: dict[str, str] = field(default_factory=dict)
 
     @property
     def frames(self) -> int:
@@ -65,19 +67,20 @@ def judge(dataset: Dataset, rules: Sequence[Rule], progress: Callable[[], object
     ranges, checker = _ranges(dataset), Checker(dataset)
     parts: list[Part] = []
     findings: list[Finding] = []
+    off = {rule.name: STRAYED for rule in rules if isinstance(rule, Mismatch) and dataset.notes.get(CORRECTED)}
+    rules = [rule for rule in rules if rule.name not in off]
     shorts = [rule for rule in rules if isinstance(rule, Short)]
     for episode in dataset.episodes:
         found = _of_episode(dataset, episode, rules, ranges, checker)
-        kept = []
-        for first, end in left(episode.length, [span for _, span in found]):
-            short = [("short", span) for rule in shorts for span in rule.of_part(first, end, dataset.fps)]
+        rest = [Part(episode, *span) for span in left(episode.length, [span for _, span in found])]
+        for part in by_task(dataset, rest):
+            short = [("short", span) for rule in shorts for span in rule.of_part(part.first, part.end, dataset.fps)]
             found += short
             if not short:
-                kept.append(Part(episode, first, end))
-        parts += kept
+                parts.append(part)
         findings += [Finding(rule, episode.index, *span) for rule, span in found]
         progress()
-    return Result(dataset, by_task(dataset, parts), findings)
+    return Result(dataset, parts, findings, off)
 
 
 def left(length: int, spans: Sequence[Span]) -> list[tuple[int, int]]:
@@ -98,26 +101,27 @@ def _of_episode(
         vectors = dataset.vectors(episode)
         if vectors.action is None:
             raise DatasetError(f"{dataset.root}: episode {episode.index} has no actions")
-        wrong = checker.of_videos(episode) + checker.of_words(vectors, episode)
+        wrong = checker.of_videos(episode) + checker.of_words(vectors, episode) + checker.of_companions(episode)
         if wrong:
             raise DatasetError(wrong[0])
         finite = np.isfinite(vectors.state).all(axis=1) & np.isfinite(vectors.action).all(axis=1)
         if not finite.all():
             raise DatasetError(f"frame {int(np.argmin(finite))} has a state or action that is not finite")
         looks = _looks(dataset, episode) if any(rule.images for rule in rules) else {}
-        task = "; ".join(dict.fromkeys(part.episode.task for part in by_task(dataset, [Part(episode, *whole)])))
+        tasks = [(part.first, part.end, part.episode.task) for part in by_task(dataset, [Part(episode, *whole)])]
     except DatasetError as error:
         return [(UNREADABLE, Span(*whole, str(error)))]
-    view = _view(dataset, replace(episode, task=task), vectors, ranges, looks)
+    view = _view(dataset, episode, tasks, vectors, ranges, looks)
     return [(rule.name, span) for rule in rules if not isinstance(rule, Short) for span in rule.find(view)]
 
 
 def _view(
-    dataset: Dataset, episode: Episode, vectors: Vectors, ranges: _Ranges, looks: dict[str, Looks]
+    dataset: Dataset, episode: Episode, tasks: list[tuple[int, int, str]], vectors: Vectors, ranges: _Ranges,
+    looks: dict[str, Looks],
 ) -> View:
     names = dataset.joints or [str(number) for number in range(vectors.state.shape[1])]
     return View(
-        where=f"{dataset.root}, episode {episode.index}", task=episode.task, fps=dataset.fps, names=names,
+        where=f"{dataset.root}, episode {episode.index}", tasks=tasks, fps=dataset.fps, names=names,
         time=vectors.time, state=vectors.state, action=vectors.action if ranges.same_joints else None,
         span=ranges.span, least=ranges.least, most=ranges.most,
         arm=_arm(dataset, len(names)), looks=looks,

@@ -39,12 +39,13 @@ class Looks:
 
 @dataclass(frozen=True)
 class View:
-    """One episode, as rules see it. time: (N,) [s]; state, action: (N, D), finite, action None where its values are not
-    those of the same joints; span, least, most: (D,), each joint's range in the data set, and its ends; arm: bool (D,),
-    False for grippers; looks: by camera, empty where images are not looked at."""
+    """One episode, as rules see it. tasks: first, end and instruction of each stretch of frames that has its own, all
+    frames together; time: (N,) [s]; state, action: (N, D), finite, action None where its values are not those of the
+    same joints; span, least, most: (D,), each joint's range in the data set, and its ends; arm: bool (D,), False for
+    grippers; looks: by camera, empty where images are not looked at."""
 
     where: str
-    task: str
+    tasks: list[tuple[int, int, str]]
     fps: float
     names: list[str]
     time: np.ndarray
@@ -55,6 +56,11 @@ class View:
     most: np.ndarray
     arm: np.ndarray
     looks: dict[str, Looks] = field(default_factory=dict)
+
+    @property
+    def task(self) -> str:
+        """All instructions."""
+        return "; ".join(dict.fromkeys(text for *_, text in self.tasks))
 
     @property
     def vectors(self) -> dict[str, np.ndarray]:
@@ -98,10 +104,12 @@ class Language(Rule):
     letters: int = 4
 
     def find(self, view: View) -> list[Span]:
-        text = view.task.strip()
-        if sum(letter.isalpha() for letter in text) >= self.letters and text.lower().strip(" .") not in MEANINGLESS:
-            return []
-        return [Span(0, len(view.time), f"the instruction is {view.task!r}")]
+        silent = [stretch for stretch in view.tasks if not self._says(stretch[2].strip())]
+        return [Span(first, end, f"the instruction is {text!r}") for first, end, text in silent]
+
+    def _says(self, text: str) -> bool:
+        letters = sum(letter.isalpha() for letter in text)
+        return letters >= self.letters and text.lower().strip(" .") not in MEANINGLESS
 
 
 @dataclass

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from .checking import check
-from .companions import ALTERNATIVES, DEPTH_CODES, POINTS, QUESTIONS, Companion
+from .companions import ALTERNATIVES, DEPTH_CODES, POINTS, QUESTIONS, Companion, fault
 from .frame import Frame
 from .keep import Part, open_kept
 from .layout import CORRECTED, DatasetError
@@ -126,6 +126,9 @@ class Source:
 
     def _fields(self, known: dict[str, list[dict[str, Any]]], where: str, width: int) -> dict[str, Any]:
         """What a TrainingFrame holds of companions. where: in words; width: of an action."""
+        wrong = next((f"{name}: {fault(row)}" for name, rows in known.items() for row in rows if fault(row)), "")
+        if wrong:
+            raise DatasetError(f"{where}: {wrong}; leave the episode out")
         codes, others = known[DEPTH_CODES], known[ALTERNATIVES]
         return {
             "alternatives": {row["instruction"]: self._chunk(row["chunk"], where, width) for row in others},

@@ -10,7 +10,7 @@ from hand_made import FPS, edit_column, following, moving, scene, write_older, w
 from molmoact2_data.filter_report import chosen_rules, load_rules, report, told
 from molmoact2_data.filtering import Result, judge, left
 from molmoact2_data.keep import KEEP, Part, open_kept, write_keep
-from molmoact2_data.layout import DatasetError
+from molmoact2_data.layout import CORRECTED, DatasetError
 from molmoact2_data.reader import Dataset
 from molmoact2_data.rules import RULES, Span
 from molmoact2_data.streaming import Share, Stream
@@ -106,6 +106,17 @@ def test_an_arm_that_does_not_follow_is_removed(tmp_path):
     root = write_set(tmp_path / "set", states, actions=actions, names=NAMES)
     found = removed(judged(root, jump=False))
     assert found == {"mismatch": [(0, 10, 40)]}
+
+
+def test_a_corrected_sets_actions_are_not_held_against_what_was_done_and_the_report_says_so(tmp_path):
+    states = sound()
+    actions = [following(values) for values in states]
+    actions[0][10:40, 1] += 1.1
+    root = write_set(tmp_path / "set", states, actions=actions, names=NAMES, notes={CORRECTED: 3})
+    result = judged(root, jump=False)
+    assert removed(result) == {} and kept(result) == WHOLE
+    assert "mismatch was not asked: the set was corrected" in told(report([result], chosen_rules({})))
+    assert "was not asked" not in told(report([judged(root, mismatch=False)], chosen_rules({})))
 
 
 def test_other_values_in_the_action_than_in_the_state_are_not_compared(tmp_path):

@@ -9,6 +9,7 @@ from hand_made import moving, with_tasks, write_older, write_set
 from pyarrow import parquet
 
 from molmoact2_data.checking import check
+from molmoact2_data.filter_report import chosen_rules
 from molmoact2_data.filtering import UNREADABLE, judge
 from molmoact2_data.keep import KEEP, Part, open_kept, write_keep
 from molmoact2_data.layout import DatasetError
@@ -83,6 +84,35 @@ def test_frames_of_another_instruction_than_their_episodes_are_named_and_left_ou
     result = judge(dataset, [])
     assert [(found.rule, found.episode) for found in result.findings] == [(UNREADABLE, 0)]
     assert {part.episode.index for part in result.parts} == {1}
+
+
+SILENT = [[0] * 20 + [1] * 20, [0] * 33 + [2] * 7]
+
+
+@pytest.fixture
+def silent(tmp_path) -> Path:
+    """The first episode says nothing in its first half; the second one closes it in less than a second."""
+    root = write_older(tmp_path / "set", [moving(len(numbers), seed=seed) for seed, numbers in enumerate(SILENT)])
+    return with_tasks(root, SILENT, ("", "open it", "close it"), [[], []])
+
+
+def test_a_stretch_without_words_is_named_and_left_out_whatever_the_rest_of_its_episode_says(silent):
+    dataset, parts = open_kept(silent)
+    said = [text.partition("set: ")[2] for text in check(dataset, parts)]
+    without = "have no task in words"
+    assert said == [f"episode 0: frames 0 to 19 {without}", f"episode 1: frames 0 to 32 {without}"]
+    result = judge(dataset, chosen_rules({}))
+    assert spans(result.parts) == [(0, 20, 40, "open it"), (1, 33, 40, "close it")]
+    assert [(f.rule, f.episode, f.first, f.end) for f in result.findings] == [
+        ("language", 0, 0, 20), ("language", 1, 0, 33),
+    ]    # fmt: skip
+
+
+def test_a_part_that_is_short_once_it_is_cut_by_instruction_is_left_out(silent):
+    rules = chosen_rules({"short": {"seconds": 0.8}, "language": False})
+    result = judge(Dataset(silent), rules)
+    assert [(found.rule, found.episode, found.first, found.end) for found in result.findings] == [("short", 1, 33, 40)]
+    assert [span[:3] for span in spans(result.parts)] == [(0, 0, 20), (0, 20, 40), (1, 0, 33)]
 
 
 def test_an_episode_that_says_nothing_in_any_place_has_no_words(tmp_path):

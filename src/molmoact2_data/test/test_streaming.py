@@ -3,14 +3,17 @@
 import gc
 import itertools
 import json
+import re
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
 from hand_made import edit_column, edit_info, moving, write_older
 
 from molmoact2_data.companions import ALTERNATIVES, POINTS
+from molmoact2_data.filtering import judge
 from molmoact2_data.frame import Frame
 from molmoact2_data.keep import Part, open_kept, write_keep
 from molmoact2_data.layout import CORRECTED, NOTES, DatasetError
@@ -196,6 +199,44 @@ def test_what_is_wrong_is_named_before_anything_is_drawn(data, tmp_path):
     assert "episode_000001.mp4 is missing" in str(error.value)
     assert "episode 2: action is not finite in frame 0" in str(error.value)
     assert "molmoact2 data filter" in str(error.value)
+
+
+COLUMNS = [
+    (POINTS, "across", float("nan"), 2, "across is nan, expected a share of the image, from 0 to 1"),
+    (POINTS, "across", -0.01, 2, "across is -0.0"),
+    (POINTS, "down", 320.0, 2, "down is 320.0, expected a share"),
+    (POINTS, "down", None, 2, "down is missing"),
+    (POINTS, "phrase", None, 2, "phrase is missing"),
+    (ALTERNATIVES, "chunk", None, 1, "chunk is missing"),
+    (ALTERNATIVES, "chunk", [0.0] * 9 + [float("inf")], 1, "chunk holds a number that is none"),
+    (ALTERNATIVES, "chunk", [0.0] * 9 + [None], 1, "chunk holds a number that is none"),
+]
+
+
+@pytest.mark.parametrize(("name", "column", "value", "frame", "said"), COLUMNS)
+def test_what_is_said_of_a_frame_and_cannot_be_is_named_before_anything_is_drawn_and_when_it_is(
+    tmp_path, name, column, value, frame, said
+):
+    bad = write(tmp_path / "bad", [5, 5])
+    path = bad / "annotations" / name / "chunk-000/file-000.parquet"
+    kind = pyarrow.list_(pyarrow.float32()) if column == "chunk" else None
+    edit_column(path, column, lambda rows: pyarrow.array([rows[0], value], kind))
+    words = f"bad: frame {frame} of episode 1: {name}: {re.escape(said)}"
+    with pytest.raises(DatasetError, match=words):
+        Stream([Share(bad)], HORIZON, 0).check()
+    with pytest.raises(DatasetError, match=words):
+        list(Stream([Share(bad)], HORIZON, 0, every=1).once())
+    result = judge(Dataset(bad), [])
+    assert [(found.rule, found.episode) for found in result.findings] == [("unreadable", 1)]
+
+
+def test_the_edges_of_an_image_are_in_it(tmp_path):
+    data = write(tmp_path / "toy", [5, 5])
+    for column in ("across", "down"):
+        edit_column(data / "annotations" / POINTS / "chunk-000/file-000.parquet", column, lambda _: [0.0, 1.0])
+    stream = Stream([Share(data)], HORIZON, 0, every=1)
+    stream.check()
+    assert {place for frame in stream.once() for place in frame.points.values()} == {(0.0, 0.0), (1.0, 1.0)}
 
 
 # --- every frame once -------------------------------------------------------------------------------------------------

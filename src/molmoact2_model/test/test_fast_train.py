@@ -10,7 +10,7 @@ import pytest
 from scipy.fft import dct
 
 from molmoact2_data.keep import Part, write_keep
-from molmoact2_data.layout import DatasetError
+from molmoact2_data.layout import CORRECTED, NOTES, DatasetError
 from molmoact2_data.reader import Dataset
 from molmoact2_data.writer import DatasetWriter, Row
 from molmoact2_model import FastTokenizer, ModelError
@@ -277,6 +277,14 @@ def test_actions_that_are_no_numbers_are_named_and_nothing_is_written(tmp_path, 
     data = reaches(tmp_path / "data", 5, spoil=spoil)
     assert main(["fast", "train", str(data), "-o", str(tmp_path / "fast")]) == 2
     assert "episode 3 has an action that is not finite" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_corrected_set_is_refused_because_its_actions_make_no_chunks(tmp_path, capsys):
+    data = reaches(tmp_path / "data", 5)
+    (data / NOTES).write_text(json.dumps({CORRECTED: 3}))
+    assert main(["fast", "train", str(data), "-o", str(tmp_path / "fast")]) == 2
+    assert "data was corrected: its actions say" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from molmoact2_data import statistics
 from molmoact2_data.keep import Part, open_kept
-from molmoact2_data.layout import ACTION, DatasetError
+from molmoact2_data.layout import ACTION, CORRECTED, DatasetError
 from molmoact2_data.reader import Dataset
 
 from ..errors import InputError
@@ -101,6 +101,11 @@ def robots_of_tags(roots: Sequence[Path], path: Path, tags: Sequence[str], horiz
 
 def _kept(root: Path) -> Kept:
     dataset, parts = open_kept(root)
+    if dataset.notes.get(CORRECTED):
+        raise InputError(
+            f"{root} was corrected: its actions say frame by frame what would have been right, and make no chunk; name "
+            "data sets of whole demonstrations"
+        )
     if not parts:
         raise DatasetError(f"nothing of {root} is kept by its list")
     return Kept(dataset, tuple(parts))
