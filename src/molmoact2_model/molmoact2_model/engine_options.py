@@ -50,7 +50,9 @@ class EngineOptions:
             raise InputError(f"solver is {self.solver!r}, expected one of {list(SOLVERS)}")
         if self.solver != EULER and action_mode == "discrete":
             raise InputError(f"solver is {self.solver!r}, but discrete actions have no flow; use {EULER!r}")
-        if self.draft and depth not in ("adaptive", "verified"):
+        if self.draft and depth == "verified":
+            raise InputError("draft is for depth='adaptive'; depth='verified' drafts by itself: leave draft out")
+        if self.draft and depth != "adaptive":
             raise InputError(f"draft is for depth='adaptive', and depth is {depth!r}: there is nothing to draft with")
 
     def check(self, depth: str, action_mode: str, device: str) -> None:

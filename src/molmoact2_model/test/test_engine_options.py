@@ -56,6 +56,7 @@ REFUSED = {
     "no flow": (EngineOptions(solver="heun"), {"action_mode": "discrete"}, "discrete actions have no flow"),
     "no depth to draft": (EngineOptions(draft=True), {}, "draft is for depth='adaptive', and depth is 'off'"),
     "full depth": (EngineOptions(draft=True), {"depth": "full"}, "there is nothing to draft with"),
+    "drafts anyway": (EngineOptions(draft=True), {"depth": "verified"}, "'verified' drafts by itself: leave draft out"),
     "graphs, no GPU": (EngineOptions(optimizations="graphs"), {}, "graphs is for a GPU, and the device is 'cpu'"),
     "unwatched there": (EngineOptions(optimizations="unwatched"), {}, "unwatched is for a GPU"),
     "graphs alone": (
@@ -131,6 +132,21 @@ def test_a_client_chooses_draft_and_solver_of_its_session_by_the_extension(littl
         assert one.trace.depth_mode == other.trace.depth_mode
     with pytest.raises(WireError, match="molmoact2.settings.draft is 'yes', expected true or false"):
         read_extra(sent | {"settings": {"draft": "yes"}}, SessionSettings())
+
+
+def test_of_a_servers_own_settings_those_that_a_client_has_no_use_for_are_left_out():
+    own = SessionSettings(depth="adaptive", draft=True, solver="heun")
+    sent = write_extra(Extra("1", "robot", own))
+
+    def asked(**settings):
+        return read_extra(sent | {"settings": settings}, own).settings
+
+    assert asked() == own
+    assert asked(depth="off") == SessionSettings(solver="heun")
+    assert asked(depth="full", action_mode="discrete") == SessionSettings(depth="full", action_mode="discrete")
+    for mistaken in (asked(depth="off", draft=True), asked(action_mode="discrete", solver="heun")):
+        with pytest.raises(InputError):    # what a client asks for itself is not passed over
+            EngineOptions(mistaken.draft, mistaken.solver).check_session(mistaken.depth, mistaken.action_mode)
 
 
 def test_the_options_load_no_torch():

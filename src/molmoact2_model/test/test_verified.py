@@ -144,7 +144,7 @@ def test_cells_that_may_not_change_are_kept_whatever_the_model_would_have_said(p
 @pytest.mark.parametrize("depth", ["verified", "adaptive"])
 def test_actions_and_probabilities_are_those_of_plain_decoding(policy, depth):
     plain = policy.session(norm_tag="tiny_arm", depth="full" if depth == "verified" else depth)
-    drafted = policy.session(norm_tag="tiny_arm", depth=depth, draft=True)
+    drafted = policy.session(norm_tag="tiny_arm", depth=depth, draft=depth == "adaptive")
     random, image = np.random.default_rng(3), textured()
     for _ in range(4):
         one, other = (

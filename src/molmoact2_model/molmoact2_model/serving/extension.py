@@ -8,7 +8,7 @@ A client finds it in the answer to `GET /act`. A client that does not know it se
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,10 @@ class SessionSettings:
 
 
 def read_settings(value: Any, default: SessionSettings) -> SessionSettings:
-    """Errors: WireError."""
+    """default: what is not named; of it a draft and a solver that the modes asked for have no use for are left out.
+
+    Errors: WireError.
+    """
     entry = checks.mapping(value, f"{KEY}.settings")
     kinds = {field.name: type(getattr(default, field.name)) for field in fields(SessionSettings)}
     checks.only(entry, kinds, f"{KEY}.settings")
@@ -62,7 +65,12 @@ def read_settings(value: Any, default: SessionSettings) -> SessionSettings:
             found[name] = checks.whole(given, where, 0, 1_000_000)
         else:
             found[name] = checks.number(given, where)
-    return SessionSettings(**asdict(default) | found)
+    settings = SessionSettings(**asdict(default) | found)
+    if "draft" not in found and settings.depth != "adaptive":
+        settings = replace(settings, draft=False)
+    if "solver" not in found and settings.action_mode == "discrete":
+        settings = replace(settings, solver=EULER)
+    return settings
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def choose(bag: Bag, recorded: Configured | None, given: Mapping[str, Any], scra
     }
     values = facts | {name: str(value) for name, value in given.items() if value is not None}
     # What the modes that are asked for have no use for is left out, unless it is asked for, too.
-    if given.get("draft") is None and values.get("depth") not in ("adaptive", "verified"):
+    if given.get("draft") is None and values.get("depth") != "adaptive":
         values["draft"] = BEFORE["draft"]
     if given.get("solver") is None and values.get("action_mode") == "discrete":
         values["solver"] = BEFORE["solver"]
