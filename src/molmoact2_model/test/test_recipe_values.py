@@ -3,6 +3,7 @@
 """A value that cannot be is refused by its name before anything is read."""
 
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,8 @@ def test_all_recipes_say_the_same_of_the_same_data():
         ("objective.z_loss", -1e-4, "objective.z_loss is -0.0001; it must be at least 0"),
         ("objective.spread", -1.0, "objective.spread is -1.0; it must be at least 0"),
         ("objective", {"flow": 0, "text": 0, "codes": 0, "discrete": 0}, "are weights, one of them above 0"),
+        ("mix.places", True, "mix.places asks where things are, and objective.place and objective.look are 0"),
+        ("objective.look", 0.5, "objective.look is 0.5, and nothing says where to look; set mix.places to true"),
         ("mix.code_noise", 1.5, "mix.code_noise is 1.5; it is a share, from 0 to 1"),
         ("mix.questions", -0.1, "mix.questions is -0.1; it is a share, from 0 to 1"),
         ("mix.depth", -1.0, "are shares, one of them above 0"),
@@ -72,6 +75,26 @@ def test_all_recipes_say_the_same_of_the_same_data():
 def test_what_cannot_be_is_refused_by_its_name(name, value, said):
     with pytest.raises(InputError, match=re.escape(said)):
         load_recipe(RECIPES / "posttrain.yaml", {name: value})
+
+
+@pytest.mark.parametrize(
+    ("mix", "objective", "wrong"),
+    [
+        ({"action": 1}, {"flow": 0}, "mix.action is 1.0"),
+        ({"action": 1, "questions": 0.5}, {"flow": 0, "text": 0}, "mix.action is 1.0"),
+        ({"action": 1, "discrete": True}, {"flow": 0, "discrete": 0}, "mix.action is 1.0"),
+        ({"action": 1, "depth": 2}, {"codes": 0}, "mix.depth is 2.0"),
+        ({"action": 0, "depth_action": 1}, {"flow": 0, "codes": 0}, "mix.depth_action is 1.0"),
+        ({"action": 1, "questions": 0.5}, {"flow": 0}, ""),
+        ({"action": 1, "discrete": True}, {"flow": 0}, ""),
+        ({"action": 0, "depth_action": 1}, {"flow": 0}, ""),
+        ({"action": 1, "places": True}, {"flow": 0, "look": 1}, ""),
+    ],
+)
+def test_a_mix_whose_targets_have_no_weight_is_refused(mix, objective, wrong):
+    said = pytest.raises(InputError, match=f"{wrong}, and objective has weight 0 for all that it asks for")
+    with said if wrong else nullcontext():
+        load_recipe(RECIPES / "posttrain.yaml", {"mix": mix, "objective": objective})
 
 
 def test_a_new_expert_may_be_left_out():

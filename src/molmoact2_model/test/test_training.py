@@ -180,7 +180,7 @@ def test_a_released_checkpoint_that_is_fine_tuned_keeps_its_layout(tmp_path, tra
         ({"optimizer": {"trained": "some"}}, "full, expert, lora"),
         ({"optimizer": {"vision": 0.0, "language": 0.0, "expert": 0.0}}, "trains nothing"),
         ({"mix": {"action": 0.0}}, "one of them above 0"),
-        ({"mix": {"action": 1.0, "discrete": True}}, "need a FAST tokenizer"),
+        ({"mix": {"action": 1.0, "discrete": True, "places": True}}, "need a FAST tokenizer"),
         ({"start": {"checkpoint": "x", "blueprint": {"hidden_size": 8}}}, "either checkpoint or blueprint"),
         ({"start": {"blueprint": {"depth": 3}, "norm_stats": "norm_stats.json"}}, "start.blueprint has no 'depth'"),
         ({"start": {"blueprint": BLUEPRINT, "norm_stats": "none.json"}}, "none.json is missing"),

@@ -101,7 +101,7 @@ def test_two_processes_stop_together_where_one_is_interrupted_and_are_resumed_to
     (idle / NOTES).write_text(json.dumps({CORRECTED: 1}))
     recipe = recipe_of(
         tmp_path, data, start={"checkpoint": str(base)}, data=[{"path": str(data)}, {"path": str(idle)}],
-        mix={"action": 1.0}, optimizer={"rate": 3e-3, "warmup": 1, "ema": 0.5},
+        mix={"action": 1.0}, objective={}, optimizer={"rate": 3e-3, "warmup": 1, "ema": 0.5},
         run=RUN | {"steps": 100_000, "batch": 1, "accumulate": 2, "shift": False, "save_every": 2},
     )  # fmt: skip
     # As at a terminal: whoever runs tests in the background has them ignore Ctrl-C.

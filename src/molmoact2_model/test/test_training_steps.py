@@ -110,7 +110,7 @@ def without_lessons(root: Path) -> Path:
 
 
 IDLE_RUN = RUN | {"steps": 12, "batch": 1, "every": 2, "shift": False}
-ACTIONS = {"mix": {"action": 1.0}, "optimizer": {"rate": 3e-3, "warmup": 1, "decay": 0.1}}
+ACTIONS = {"mix": {"action": 1.0}, "objective": {}, "optimizer": {"rate": 3e-3, "warmup": 1, "decay": 0.1}}
 
 
 def test_a_step_without_anything_to_learn_moves_nothing_and_the_run_goes_on(tmp_path, data):
@@ -123,6 +123,17 @@ def test_a_step_without_anything_to_learn_moves_nothing_and_the_run_goes_on(tmp_
     before = [parameter.detach().clone() for parameter in trainer.model.parameters()]
     logged, _ = trainer._step(trainer._batches(iter(trainer._stream())))
     assert logged["gradient"] == 0.0 and trainer.step == 1
+    assert all(torch.equal(one, two) for one, two in zip(before, trainer.model.parameters(), strict=True))
+
+
+def test_what_the_objective_does_not_weigh_teaches_nothing(tmp_path):
+    idle = without_lessons(tmp_path / "idle")
+    mix, objective = {"action": 1.0, "questions": 1.0}, {"flow": 1.0, "text": 0.0}
+    recipe = load_recipe(recipe_of(tmp_path, idle, run=IDLE_RUN, **ACTIONS | {"mix": mix, "objective": objective}))
+    trainer = Trainer(recipe, begin(recipe, tmp_path / "files"), tmp_path / "none", open_processes("cpu"))
+    before = [parameter.detach().clone() for parameter in trainer.model.parameters()]
+    logged, _ = trainer._step(trainer._batches(iter(trainer._stream())))
+    assert logged["text"] > 0 and logged["gradient"] == 0.0
     assert all(torch.equal(one, two) for one, two in zip(before, trainer.model.parameters(), strict=True))
 
 
@@ -143,8 +154,8 @@ def test_corrections_are_read_at_the_frames_that_were_corrected_or_not_at_all(tm
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"mix": {"action": 1.0, "depth": 1.0}, "optimizer": {"trained": "expert"}}, "set mix.depth to 0"),
-        ({"objective": {"flow": 0.0}, "optimizer": {"vision": 0.0, "language": 0.0}}, "objective.flow"),
+        ({"mix": {"depth": 1.0, "places": True}, "optimizer": {"trained": "expert"}}, "set mix.depth to 0"),
+        ({"objective": {"flow": 0.0, "place": 1.0}, "optimizer": {"vision": 0.0, "language": 0.0}}, "objective.flow"),
     ],
 )
 def test_a_recipe_whose_batches_cannot_teach_what_it_trains_is_refused(tmp_path, data, changes, said):

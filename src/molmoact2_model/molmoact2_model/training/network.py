@@ -46,8 +46,8 @@ class Objective:
 @dataclass(frozen=True)
 class Losses:
     """total: to be minimised. parts: each loss by name, without its weight; only those the batch has. teaches: that any
-    of them depends on a weight that is trained; else the total is zero times one, so that a backward pass can be run
-    wherever others run one."""
+    of them that counts depends on a weight that is trained; else the total is zero times one, so that a backward pass
+    can be run wherever others run one."""
 
     total: torch.Tensor
     parts: dict[str, float]
@@ -78,7 +78,8 @@ class TrainingModel(nn.Module):
         total, parts = hidden.new_zeros(()), {}
         for index, name in enumerate(KIND_NAMES):
             if bool((batch.kinds[batch.targets != IGNORED] == index).any()):
-                total = total + getattr(weights, name) * tokens.losses[index]
+                if getattr(weights, name) > 0:    # a gradient of zeros would move weights by decay and momentum
+                    total = total + getattr(weights, name) * tokens.losses[index]
                 parts[name] = float(tokens.losses[index].detach())
                 parts[f"{name}_right"] = float(tokens.right[index])
         if weights.look > 0 and bool((batch.looks >= 0).any()):

@@ -18,7 +18,8 @@ COUNTED = ("steps", "batch", "accumulate", "every", "buffer", "save_every", "sam
 
 def what_cannot_be(recipe: Recipe) -> str:
     """The first value that cannot be, with what it must be; empty where there is none."""
-    return next((said for part in (_start, _data, _samples, _losses, _optimizer, _run) for said in part(recipe)), "")
+    parts = (_start, _data, _samples, _losses, _targets, _optimizer, _run)
+    return next((said for part in parts for said in part(recipe)), "")
 
 
 def _start(recipe: Recipe) -> Iterator[str]:
@@ -64,6 +65,21 @@ def _losses(recipe: Recipe) -> Iterator[str]:
     yield from _least(objective, "objective", 1, "flow_draws")
     if not any(getattr(objective, name) for name in LOSSES):
         yield f"objective: {', '.join(LOSSES)} are weights, one of them above 0"
+
+
+def _targets(recipe: Recipe) -> Iterator[str]:
+    """That what the mix asks for has a weight, and what has a weight is asked for."""
+    mix, objective = recipe.mix, recipe.objective
+    if mix.places and objective.place == objective.look == 0:
+        yield "mix.places asks where things are, and objective.place and objective.look are 0; set one of them above 0"
+    if objective.look > 0 and not mix.places:
+        yield f"objective.look is {objective.look}, and nothing says where to look; set mix.places to true, or it to 0"
+    besides = mix.places or (mix.questions > 0 and objective.text > 0)
+    actions = objective.flow > 0 or (mix.discrete and objective.discrete > 0)
+    codes = objective.codes > 0
+    for style, taught in zip(STYLES, (actions, codes, actions or codes), strict=True):
+        if getattr(mix, style) > 0 and not (taught or besides):
+            yield f"mix.{style} is {getattr(mix, style)}, and objective has weight 0 for all that it asks for"
 
 
 def _optimizer(recipe: Recipe) -> Iterator[str]:
