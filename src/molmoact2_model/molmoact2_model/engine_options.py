@@ -23,6 +23,11 @@ OPTIMIZATIONS_HELP = (
 )
 
 
+def evaluations(solver: str, steps: int) -> int:
+    """How often so many steps of the flow ask the expert."""
+    return steps * len(SOLVERS[solver])
+
+
 @dataclass(frozen=True)
 class EngineOptions:
     """What is not said of depth and actions elsewhere. By default everything is as released.

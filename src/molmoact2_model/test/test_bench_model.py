@@ -15,7 +15,7 @@ from PIL import Image
 
 from molmoact2_model import InputError
 from molmoact2_model.bench import command
-from molmoact2_model.bench.measure import EngineRunner, compare, measured
+from molmoact2_model.bench.measure import Answer, EngineRunner, GivenRunner, Measured, compare, measured
 from molmoact2_model.bench.networks import RELEASED, SIZES, SMALL, released_config
 from molmoact2_model.bench.roofline import Rates, Shape, Work, block_weights, measure_rates, work
 from molmoact2_model.bench.scenes import Load, chosen, views, wrong_draft
@@ -74,6 +74,41 @@ def test_rows_are_measured_over_the_same_calls_and_compared_with_the_first(polic
         assert set(ours.answers[0].seconds) == {"preprocess", "vision", "prefill", "depth", "expert", "post", "total"}
 
 
+class Stub:
+    """A runner that answers at once."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def open(self, load):
+        self.load = load
+
+    def __call__(self, view, noise, draft):
+        return Answer(np.zeros((30, 7)), np.arange(4), {"total": 1.0})
+
+
+def test_another_implementation_is_measured_in_the_modes_it_has_and_left_out_of_others_in_words(policy, monkeypatch):
+    monkeypatch.setattr("molmoact2_model.bench.scenes.SIZE", (64, 64))
+    asked, told, shape = [], [], Measured(1, 7, (2, 2), 16, 30, 8)
+
+    def theirs(images, state, instruction, noise, depth):
+        asked.append(depth)
+        return np.zeros((30, 7)), np.arange(4)
+
+    runners = [Stub("plain"), GivenRunner("their:own", theirs, policy.stats.tag("tiny_arm"), lambda: 0.0)]
+    names = [compare(runners, Load(mode), shape, 1, told.append)[1].name for mode in ("off", "full", "adaptive")]
+    assert names == ["their:own"] * 3 and asked == ["off", "off", "full", "full", "adaptive", "adaptive"]
+    beside = compare(runners, Load("verified", 1), shape, 1, told.append)[1]
+    assert beside.name == "their:own, adaptive" and set(asked[6:]) == {"adaptive"}
+    assert beside.really_changed == [] and not told
+    theirs.depths = ("off", "full")
+    runners[1] = GivenRunner("their:own", theirs, policy.stats.tag("tiny_arm"), lambda: 0.0)
+    assert [row.name for row in compare(runners, Load("verified", 1), shape, 1, told.append)] == ["plain"]
+    assert told == ["depth verified, 1 changed: their:own is left out: it has depth off, full, not adaptive"]
+    with pytest.raises(InputError, match="not adaptive"):    # with nothing to compare it with there is no row at all
+        compare(runners[1:], Load("adaptive"), shape, 1)
+
+
 def test_a_run_writes_table_figures_and_plot(golden, tmp_path, capsys, monkeypatch):
     def make(checkpoint, device, dtype, norm_tag, num_steps):
         assert (checkpoint, device, dtype) == (str(golden.checkpoint), "cpu", "float32")
@@ -91,7 +126,8 @@ def test_a_run_writes_table_figures_and_plot(golden, tmp_path, capsys, monkeypat
     assert torch.get_num_threads() == threads
     found = json.loads((tmp_path / "bench_model.json").read_text())
     names = ["plain", "optimised", "optimised, bfloat16"]
-    assert [row["name"] for row in found["rows"]] == [*names, "their_own:make", *names]
+    assert [row["name"] for row in found["rows"]] == [*names, "their_own:make", *names, "their_own:make, adaptive"]
+    assert found["rows"][7]["changed_codes"] is None and found["left_out"] == []
     assert [row["changed_codes"] for row in found["rows"][4:6]] == [4, 4]
     assert found["rows"][3]["action_error_max"] > 0.1 and found["rows"][1]["action_error_max"] < 1e-5
     assert set(found["rows"][5]["roofline"]) == {"vision", "prefill", "depth", "expert"}
@@ -103,13 +139,17 @@ def test_a_run_writes_table_figures_and_plot(golden, tmp_path, capsys, monkeypat
         assert picture.width > 500
 
 
-def test_random_weights_need_no_checkpoint(capsys, monkeypatch):
-    monkeypatch.setitem(SIZES, "small", replace(SMALL, num_depth_codes=16))
+def test_random_weights_need_no_checkpoint(capsys, monkeypatch, tmp_path):
+    size = replace(SMALL, num_depth_codes=16)
+    monkeypatch.setitem(SIZES, "small", size)
     line = ["--random", "small", "--calls", 1, "--num-steps", 1, "--depth", "full", "--rates", "10,0.1"]
-    line += ["--cameras", 1]
+    line += ["--cameras", 1, "--solver", "heun", "--out", tmp_path]
     assert bench(*line, "--each") == 0
     said = capsys.readouterr().out
     assert "without joined_passes" in said and "depth full" in said and "random weights, small size" in said
+    row = json.loads((tmp_path / "bench_model.json").read_text())["rows"][1]
+    needed = Shape(1, round(row["prompt_tokens"]), 30, 2, row["passes"], row["tokens_read"], 18)    # heun asks twice
+    assert row["roofline"]["expert"]["flop"] == pytest.approx(work(released_config(size), needed, 4)["expert"].flop)
 
 
 def test_the_released_size_is_the_released_number_of_parameters():
@@ -135,6 +175,15 @@ def test_the_least_time_of_another_device_is_told_without_weights(capsys):
     assert bench("--random", "released", "--only-roofline", "--rates", "1000,100", "--dtype", "bfloat16") == 0
     said = capsys.readouterr().out
     assert "1000.0 GB/s, 100.00 TFLOP/s (as given)" in said and "depth full, 2 cameras" in said
+
+
+def test_the_least_time_of_the_flow_is_that_of_what_its_solver_asks(capsys):
+    line = ["--random", "small", "--only-roofline", "--rates", "0.01,100", "--depth", "off"]
+    said = []
+    for solver, steps in (("euler", 10), ("heun", 5), ("heun", 10)):
+        assert bench(*line, "--solver", solver, "--num-steps", steps) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] != said[2]
 
 
 def test_a_devices_rates_are_measured(monkeypatch):

@@ -75,7 +75,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add(
         "--against", metavar="MODULE:FUNCTION",
         help="another implementation: FUNCTION(checkpoint, device, dtype, norm_tag, num_steps) returns a function "
-        "(images, state, instruction, noise, depth) -> (actions in physical units, depth codes or None)",
+        "(images, state, instruction, noise, depth) -> (actions in physical units, depth codes or None); its attribute "
+        "depths names its depth modes (default: off, full, adaptive); beside verified it runs adaptive",
     )
     add("--only-roofline", action="store_true", help="no weights, no inference: the least time by stage")
     add("--rates", metavar="GB/s,TFLOP/s", help="of a device that is not at hand (default: this one's, measured)")

@@ -30,7 +30,8 @@ SEED = 5
 @dataclass(frozen=True)
 class Answer:
     """One call: actions (T, D) in the model's range, codes (cells,) or empty; seconds by stage with "total"; tokens of
-    the prompt; passes of the language model after it and the tokens they read; how many codes were generated anew."""
+    the prompt; passes of the language model after it and the tokens they read; how many codes were generated anew,
+    None: not known."""
 
     actions: np.ndarray
     codes: np.ndarray
@@ -38,7 +39,7 @@ class Answer:
     prompt: int = 0
     passes: int = 0
     tokens_read: int = 0
-    refreshed: int = 0
+    refreshed: int | None = 0
 
 
 class Runner(Protocol):
@@ -86,20 +87,30 @@ class EngineRunner:
 
 
 # What the user's function returns: (images, state, instruction, noise, depth) -> actions (T, D) in physical units, and
-# depth codes (cells,) or None.
+# depth codes (cells,) or None. For depth "adaptive" it remembers the last call by itself. Its attribute `depths`, where
+# it has one, names the modes that it can do; without one, those of GivenRunner.
 Predict = Callable[..., tuple[np.ndarray, np.ndarray | None]]
 
 
 class GivenRunner:
-    """An implementation of the user's own. It is timed from outside, so there is a total and no stages."""
+    """An implementation of the user's own. It is timed from outside, so there is a total and no stages.
+
+    Beside our "verified", which it does not have, it runs its "adaptive" over the same frames.
+    """
+
+    DEPTHS = ("off", "full", "adaptive")
 
     def __init__(self, path: str, predict: Predict, tag: TagStats, clock: Callable[[], float]):
-        self.name, self._predict, self._tag, self._depth, self._clock = path, predict, tag, "off", clock
+        self.name, self._path, self._predict, self._tag, self._clock = path, path, predict, tag, clock
+        self._depth, self._depths = "off", tuple(getattr(predict, "depths", self.DEPTHS))
 
     def open(self, load: Load) -> None:
-        if load.depth not in ("off", "full"):
-            raise InputError(f"{self.name} is measured with depth off and full, not with {load.depth}")
-        self._depth = load.depth
+        depth, self.name = "adaptive" if load.depth == "verified" else load.depth, self._path
+        if depth not in self._depths:
+            raise InputError(f"it has depth {', '.join(self._depths)}, not {depth}")
+        self._depth = depth
+        if depth != load.depth:
+            self.name = f"{self._path}, {depth}"
 
     def __call__(self, view: View, noise: np.ndarray, draft: np.ndarray | None) -> Answer:
         begin = self._clock()
@@ -107,7 +118,7 @@ class GivenRunner:
         seconds = self._clock() - begin
         codes = np.empty(0, np.int64) if codes is None else np.asarray(codes)
         normalized = self._tag.action.normalize(np.asarray(actions, np.float32))
-        return Answer(normalized, codes, {"total": seconds})
+        return Answer(normalized, codes, {"total": seconds}, refreshed=None)
 
 
 def load_given(
@@ -145,15 +156,21 @@ class Row:
         return float(np.mean([getattr(answer, key) for answer in self.answers]))
 
 
-def compare(runners: Sequence[Runner], load: Load, shape: Measured, calls: int) -> list[Row]:
+def compare(
+    runners: Sequence[Runner], load: Load, shape: Measured, calls: int, left_out: Callable[[str], None] = print
+) -> list[Row]:
     """One row for each runner that can do the load; the first is what the others' results are compared with. A call
-    of each goes ahead and is not counted; with drafts one of each view, to know the codes that are right."""
+    of each goes ahead and is not counted; with drafts one of each view, to know the codes that are right. left_out: is
+    told of each other that cannot do it. Errors: InputError where the first cannot."""
     rows: list[Row] = []
     opened: list[Runner] = []
     for runner in runners:
         try:
             runner.open(load)
-        except InputError:
+        except InputError as error:
+            if not opened:
+                raise
+            left_out(f"{load.label}: {runner.name} is left out: {error}")
             continue
         opened.append(runner)
         rows.append(Row(runner.name, load))
@@ -187,7 +204,8 @@ def _count(rows: Sequence[Row], answers: Sequence[Answer], draft: np.ndarray | N
         row.rms = max(row.rms, float(np.sqrt((difference**2).mean())))
         if answer.codes.size and answer.codes.shape == first.codes.shape:
             row.codes_differ = max(row.codes_differ, float((answer.codes != first.codes).mean()))
-        row.really_changed.append(answer.refreshed if draft is None else int((answer.codes != draft).sum()))
+        if answer.refreshed is not None:
+            row.really_changed.append(answer.refreshed if draft is None else int((answer.codes != draft).sum()))
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def figures(row: Row, plain: Row, bounds: Bounds | None, rates: Rates, fastest: 
         "stages_s": {stage: row.seconds(stage, fastest) for stage in STAGES if row.seconds(stage) is not None},
         "faster_than_first": _ratio(plain.seconds("total", fastest), total),
         "passes": row.mean("passes"), "tokens_read": row.mean("tokens_read"), "prompt_tokens": row.mean("prompt"),
-        "changed_codes": sum(row.really_changed) / len(row.really_changed),
+        "changed_codes": sum(row.really_changed) / len(row.really_changed) if row.really_changed else None,
         "action_error_max": row.error, "action_error_rms": row.rms, "codes_that_differ": row.codes_differ,
     }  # fmt: skip
     if bounds is not None:

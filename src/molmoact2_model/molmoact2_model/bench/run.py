@@ -16,7 +16,7 @@ import torch
 
 from ..checkpoint import DTYPES
 from ..config import ModelConfig
-from ..engine_options import EULER, EngineOptions
+from ..engine_options import EULER, EngineOptions, evaluations
 from ..errors import InputError
 from ..optimizations import PLAIN, Optimizations
 from ..policy import MolmoAct2Policy, find_device, machine, set_threads
@@ -85,12 +85,14 @@ def measure_all(setting: Setting) -> tuple[str, dict[str, Any], Callable[[Path],
     shape = measured(policy, tag, cameras)
     steps = setting.num_steps or policy.config.flow.num_steps
     runners = _runners(setting, policies, tag, steps)
+    asked = evaluations(setting.engine.solver, steps)
     found: list[dict[str, Any]] = []
+    left_out: list[str] = []
     for load in loads(setting, policy):
-        rows = compare(runners, load, shape, setting.calls)
+        rows = compare(runners, load, shape, setting.calls, left_out.append)
         ours = next(row for row in rows if row.name == "optimised")
         for row in rows:
-            bounds = _bounds(policy.config, row, shape, steps, dtype) if row is ours else None
+            bounds = _bounds(policy.config, row, shape, asked, dtype) if row is ours else None
             found.append(report.figures(row, rows[0], bounds, rates, setting.fastest))
     solvers = [_solved(policy, tag, setting, shape, *named) for named in _with_released(setting.solvers, steps)]
     facts: dict[str, Any] = {
@@ -111,9 +113,10 @@ def measure_all(setting: Setting) -> tuple[str, dict[str, Any], Callable[[Path],
         + (", adaptive with a draft" if setting.engine.draft else ""),
         *(["times are of the processor, summed over threads, not of the clock"] if setting.cpu_time else []),
     ]
-    text = "\n".join([*head, report.table(found), *([report.solver_table(solvers)] if solvers else [])])
+    ends = ["", *left_out] if left_out else []
+    text = "\n".join([*head, report.table(found), *ends, *([report.solver_table(solvers)] if solvers else [])])
     title = f"{Path(policy.name).name}, {setting.dtypes[0]}, {cameras} cameras, {facts['threads']} threads"
-    figures = {**facts, "rows": found, "solvers": solvers}
+    figures = {**facts, "rows": found, "left_out": left_out, "solvers": solvers}
     return text, figures, partial(report.plot, found, title)
 
 
@@ -136,7 +139,8 @@ def bounds_only(setting: Setting) -> str:
     blocks = []
     for mode in modes:
         passes, read = known[mode]
-        shape = Shape(cameras, prompt, 30, setting.num_steps or config.flow.num_steps, passes, read, read)
+        asked = evaluations(setting.engine.solver, setting.num_steps or config.flow.num_steps)
+        shape = Shape(cameras, prompt, 30, asked, passes, read, read)
         blocks.append(f"depth {mode}, {cameras} cameras, {prompt} tokens of prompt, {setting.dtypes[0]}")
         blocks.append(report.bounds_table(work(config, shape, size), rates) + "\n")
     return "\n".join(blocks)
@@ -180,9 +184,10 @@ def _clock(setting: Setting) -> Callable[[], float]:
     return time.process_time if setting.cpu_time else time.perf_counter
 
 
-def _bounds(config: ModelConfig, row: Row, shape: Measured, steps: int, dtype: torch.dtype) -> report.Bounds:
+def _bounds(config: ModelConfig, row: Row, shape: Measured, asked: int, dtype: torch.dtype) -> report.Bounds:
+    """asked: how often the expert is."""
     needed = Shape(
-        shape.cameras, round(row.mean("prompt")), shape.horizon, steps, row.mean("passes"), row.mean("tokens_read"),
+        shape.cameras, round(row.mean("prompt")), shape.horizon, asked, row.mean("passes"), row.mean("tokens_read"),
         min(row.mean("tokens_read"), config.depth.num_codes + 2 if config.depth else 0),
     )  # fmt: skip
     return work(config, needed, dtype.itemsize)
@@ -210,7 +215,7 @@ def _solved(
         mine, *others = (runner(view, noise.astype(np.float32), None) for runner in runners)
         seconds.append(mine.seconds["expert"])
         differences.append([np.abs(mine.actions - other.actions) for other in others])
-    found: dict[str, Any] = {"solver": f"{solver} x {steps}", "evaluations": steps * (1 if solver == "euler" else 2)}
+    found: dict[str, Any] = {"solver": f"{solver} x {steps}", "evaluations": evaluations(solver, steps)}
     found["expert_s"] = float(np.median(seconds))
     for index, name in enumerate(("released", "exact")):
         errors = np.array([pair[index] for pair in differences])
