@@ -15,7 +15,7 @@ import pytest
 from molmoact2_bringup.check.wanted import configuration_of
 from molmoact2_bringup.evaluation.attempts import Attempt, Condition, difference, summary, wilson
 from molmoact2_bringup.evaluation.disturbance import KINDS, Disturbance
-from molmoact2_bringup.evaluation.folder import ATTEMPTS
+from molmoact2_bringup.evaluation.folder import ATTEMPTS, Folder
 from molmoact2_bringup.evaluation.in_process import Bench, Clock, SteppedArm
 from molmoact2_bringup.evaluation.report import FAST, LIVE, Found, write_results
 from molmoact2_bringup.evaluation.simulated import SimulatedScene
@@ -399,6 +399,20 @@ def test_a_folder_of_another_evaluation_is_refused_by_the_name_of_what_differs(t
     again = Played(monkeypatch)
     assert main([*COMMAND, "--scenes", "80000:80002", *out]) == 2 and again.tried == []
     assert "another scenes: '80000:80001', and now it is '80000:80002'" in capsys.readouterr().err
+
+
+def test_what_was_asked_is_written_once_and_a_damaged_file_is_named(tmp_path):
+    asked = {"scenes": "1:2"}
+    folder = Folder(tmp_path / "out", asked)
+    folder.add(Condition("touch"), FAST, Attempt(1, "red", "touch the red cube"))
+    path = tmp_path / "out/asked.json"
+    number = path.stat().st_ino
+    assert set(Folder(tmp_path / "out", asked).attempts(Condition("touch"), FAST)) == {1}
+    assert path.stat().st_ino == number and [one.name for one in path.parent.glob("asked*")] == ["asked.json"]
+    for damaged in ("", '{"scenes": "1', "7"):
+        path.write_text(damaged)
+        with pytest.raises(ValueError, match="asked.json cannot be read"):
+            Folder(tmp_path / "out", asked)
 
 
 def test_an_interruption_before_a_conditions_first_live_attempt_leaves_the_others_reported(tmp_path, monkeypatch):

@@ -170,7 +170,10 @@ def test_a_state_whose_checkpoint_is_missing_or_older_gets_its_own_again(recipe,
     assert train(recipe, out, "--resume") == 0
     assert "had its steps" not in capsys.readouterr().err
     shutil.rmtree(out / "checkpoint")
+    (out / ".checkpoint.killed.partial").mkdir()
+    (out / ".checkpoint.killed.partial/model.safetensors").write_bytes(b"half")
     assert train(recipe, out, "--resume") == 0
+    assert not list(out.glob(".checkpoint.*"))
     assert "had its steps, 6 of 6; a higher run.steps goes on" in capsys.readouterr().err
     assert differ(out, whole) == []
     shutil.rmtree(out / "checkpoint")

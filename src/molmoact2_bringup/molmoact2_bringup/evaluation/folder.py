@@ -6,6 +6,7 @@ same command goes on where it was cut off."""
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -28,14 +29,28 @@ class Folder:
         if out.exists():
             self._read()
         out.mkdir(parents=True, exist_ok=True)
-        (out / ASKED).write_text(json.dumps(self._asked, indent=1) + "\n", encoding="utf-8")
+        self._keep_asked()
+
+    def _keep_asked(self) -> None:
+        """Where it is new; the file is the earlier one or this one, whenever it is cut."""
+        path, new = self.out / ASKED, (json.dumps(self._asked, indent=1) + "\n").encode()
+        if not path.is_file() or path.read_bytes() != new:
+            part = path.with_suffix(".partial")
+            part.write_bytes(new)
+            os.replace(part, path)
 
     def _read(self) -> None:
         path = self.out / ATTEMPTS
         whole, newline, _ = (path.read_bytes() if path.is_file() else b"").rpartition(b"\n")
         if not whole:    # nothing stands, so that nothing can be mixed up
             return
-        before = json.loads((self.out / ASKED).read_text(encoding="utf-8"))
+        try:
+            before = dict(json.loads((self.out / ASKED).read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"{self.out / ASKED} cannot be read ({error}), and it alone says what the attempts beside it are of; "
+                "choose another folder"
+            ) from None
         for name in {**before, **self._asked}:
             if before.get(name) != self._asked.get(name):
                 raise ValueError(

@@ -61,8 +61,9 @@ def run(args: argparse.Namespace) -> int:
 
     from ..errors import InputError
     from .beginning import begin
-    from .loop import STATE, Trainer, open_processes
+    from .loop import CHECKPOINT, STATE, Trainer, open_processes
     from .recipe import load_recipe
+    from .saving import sweep
     from .trained import check_taught
 
     if args.threads:
@@ -83,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
     processes = open_processes(args.device)
     files = args.out / (f"files.{processes.process_index}" if processes.process_index else "files")
     shutil.rmtree(files, ignore_errors=True)
+    if processes.is_main_process:
+        sweep(args.out / CHECKPOINT)
     trainer: Trainer | None = None
     try:
         trainer = Trainer(recipe, begin(recipe, files), args.out, processes)

@@ -40,6 +40,12 @@ def whole_folder(goal: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
+def sweep(goal: Path) -> None:
+    """Removes what processes that were killed left of `whole_folder(goal)`. For whoever alone writes there."""
+    for left in goal.parent.glob(f".{goal.name}.*.partial"):
+        shutil.rmtree(left)
+
+
 def _put_in_place(part: Path, goal: Path) -> None:
     """Whatever ends it, there is one of the two at `goal`."""
     old = part.with_suffix(".old")
