@@ -54,19 +54,19 @@ def resolver(double, monkeypatch):
 
 
 def test_a_name_that_is_not_looked_up_in_time_is_given_up_and_asked_for_by_one_thread_alone(double, resolver):
-    connection = Connection(Address.read(f"http://{NAMED}:{double.port}"), connect_within=0.02)
+    address = Address.read(f"http://{NAMED}:{double.port}")
+    hasty, patient = Connection(address, connect_within=0.02), Connection(address, connect_within=PATIENCE)
     for _ in range(3):
         with pytest.raises(Slow, match="no connection within 0.02 s"):
-            connection.open(PATIENCE)
-    assert resolver.asked == [NAMED]
+            hasty.open(PATIENCE)
     resolver.answers.set()
     assert names._running[NAMED, double.port].done.wait(PATIENCE)
-    connection.open(PATIENCE)    # what came too late is of use to the next attempt
-    assert connection.is_open and resolver.asked == [NAMED]
-    connection.close()
-    connection.open(PATIENCE)    # and is not believed for ever
+    patient.open(PATIENCE)    # what came too late is of use to the next attempt
+    assert patient.is_open and resolver.asked == [NAMED]
+    patient.close()
+    patient.open(PATIENCE)    # and is not believed for ever
     assert resolver.asked == [NAMED, NAMED]
-    connection.close()
+    patient.close()
 
 
 def test_what_was_looked_up_long_ago_is_asked_for_again(double, resolver, monkeypatch):
