@@ -16,6 +16,7 @@ from tqdm import tqdm
 from molmoact2_contract import ContractError, find_resource, load_system
 from molmoact2_policy.backend import BackendError, InProcessBackend, Settings, Unanswered
 
+from ..swaying import that_sways
 from .buses import SYSTEMS, bus_costs
 from .cost import ROUNDS, costs
 from .motion import WARM_UP, Bench
@@ -74,7 +75,7 @@ def _measured(
     print(f"recorder beside cameras, {seconds:g} s ...", flush=True)
     recorded = recordings(out, seconds)
     print(f"the system with its visualizer, {max(seconds, SHORTEST):g} s ...", flush=True)
-    system = system_cost(load_system(system_name), out, max(seconds, SHORTEST))
+    system = system_cost(that_sways(load_system(system_name)), out, max(seconds, SHORTEST))
     print(f"drivers of {', '.join(SYSTEMS)}, {max(seconds, SHORTEST):g} s each ...", flush=True)
     buses = bus_costs(SYSTEMS, out / "drivers", max(seconds, SHORTEST), lambda: None)
     return Results(runs, found, paid, lateness, recorded, system, buses, made.length)
@@ -82,7 +83,7 @@ def _measured(
 
 def _bench_of(system_name: str) -> tuple[Bench, InProcessBackend]:
     """The bench, whose engine guides by gradient, and an engine that guides the cheap way."""
-    system = load_system(system_name)
+    system = that_sways(load_system(system_name))
     parameters = system.process("policy").parameters
     tag = system.contract.norm_tag(parameters["norm_tag"])
     settings = Settings(str(find_resource("checkpoints", parameters["checkpoint"])), tag.name)

@@ -12,6 +12,7 @@ from molmoact2_contract import ContractError, load_system
 
 from ..lifecycle import BringUpError
 from ..running import Stopped, SystemEnded
+from ..swaying import that_sways
 from .campaign import Row, campaign
 
 SYSTEMS = ("so101_sim", "so101_double", "yam_bimanual_double", "franka_droid_double")
@@ -22,7 +23,7 @@ def faults(system_names: Sequence[str], out: Path) -> int:
     for bad input."""
     rows: list[Row] = []
     try:
-        systems = [load_system(name) for name in system_names]
+        systems = [that_sways(load_system(name)) for name in system_names]
         for system in systems:
             if not system.simulation:
                 raise ContractError(f"{system.path}: faults are put into simulations and doubles only")
