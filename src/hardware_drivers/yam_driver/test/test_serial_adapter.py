@@ -4,6 +4,8 @@
 
 import contextlib
 import select
+import threading
+from types import SimpleNamespace
 
 import can
 import pytest
@@ -29,6 +31,29 @@ def bus(adapter):
     yield bus
     with contextlib.suppress(can.CanError, OSError):    # of a port that has gone
         bus.shutdown()
+
+
+def test_an_adapter_that_is_replugged_just_before_it_reads_goes_on_and_can_be_closed(tmp_path, monkeypatch):
+    adapter = Adapter(tmp_path / "replugged", lambda frame: ())
+    replugged = threading.Event()
+
+    def ready(reading, writing, failing, *timeout):
+        found = select.select(reading, writing, failing, *timeout)
+        if timeout or replugged.is_set() or len(reading) == 1:
+            return found
+        adapter.unplug()    # between the word that there is something to read and the reading
+        adapter.plug()
+        replugged.set()
+        return reading[1:], [], []
+
+    monkeypatch.setattr("yam_driver.double.adapter.select", SimpleNamespace(select=ready))
+    adapter.unplug()
+    adapter.plug()
+    assert replugged.wait(10)
+    closing = threading.Thread(target=adapter.close, daemon=True)
+    closing.start()
+    closing.join(10)
+    assert not closing.is_alive()
 
 
 def test_frames_that_came_together_are_taken_one_by_one(adapter, bus):

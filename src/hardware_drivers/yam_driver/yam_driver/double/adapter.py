@@ -89,11 +89,16 @@ class Adapter:
             if self._wake_read in ready:
                 os.read(self._wake_read, 64)
                 continue
-            try:
-                buffer += os.read(master, 65536)
-            except OSError:    # unplugged meanwhile
-                buffer = b""
-                continue
+            with self._lock:
+                # Unplugged meanwhile; and if plugged again, by the same number, there is nothing to read yet.
+                if self._master != master or not select.select([master], [], [], 0)[0]:
+                    buffer = b""
+                    continue
+                try:
+                    buffer += os.read(master, 65536)
+                except OSError:
+                    buffer = b""
+                    continue
             *lines, buffer = buffer.split(RETURN)
             for line in lines:
                 self._line(line)
