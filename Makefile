@@ -16,7 +16,7 @@ build:
 	@scripts/build
 
 demo: build
-	@. scripts/env.sh && molmoact2 demo --out out/demo
+	@. scripts/env.sh && molmoact2 demo --set world.seed=3 --out out/demo
 
 test: build
 	@scripts/test
