@@ -105,6 +105,7 @@ def running():
             command.end()
 
 
+@pytest.mark.long
 def test_what_a_leader_shows_becomes_a_data_set_and_a_leader_that_is_unplugged_stops_its_follower(running, tmp_path):
     up, person, record = running
     up.wait_for("is running", PATIENCE)

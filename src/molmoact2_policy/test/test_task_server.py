@@ -285,8 +285,9 @@ def test_the_policy_resumes_and_arms_nothing_but_says_who_must(tasks):
     tasks.controllers.say("lower", state=ControllerStatus.HOLDING, reason="stopped on request", cause=REQUEST)
     tasks.controllers.say("upper", state=ControllerStatus.DISARMED, reason="not armed since the start")
     given = tasks.give()
-    assert given.hears("an operator must call lower/resume").controller_state == ControllerStatus.DISARMED
-    given.hears("'upper' is disarmed (not armed since the start): an operator must arm it")
+    given.hears("an operator must call lower/resume")
+    heard = given.hears("'upper' is disarmed (not armed since the start): an operator must arm it")
+    assert heard.controller_state == ControllerStatus.DISARMED
     services = {name for name, _ in tasks.policy.get_client_names_and_types_by_node("policy", "/")}
     assert services == {"/lower/stop", "/upper/stop"}
     tasks.controllers.behave()
