@@ -13,6 +13,7 @@ from live_system import ROOT, Up
 from rclpy.executors import SingleThreadedExecutor
 from std_srvs.srv import Trigger
 
+from molmoact2_bringup.swaying import CHECKPOINT
 from molmoact2_bringup.up import with_settings
 from molmoact2_contract import ContractError, load_system
 
@@ -72,7 +73,8 @@ def test_the_arm_follows_chunks_and_ctrl_c_ends_everything_cleanly(up):
 
 
 def test_when_the_policy_is_killed_the_arm_holds_the_controller_says_why_and_up_names_it(up):
-    system = up(82, "so101_sim")
+    # Its chunks can be followed to their ends whenever they stop.
+    system = up(82, "so101_sim", "--set", f"policy.checkpoint={CHECKPOINT}")
     system.wait_for(r"following: following chunk")
     os.kill(system.child("policy"), signal.SIGKILL)
     assert system.end() == 1
