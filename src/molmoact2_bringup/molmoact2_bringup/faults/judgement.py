@@ -12,6 +12,7 @@ import numpy as np
 from molmoact2_contract import Arm, Contract
 
 SPAN = 0.03            # [s] over which a speed is taken, and a change of speed: arrivals scatter by some milliseconds
+UNTIMELY_SPAN = 0.06    # [s] the same for speeds, where a bus asks again: a cycle that it takes longer is less of it
 GAP = 0.1              # [s] without a setpoint: there the one before was the last of its motion
 SPEED, CHANGE = 1.15, 1.6    # of the limits of velocity and acceleration, for setpoints
 MEASURED_SPEED = 1.25  # of the limit of velocity; an arm overshoots by this much at most
@@ -93,7 +94,7 @@ class Judge:
 
     def _motion(self, told: Trace, ended: bool) -> str:
         """Of setpoints without a gap; ended: none came after them for a while."""
-        times, velocity = told.speeds(SPAN)
+        times, velocity = told.speeds(SPAN if self._timely else UNTIMELY_SPAN)
         if not len(times):
             return ""
         error = self._over(velocity, SPEED * self._velocity, "was told to move at")
