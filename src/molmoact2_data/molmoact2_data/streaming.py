@@ -36,7 +36,8 @@ class TrainingFrame:
     """One frame and all that is known of it. images: uint8 (H, W, 3) RGB by camera; state: float32 (D,); chunk: float32
     (horizon, D), the actions from this frame on, the last one repeated past the end of the episode; valid: bool
     (horizon,), False there. alternatives: instruction -> chunk (horizon, D); points: phrase -> where it is, as shares
-    of width and height; depth_codes: int16 (cells,) or None. Points, questions and codes are of the main camera."""
+    of width and height; depth_codes: int16 (cells,) or None. Points, questions and codes are of the main camera;
+    elsewhere: points of the other cameras, by camera."""
 
     dataset: str
     episode: int
@@ -48,6 +49,7 @@ class TrainingFrame:
     instruction: str
     alternatives: dict[str, np.ndarray] = field(default_factory=dict)
     points: dict[str, tuple[float, float]] = field(default_factory=dict)
+    elsewhere: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
     questions: tuple[tuple[str, str], ...] = ()
     depth_codes: np.ndarray | None = None
 
@@ -119,10 +121,12 @@ class Source:
         found: dict[int, dict[str, list[dict[str, Any]]]] = {frame: {name: [] for name in KNOWN} for frame in frames}
         for name, companion in self._companions.items():
             for row in companion.rows(episode):
-                of_main = self._camera is None or row.get("camera", self._camera) == self._camera
-                if row["frame_index"] in found and of_main:
+                if row["frame_index"] in found and (name == POINTS or self._of_main(row)):
                     found[row["frame_index"]][name].append(row)
         return found
+
+    def _of_main(self, row: dict[str, Any]) -> bool:
+        return self._camera is None or row.get("camera", self._camera) == self._camera
 
     def _fields(self, known: dict[str, list[dict[str, Any]]], where: str, width: int) -> dict[str, Any]:
         """What a TrainingFrame holds of companions. where: in words; width: of an action."""
@@ -130,9 +134,15 @@ class Source:
         if wrong:
             raise DatasetError(f"{where}: {wrong}; leave the episode out")
         codes, others = known[DEPTH_CODES], known[ALTERNATIVES]
+        points: dict[str, tuple[float, float]] = {}
+        elsewhere: dict[str, dict[str, tuple[float, float]]] = {}
+        for row in known[POINTS]:
+            view = points if self._of_main(row) else elsewhere.setdefault(row["camera"], {})
+            view[row["phrase"]] = row["across"], row["down"]
         return {
             "alternatives": {row["instruction"]: self._chunk(row["chunk"], where, width) for row in others},
-            "points": {row["phrase"]: (row["across"], row["down"]) for row in known[POINTS]},
+            "points": points,
+            "elsewhere": elsewhere,
             "questions": tuple((row["question"], row["answer"]) for row in known[QUESTIONS]),
             "depth_codes": np.array(codes[0]["codes"], np.int16) if codes else None,
         }

@@ -69,6 +69,16 @@ def test_a_frame_has_its_own_image_and_the_actions_that_follow_it(data):
         assert [c.shape for c in frame.alternatives.values()] == ([(HORIZON, 2)] if frame.frame == 1 else [])
 
 
+def test_points_of_the_main_camera_and_of_the_others_are_told_apart(tmp_path):
+    root = write(tmp_path / "toy", [5, 5])
+    edit_column(root / "annotations" / POINTS / "chunk-000/file-000.parquet", "camera", lambda _: ["front", "wrist"])
+    for camera, other in (("front", "wrist"), ("wrist", "front")):
+        frames = {f.episode: f for f in Stream([Share(root, camera=camera)], HORIZON, 0, every=1).once() if f.frame == 2}
+        own, others = (frames[0], frames[1]) if camera == "front" else (frames[1], frames[0])
+        assert (own.points, own.elsewhere) == ({"x": (0.25, 0.5)}, {})
+        assert (others.points, others.elsewhere) == ({}, {other: {"x": (0.25, 0.5)}})
+
+
 def test_every_frame_comes_once_before_any_comes_again(data):
     drawn = [key(frame) for frame in draw(28, Share(data), every=1, buffer=1)]
     assert len(set(drawn)) == 28

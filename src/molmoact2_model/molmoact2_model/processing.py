@@ -197,13 +197,15 @@ class PromptBuilder:
                 raise InputError(f"{text!r} spells the model's control token {self._tokenizer.id_to_token(token)!r}")
         return ids
 
-    def marks(self, ids: np.ndarray) -> tuple[int, int]:
-        """Two positions of an action's prompt behind the instruction: where the setup begins and ends. InputError for a
-        checkpoint whose prompts do not mark the setup."""
-        found = [np.flatnonzero(ids == self._tokenizer.token_to_id(f"<setup_{edge}>")) for edge in ("start", "end")]
-        if not self._config.add_setup_tokens or any(len(places) == 0 for places in found):
+    def marks(self, ids: np.ndarray) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Two pairs of positions of an action's prompt behind the instruction: where the setup begins and ends, and where
+        the state does. InputError for a checkpoint whose prompts do not mark the setup."""
+        setup = [np.flatnonzero(ids == self._tokenizer.token_to_id(f"<setup_{edge}>")) for edge in ("start", "end")]
+        if not self._config.add_setup_tokens or any(len(places) == 0 for places in setup):
             raise InputError("places need a checkpoint whose prompts mark the setup (add_setup_tokens)")
-        return int(found[0][0]), int(found[1][0])
+        state = [np.flatnonzero(ids == mark) for mark in (self._config.state_tokens.start, self._config.state_tokens.end)]
+        first, second = (tuple(int(places[0]) for places in edges) for edges in (setup, state))
+        return (first[0], first[1]), (second[0], second[1])
 
     def last_of(self, ids: np.ndarray, phrase: str) -> int:
         """The position of the last token of a phrase. InputError where the prompt does not have it."""

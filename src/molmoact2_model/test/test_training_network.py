@@ -15,7 +15,7 @@ from molmoact2_model.blueprint import Blueprint, write_checkpoint
 from molmoact2_model.config import FlowConfig
 from molmoact2_model.engine import Engine
 from molmoact2_model.processing import PromptBuilder, pixel_values
-from molmoact2_model.training.batch import CODES, IGNORED, PLACE, TEXT, Sequence, collate
+from molmoact2_model.training.batch import CODES, IGNORED, PLACE, TEXT, Look, Sequence, collate
 from molmoact2_model.training.network import Objective, TrainingModel
 from molmoact2_model.training.objectives import cross_entropy, draw_flow, flow_loss, flow_times, look_loss
 from molmoact2_model.visibility import visible_to_expert
@@ -150,6 +150,24 @@ def test_looking_at_the_place_costs_least_there():
     at = torch.tensor([[0.0, 0.5, 0.5, 0.0]])
     there, elsewhere = (torch.tensor([row]).log() for row in ([0.01, 0.49, 0.49, 0.01], [0.49, 0.01, 0.01, 0.49]))
     assert look_loss(there, at) < look_loss(elsewhere, at)
+
+
+@pytest.mark.parametrize("image", [0, 1])
+def test_each_image_has_a_head_of_its_own_that_is_shown_where_to_look(image):
+    policy = MolmoAct2Policy.from_pretrained(GOLDEN / "checkpoint")
+    tag = policy.stats.tag("tiny_arm")
+    model = TrainingModel(policy.network, policy.images, Objective(flow=0, look=1.0, look_layer=1))
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    picture = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
+    sequence = sequence_of(policy, tag, "go", np.zeros(tag.state.dim, np.float32), 2, [])
+    places = tuple((0.5, 0.5) if index == image else None for index in range(2))
+    sequence = dataclasses.replace(sequence, look=Look(sequence.prefix + 4, places))
+    losses = model(batch_of(policy, tag, [[picture, picture]], [[sequence]]), torch.Generator().manual_seed(0))
+    losses.total.backward()
+    queries = model.vlm.model.language_model.layers[1].self_attn.q_proj.weight.grad
+    moved = queries.unflatten(0, (policy.config.text.num_heads, -1)).abs().amax((1, 2)) > 0
+    assert torch.nonzero(moved)[:, 0].tolist() == [image] and losses.parts["look"] > 0
 
 
 def test_the_gradient_ends_at_the_cache_where_the_recipe_says_so():

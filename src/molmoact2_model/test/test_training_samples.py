@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from test_training import BLUEPRINT, recipe_of
 from training_sets import HORIZON, SIDE, fast_of, norm_stats, toy_set
 
@@ -121,15 +122,30 @@ def test_places_are_asked_of_phrases_as_of_words(beginning):
     told = [text_of(beginning, batch, row).split(". The setup")[0] for row in range(batch.size)]
     assert [words.rpartition("go to the ")[2] for words in told] == ["red square", "square", "tin of paint"]
     for row, phrase in enumerate(("red square", "square", "tin of paint")):
-        upto = int(batch.looks[row, 0]) + 1
+        upto = int(batch.looks[row]) + 1
         assert beginning.tokenizer.decode(batch.tail[row, :upto].tolist()).endswith(phrase)
+
+
+def test_places_in_the_second_image_are_asked_behind_the_state_and_only_where_they_are_seen(beginning):
+    points = {"red square": (1.0, 0.5), "blue square": (0.5, 0.5)}
+    batch = batch_of(beginning, "action", points=points, elsewhere={"wrist": {"red square": (0.25, 0.0)}})
+    last = beginning.network.config.state_tokens.count - 1
+    wanted = [[last, round(0.5 * last), round(0.25 * last), 0], [round(0.5 * last)] * 2]
+    assert [places(beginning, batch, row) for row in range(batch.size)] == wanted
+    marks = [beginning.tokenizer.decode([int(batch.tail[0, at])], skip_special_tokens=False)
+             for at in torch.nonzero(batch.kinds[0] == PLACE)[:, 0]]    # fmt: skip
+    assert marks == ["<setup_start>", "<setup_end>", "<state_start>", "<state_end>"]
+    patches = torch.nonzero(batch.prefix == beginning.network.config.image_tokens.patch)[:, 0]
+    first, second = patches.chunk(2)
+    assert [float(batch.look_at[0, 0, first].sum()), float(batch.look_at[0, 1, second].sum())] == [1, 1]
+    assert float(batch.look_at[0].sum()) == 2 and not batch.look_at[1, 1].any()
 
 
 def test_a_head_that_the_checkpoint_does_not_have_is_refused(tmp_path):
     data = toy_set(tmp_path / "toy", episodes=2)
-    for wrong in ({"look_layer": 2}, {"look_head": 2}):
+    for wrong in ({"look_layer": 2}, {"look_head": 2}, {"look_head": 1}):
         recipe = load_recipe(recipe_of(tmp_path, data, objective={"look": 0.5} | wrong))
-        with pytest.raises(InputError, match="the checkpoint has 2 layers of 2 heads, counted from 0"):
+        with pytest.raises(InputError, match="heads . to . are to look; the checkpoint has 2 layers of 2"):
             begin(recipe, tmp_path / "files")
 
 

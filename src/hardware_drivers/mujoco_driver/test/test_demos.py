@@ -173,14 +173,19 @@ def test_questions_point_at_pixels_of_that_colour(table):
     assert hits >= 16, f"{hits} of 18"    # the arm may stand before one
 
 
-def test_points_are_where_each_cube_is_seen(demos):
+def test_points_are_where_each_camera_sees_each_cube(demos):
     rows = known(demos, POINTS)
     frames = sum(episode.length for episode in Dataset(demos).episodes)
-    assert {row["phrase"] for row in rows} == set(COLOURS) and 2 * frames < len(rows) <= 3 * frames
-    image = samples(demos)[0].images["front"].astype(int)
-    for row in rows[:3]:
+    front, wrist = ([row for row in rows if row["camera"] == camera] for camera in ("front", "wrist"))
+    assert {row["phrase"] for row in front} == set(COLOURS) and 2 * frames < len(front) <= 3 * frames
+    assert len(rows) == len(front) + len(wrist) and frames / 2 < len(wrist) < len(front)
+    starts = np.cumsum([0, *(episode.length for episode in Dataset(demos).episodes)])
+    images, hits = [sample.images for sample in samples(demos)], 0
+    for row in rows:
+        image = images[starts[row["episode_index"]] + row["frame_index"]][row["camera"]].astype(int)
         pixel = image[int(row["down"] * 120), int(row["across"] * 160)]
-        assert pixel.argmax() == list(COLOURS).index(row["phrase"])
+        hits += int(pixel.argmax() == list(COLOURS).index(row["phrase"]))
+    assert hits > 0.8 * len(rows)    # the arm may stand before one
 
 
 def test_alternatives_are_what_the_expert_would_do_then(demos, varied):

@@ -19,11 +19,19 @@ KIND_NAMES = ("text", "codes", "discrete", "place")
 
 
 @dataclass(frozen=True)
+class Look:
+    """A position that is asked to look at a place. places: where that is in each image, as shares of width and height;
+    None: not to be seen there."""
+
+    position: int
+    places: tuple[tuple[float, float] | None, ...]
+
+
+@dataclass(frozen=True)
 class Sequence:
     """One sequence of tokens about a frame. ids: int64 (S,); is_image: bool (S,); targets: int64 (S,), the token to
     predict at each position, or IGNORED; kinds: int64 (S,), of the targets; expert_sees: bool (S,). chunk: float32 (H,
-    D) in the model's range, with valid bool (H,), or None. looks: positions that are asked to look at a place; place:
-    where that is in the main image, as shares of width and height."""
+    D) in the model's range, with valid bool (H,), or None."""
 
     ids: np.ndarray
     is_image: np.ndarray
@@ -32,8 +40,7 @@ class Sequence:
     expert_sees: np.ndarray
     chunk: np.ndarray | None = None
     valid: np.ndarray | None = None
-    looks: tuple[int, ...] = ()
-    place: tuple[float, float] | None = None
+    look: Look | None = None
 
     @property
     def prefix(self) -> int:
@@ -51,8 +58,9 @@ class Batch:
     the right. targets: int64 (N, T), the token to predict at each position of the tail, or IGNORED; kinds: int64 (N,
     T). expert_sees: bool (N, P + T), the tokens that the action expert attends to. actions: float32 (N, H,
     max_action_dim) in the model's range; action_is_real: bool (N, H), False past the end of an episode, everywhere in a
-    sequence without actions; dim_is_real: bool (max_action_dim,). looks: int64 (N, M), positions in the tail that are
-    to look at a place, -1: none; look_at: float32 (N, P), how the place is shared among the prefix's tokens.
+    sequence without actions; dim_is_real: bool (max_action_dim,). looks: int64 (N,), the position in the tail that is
+    to look at places, -1: none; look_at: float32 (N, images, P), how the place in each image is shared among its
+    tokens, zeros where there is none.
     """
 
     pixels: torch.Tensor
@@ -96,8 +104,7 @@ def collate(
     sees = torch.zeros((count, past + longest), dtype=torch.bool)
     actions = torch.zeros((count, horizon, max_action_dim))
     real = torch.zeros((count, horizon), dtype=torch.bool)
-    most = max(1, *(len(sequence.looks) for _, sequence in rows))
-    looks, look_at = torch.full((count, most), -1), torch.zeros((count, past))
+    looks, look_at = torch.full((count,), -1), torch.zeros((count, pixels.shape[1], past))
     for row, (_, sequence) in enumerate(rows):
         length = len(sequence.ids) - past
         tail[row, :length] = torch.from_numpy(sequence.ids[past:])
@@ -107,9 +114,12 @@ def collate(
         if sequence.chunk is not None and sequence.valid is not None:
             actions[row, :, :action_dim] = torch.from_numpy(sequence.chunk)
             real[row] = torch.from_numpy(sequence.valid)
-        if sequence.place is not None:
-            looks[row, : len(sequence.looks)] = torch.tensor(sequence.looks) - past
-            look_at[row] = torch.from_numpy(_shares(first.ids[:past] == patch_token, token_grid, sequence.place))
+        if sequence.look is not None:
+            looks[row] = sequence.look.position - past
+            for image, place in enumerate(sequence.look.places):
+                if place is not None:
+                    is_patch = first.ids[:past] == patch_token
+                    look_at[row, image] = torch.from_numpy(_shares(is_patch, token_grid, image, place))
     frame = torch.tensor([frame for frame, _ in rows])
     return Batch(
         pixels, torch.from_numpy(first.ids[:past]), torch.from_numpy(first.is_image[:past]), frame, tail, targets,
@@ -117,10 +127,10 @@ def collate(
     )
 
 
-def _shares(is_patch: np.ndarray, grid: tuple[int, int], place: tuple[float, float]) -> np.ndarray:
-    """float32 (P,): a place shared by distance among the four tokens of the first image around it."""
+def _shares(is_patch: np.ndarray, grid: tuple[int, int], image: int, place: tuple[float, float]) -> np.ndarray:
+    """float32 (P,): a place shared by distance among the four tokens of an image around it."""
     (rows, cols), shares = grid, np.zeros(len(is_patch), np.float32)
-    tokens = np.flatnonzero(is_patch)[: rows * cols].reshape(rows, cols)
+    tokens = np.flatnonzero(is_patch)[image * rows * cols :][: rows * cols].reshape(rows, cols)
     across = np.clip(place[0] * cols - 0.5, 0, cols - 1)
     down = np.clip(place[1] * rows - 0.5, 0, rows - 1)
     for row in (int(down), min(int(down) + 1, rows - 1)):

@@ -118,11 +118,12 @@ def _add_expert(recipe: Recipe, work: Path) -> None:
 
 
 def _check_head(recipe: Recipe, config: ModelConfig) -> None:
-    """That there is the attention head that is to look at things."""
+    """That there are the attention heads that are to look at things: one for each of the first two cameras."""
     layer, head, text = recipe.objective.look_layer, recipe.objective.look_head, config.text
-    if recipe.objective.look > 0 and (layer >= text.num_layers or head >= text.num_heads):
+    last = head + min(len(recipe.cameras), 2) - 1
+    if recipe.objective.look > 0 and (layer >= text.num_layers or last >= text.num_heads):
         raise InputError(
-            f"objective.look_layer is {layer} and look_head {head}; the checkpoint has {text.num_layers} layers of "
+            f"objective.look_layer is {layer} and heads {head} to {last} are to look; the checkpoint has {text.num_layers} layers of "
             f"{text.num_heads} heads, counted from 0"
         )
 

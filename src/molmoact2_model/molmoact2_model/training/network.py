@@ -25,9 +25,9 @@ class Objective:
     """Weights of the losses, and what else they depend on. text, codes, discrete, place: of the kinds of tokens.
     z_loss: of the square of the log-normaliser. spread: of places, see objectives.cross_entropy. flow_draws: noise and
     time drawn for each chunk. detach: the expert's gradient ends at the language model's keys and values (knowledge
-    insulation). look: of one attention head of one layer of the language model: the words that name a thing are shown
-    where it is; training alone knows of it. look_layer, look_head: which one; the action expert can use what the words
-    have seen from the layer after it on."""
+    insulation). look: of attention heads of one layer of the language model: the words that name a thing are shown where
+    it is; training alone knows of it. look_layer, look_head: which one looks at the main image, and the head after it at
+    the second one; the action expert can use what the words have seen from the layer after it on."""
 
     flow: float = 1.0
     text: float = 1.0
@@ -147,23 +147,24 @@ class TrainingModel(nn.Module):
         self._watched = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0], kwargs["position_embeddings"]
 
     def _looks(self, batch: Batch, key_values: KeyValues) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probabilities (R, P) with which each asked position looks at the prefix's tokens, and what is wanted."""
+        """Log-probabilities (R, P) with which each asked head looks at the prefix's tokens, and what is wanted: one row
+        for each position and image that it is to look at."""
         assert self._watched is not None
         hidden, rotation = self._watched
         attention = self._language.layers[self.objective.look_layer].self_attn
-        heads, head = attention.num_key_value_groups, self.objective.look_head
-        rows, columns = torch.nonzero(batch.looks >= 0, as_tuple=True)
-        places = batch.looks[rows, columns]
+        rows, images = torch.nonzero((batch.looks >= 0)[:, None] & (batch.look_at > 0).any(-1), as_tuple=True)
+        places, heads = batch.looks[rows], self.objective.look_head + images
         query = attention.q_proj(hidden[rows, places]).unflatten(-1, (-1, attention.head_dim))[:, None]
         query = attention.q_norm(query).transpose(1, 2)
         cos, sin = (table.expand(len(hidden), -1, -1)[rows, places][:, None] for table in rotation)
         query, _ = apply_rotary_pos_emb(query, query, cos, sin)
-        keys = key_values[self.objective.look_layer][0][rows, head // heads]
-        scores = (keys @ query[:, head].transpose(-1, -2))[..., 0] * attention.scaling
+        keys = key_values[self.objective.look_layer][0][rows, heads // attention.num_key_value_groups]
+        chosen = query[torch.arange(len(rows), device=rows.device), heads]
+        scores = (keys @ chosen.transpose(-1, -2))[..., 0] * attention.scaling
         past = len(batch.prefix)
         later = torch.arange(keys.shape[1], device=keys.device)[None] > (past + places)[:, None]
         scores = scores.masked_fill(later, torch.finfo(scores.dtype).min)
-        return scores.float().log_softmax(-1)[:, :past], batch.look_at[rows]
+        return scores.float().log_softmax(-1)[:, :past], batch.look_at[rows, images]
 
     # --- action expert ----------------------------------------------------------------------------------------------
     def _flow(self, batch: Batch, key_values: KeyValues, generator: torch.Generator) -> torch.Tensor:

@@ -22,7 +22,7 @@ from ..images import ImageConfig
 from ..normalization import TagStats
 from ..processing import PromptBuilder, normalize_instruction, pixel_values
 from ..visibility import visible_to_expert
-from .batch import CODES, DISCRETE, IGNORED, PLACE, TEXT, Batch, Sequence, collate
+from .batch import CODES, DISCRETE, IGNORED, PLACE, TEXT, Batch, Look, Sequence, collate
 
 STYLES = ("action", "depth", "depth_action")
 
@@ -33,8 +33,9 @@ class Mix:
     with depth codes are much longer, and would make the others wait. instructions: sequences a frame, the demonstrated
     instruction and, where the data knows them, others; with depth codes it is one of these. questions: the
     share of frames whose questions are asked too. discrete: actions as tokens too. code_noise: the share of depth codes
-    that are shown wrong. places: positions of the prompt are asked where the thing named is (batch.PLACE); and the
-    beginning of a prompt, up to these, for each other thing whose place the data know."""
+    that are shown wrong. places: positions of the prompt are asked where the thing named is (batch.PLACE) in the
+    images of the first two cameras; and the beginning of a prompt, up to these, for each other thing whose place the
+    data know."""
 
     action: float = 1.0
     depth: float = 0.0
@@ -144,14 +145,13 @@ class Sampler:
             tokens = self._spelled(normalized)
             _append(ids, targets, kinds, tokens, tokens, DISCRETE)
         named = self._named(instruction, frame)
-        place = frame.points[named] if named is not None else None
-        looks = self._point(ids, targets, kinds, named, place) if named is not None and place is not None else ()
+        look = self._point(ids, targets, kinds, named, frame) if named is not None else None
         array = np.asarray(ids)
         is_image = np.zeros(len(ids), bool)
         is_image[: len(prompt.is_image)] = prompt.is_image
         return Sequence(
             array, is_image, np.asarray(targets), np.asarray(kinds), visible_to_expert(array, self._config),
-            normalized if with_actions else None, valid if with_actions else None, looks, place,
+            normalized if with_actions else None, valid if with_actions else None, look,
         )
 
     def _codes(self, codes: np.ndarray, random: np.random.Generator) -> tuple[list[int], list[int]]:
@@ -190,23 +190,27 @@ class Sampler:
             words = _with_other(frame.instruction, named, phrase)
             prompt = self._prompts.build(words, state, len(self._cameras), False)
             ids, targets, kinds = list(prompt.ids), [IGNORED] * len(prompt.ids), [TEXT] * len(prompt.ids)
-            looks = self._point(ids, targets, kinds, phrase, frame.points[phrase])
-            end = self._prompts.marks(prompt.ids)[-1] + 1
+            look = self._point(ids, targets, kinds, phrase, frame)
+            end = max(place for place, target in enumerate(targets) if target != IGNORED) + 1
             sequences.append(Sequence(
                 prompt.ids[:end], prompt.is_image[:end], np.asarray(targets[:end]), np.asarray(kinds[:end]),
-                np.ones(end, bool), looks=looks, place=frame.points[phrase],
+                np.ones(end, bool), look=look,
             ))    # fmt: skip
         return sequences
 
     def _point(
-        self, ids: list[int], targets: list[int], kinds: list[int], phrase: str, place: tuple[float, float]
-    ) -> tuple[int, ...]:
-        """Asks two positions of the prompt, whose next token nobody asks for, for the place: across and down, each as a
-        state token. They stand behind the instruction. Returns what is to look there: the phrase itself."""
+        self, ids: list[int], targets: list[int], kinds: list[int], phrase: str, frame: TrainingFrame
+    ) -> Look:
+        """Asks two positions of the prompt for each camera, whose next token nobody asks for, for the place: across and
+        down, each as a state token. They stand behind the instruction. Returns what is to look there: the phrase
+        itself."""
         array, state = np.asarray(ids), self._config.state_tokens
-        for mark, share in zip(self._prompts.marks(array), place, strict=True):
-            targets[mark], kinds[mark] = state.first + round(share * (state.count - 1)), PLACE
-        return (self._prompts.last_of(array, _plain(phrase)),)
+        views = [frame.points, *(frame.elsewhere.get(camera, {}) for camera in self._cameras[1:])]
+        places = tuple(view.get(phrase) for view in views[:2])
+        for marks, place in zip(self._prompts.marks(array), places, strict=False):
+            for mark, share in zip(marks, place or (), strict=False):
+                targets[mark], kinds[mark] = state.first + round(share * (state.count - 1)), PLACE
+        return Look(self._prompts.last_of(array, _plain(phrase)), places)
 
     # --- questions --------------------------------------------------------------------------------------------------
     def _question(self, question: str, answer: str) -> Sequence:

@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="standard deviation of shoves, so that recovery is seen; 0: none (default %(default)s)",
     )
     parser.add_argument("--paraphrase", action="store_true", help="instructions in other words too")
-    parser.add_argument("--points", action="store_true", help="also where each cube is seen by the front camera")
+    parser.add_argument("--points", action="store_true", help="also where each camera sees each cube")
     parser.add_argument("--size", default="160x120", help="of images, WIDTHxHEIGHT (default %(default)s)")
     parser.add_argument("--no-depth", action="store_true", help="leave out depth images (every other row and column)")
     parser.add_argument(

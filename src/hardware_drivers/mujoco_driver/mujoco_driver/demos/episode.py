@@ -34,7 +34,7 @@ NEAR = 0.03                 # [m] from the grasp to the cube
 @dataclass(frozen=True)
 class Wanted:
     """What to demonstrate. tasks: name -> share; shove: standard deviation of what is now and then added to a command
-    [rad], 0: nothing; paraphrase: other words too; points: where each cube is seen; ..._every: frames between two of
+    [rad], 0: nothing; paraphrase: other words too; points: where each camera sees each cube; ..._every: frames between two of
     them, 0: none."""
 
     tasks: dict[str, float]
@@ -89,7 +89,8 @@ class Demonstrator:
     def __init__(self, table: Tabletop, eyes: Eyes, wanted: Wanted, pilot: Pilot | None = None):
         self._table, self._eyes, self._wanted, self._pilot = table, eyes, wanted, pilot
         self._expert = Expert(table)
-        self._questions = Questions(table, wanted.main_camera, eyes.size)
+        self._seen = {name: Questions(table, name, eyes.size) for name in table.scene.cameras}
+        self._questions = self._seen[wanted.main_camera]
 
     def perform(self, seed: int) -> Episode:
         """The attempt of that seed: always the same."""
@@ -163,10 +164,11 @@ class Demonstrator:
             done.known.setdefault(ALTERNATIVES, []).extend(self._alternatives(done, frame))
 
     def _points(self) -> Iterator[dict[str, Any]]:
-        for cube in self._table.scene.cubes:
-            seen = self._questions.pixel(self._table.place(cube))
-            if seen is not None:
-                yield {"camera": self._wanted.main_camera, "phrase": cube, "across": seen[0], "down": seen[1]}
+        for camera, view in self._seen.items():
+            for cube in self._table.scene.cubes:
+                seen = view.pixel(self._table.place(cube))
+                if seen is not None:
+                    yield {"camera": camera, "phrase": cube, "across": seen[0], "down": seen[1]}
 
     def _alternatives(self, done: Episode, frame: int) -> list[dict[str, Any]]:
         """What the expert would do for other instructions: for all of them far from the cube, for those of the same
