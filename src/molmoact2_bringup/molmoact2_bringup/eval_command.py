@@ -13,8 +13,10 @@ from typing import Any
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 PREFIX = "gym:"
 OF_SCENES = ("task", "latency", "joining", "when_late", "depth", "cache", "cameras")
-OF_SYSTEMS = ("task", "latency", "joining", "when_late", "cache", "cameras", "settings", "mode")    # no environment's
-OF_ENVIRONMENTS = ("map", "norm_tag", "device", "dtype")                                            # no system's
+OF_SYSTEMS = (    # no environment's
+    "task", "latency", "joining", "when_late", "cache", "cameras", "also", "settings", "mode",
+)
+OF_ENVIRONMENTS = ("map", "norm_tag", "device", "dtype")    # no system's
 
 
 def register(subparsers: Any) -> None:
@@ -53,6 +55,11 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--cameras", default="",
         help="what is wrong with them: none, dark, noise, shift, blackout; several with commas (none)",
+    )
+    parser.add_argument(
+        "--also", action="append", default=[], metavar="NAME=VALUE[,NAME=VALUE]",
+        help="one more condition, as each task's first but for this, e.g. latency=0.8,when-late=slow; may be given "
+        "again",
     )
     parser.add_argument(
         "--set", action="append", default=[], dest="settings", metavar="PROCESS.PARAMETER=VALUE",
@@ -117,11 +124,12 @@ def _run(args: argparse.Namespace) -> bool:
     seeds = scenes(args.scenes)
     scene = SimulatedScene(with_settings(load_system(args.system), args.settings))
     asked = {name: getattr(args, name) for name in OF_SCENES}
-    conditions = scene.conditions(asked | {"task": args.task or "touch,pick", "cameras": args.cameras or "none"})
+    wanted = asked | {"task": args.task or "touch,pick", "cameras": args.cameras or "none"}
+    conditions = scene.conditions(wanted, args.also)
     systems = {condition: scene.under(condition, args.checkpoint, seeds.start) for condition in conditions}
     checkpoint = configuration_of(next(iter(systems.values())).process("policy")).settings.checkpoint
     known = asked | {"scenes": args.scenes, "mode": args.mode or FAST, "settings": args.settings}
-    known |= _identity(checkpoint)
+    known |= _identity(checkpoint) | ({"also": args.also} if args.also else {})
     known["system"] = {process.name: process.parameters for process in scene.system.processes}
     folder, log = Folder(args.out, known), args.out / "log.txt"
     trials = [

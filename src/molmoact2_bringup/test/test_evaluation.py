@@ -17,7 +17,7 @@ from molmoact2_bringup.evaluation.attempts import Attempt, Condition, difference
 from molmoact2_bringup.evaluation.disturbance import KINDS, Disturbance
 from molmoact2_bringup.evaluation.folder import ATTEMPTS, Folder
 from molmoact2_bringup.evaluation.in_process import Bench, Clock, SteppedArm
-from molmoact2_bringup.evaluation.report import FAST, LIVE, Found, write_results
+from molmoact2_bringup.evaluation.report import FAST
 from molmoact2_bringup.evaluation.simulated import SimulatedScene
 from molmoact2_bringup.lifecycle import BringUpError
 from molmoact2_bringup.running import Stopped
@@ -257,16 +257,6 @@ def test_the_command_tries_a_checkpoint_and_writes_what_came_of_it(tmp_path, cap
     assert page.count("<video") == 2 and "http" not in page.replace("http://www.w3.org", "")
 
 
-def test_each_policy_of_the_cache_is_tried_where_depth_is_adaptive_and_once_elsewhere(scene):
-    asked = {"latency": "", "joining": "", "when_late": "", "depth": "off,adaptive", "cache": "bounded,reference"}
-    conditions = scene.conditions({"task": "pick", "cameras": "none,dark", **asked})
-    tried = [(c.depth, c.cache, c.disturbance) for c in conditions]
-    assert tried == [
-        ("off", "bounded", "none"), ("off", "bounded", "dark"), ("adaptive", "bounded", "none"),
-        ("adaptive", "bounded", "dark"), ("adaptive", "reference", "none"), ("adaptive", "reference", "dark"),
-    ]
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -324,14 +314,6 @@ def test_what_is_not_asked_for_is_as_the_system_file_says(tmp_path):
     settings = wanted.settings
     assert (settings.num_steps, settings.n_action_steps, settings.rtc, settings.depth) == (3, 9, "replace", "full")
     assert wanted.least_latency == 0.25 and system.process("world").parameters["seed"] == 80000
-
-
-def test_every_condition_can_be_made_of_a_system_whose_file_says_nothing_of_it(scene):
-    asked = ASKED | {"cache": "reference", "latency": "0.8,as-it-is", "depth": "adaptive"}
-    systems = [scene.under(condition, "", 1) for condition in scene.conditions(asked)]
-    policies = [system.process("policy").parameters for system in systems]
-    assert [p["cache_policy"] for p in policies] == ["reference"] * 2
-    assert [p["least_latency"] for p in policies] == [0.8, 0.0]
 
 
 def test_a_parameter_that_the_policy_does_not_have_is_refused_before_the_first_attempt(scene):
@@ -430,19 +412,3 @@ def test_held_out_scenes_are_named_in_the_report_and_are_not_the_default(tmp_pat
     assert main([*COMMAND, "--out", str(tmp_path / "two")]) == 0
     assert played.tried[2:] == list(range(80000, 80020))
     assert "held-out" not in (tmp_path / "two/report.html").read_text()
-
-
-def test_the_report_says_how_far_the_modes_agree_and_which_scenes_are_doubtful(tmp_path):
-    def attempts(*successes, doubtful=False):
-        return [Attempt(seed, "red", "x", success, doubtful=doubtful) for seed, success in enumerate(successes)]
-
-    condition, table = Condition("touch", 0.3), None
-    found = [
-        Found(condition, FAST, attempts(True, True, False, True)),
-        Found(condition, LIVE, attempts(True, False, False, True, doubtful=True)),
-    ]
-    write_results(tmp_path, {"title": "t"}, found, table)
-    (row,) = json.loads((tmp_path / "summary.json").read_text())["modes"]
-    assert (row["fast"], row["live"], row["same"], row["difference"]) == ([3, 4], [2, 4], [3, 4], -0.25)
-    page = (tmp_path / "report.html").read_text()
-    assert "How far fast and live agree" in page and "3 of 4" in page and "0, 1, 2, 3" in page

@@ -71,9 +71,11 @@ def test_a_frame_has_its_own_image_and_the_actions_that_follow_it(data):
 
 def test_points_of_the_main_camera_and_of_the_others_are_told_apart(tmp_path):
     root = write(tmp_path / "toy", [5, 5])
-    edit_column(root / "annotations" / POINTS / "chunk-000/file-000.parquet", "camera", lambda _: ["front", "wrist"])
+    points = root / "annotations" / POINTS / "chunk-000/file-000.parquet"
+    edit_column(points, "camera", lambda _: ["front", "wrist"])
     for camera, other in (("front", "wrist"), ("wrist", "front")):
-        frames = {f.episode: f for f in Stream([Share(root, camera=camera)], HORIZON, 0, every=1).once() if f.frame == 2}
+        stream = Stream([Share(root, camera=camera)], HORIZON, 0, every=1)
+        frames = {frame.episode: frame for frame in stream.once() if frame.frame == 2}
         own, others = (frames[0], frames[1]) if camera == "front" else (frames[1], frames[0])
         assert (own.points, own.elsewhere) == ({"x": (0.25, 0.5)}, {})
         assert (others.points, others.elsewhere) == ({}, {other: {"x": (0.25, 0.5)}})

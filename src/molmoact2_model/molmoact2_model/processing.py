@@ -198,14 +198,15 @@ class PromptBuilder:
         return ids
 
     def marks(self, ids: np.ndarray) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Two pairs of positions of an action's prompt behind the instruction: where the setup begins and ends, and where
-        the state does. InputError for a checkpoint whose prompts do not mark the setup."""
-        setup = [np.flatnonzero(ids == self._tokenizer.token_to_id(f"<setup_{edge}>")) for edge in ("start", "end")]
-        if not self._config.add_setup_tokens or any(len(places) == 0 for places in setup):
+        """Two pairs of positions of an action's prompt behind the instruction: where the setup begins and ends, and
+        where the state does. InputError for a checkpoint whose prompts do not mark the setup."""
+        state = self._config.state_tokens
+        edges = [self._tokenizer.token_to_id(f"<setup_{edge}>") for edge in ("start", "end")] + [state.start, state.end]
+        found = [np.flatnonzero(ids == edge) for edge in edges]
+        if not self._config.add_setup_tokens or any(len(places) == 0 for places in found):
             raise InputError("places need a checkpoint whose prompts mark the setup (add_setup_tokens)")
-        state = [np.flatnonzero(ids == mark) for mark in (self._config.state_tokens.start, self._config.state_tokens.end)]
-        first, second = (tuple(int(places[0]) for places in edges) for edges in (setup, state))
-        return (first[0], first[1]), (second[0], second[1])
+        first = [int(places[0]) for places in found]
+        return (first[0], first[1]), (first[2], first[3])
 
     def last_of(self, ids: np.ndarray, phrase: str) -> int:
         """The position of the last token of a phrase. InputError where the prompt does not have it."""

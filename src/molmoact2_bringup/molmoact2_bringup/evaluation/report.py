@@ -51,7 +51,7 @@ class Found:
 def write_results(out: Path, facts: Mapping[str, Any], found: Sequence[Found], table_: Tabletop | None) -> None:
     """facts: what was judged and how, in words. table_: of the scene, to draw videos with; None: no videos."""
     summaries = [one.summary for one in found]
-    content = {**facts, "conditions": summaries, "modes": _modes(found)}
+    content = {**facts, "conditions": summaries, "against_first": _against(summaries), "modes": _modes(found)}
     (out / "summary.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     films: list[str] = []
     if table_ is not None:
@@ -66,6 +66,13 @@ def write_results(out: Path, facts: Mapping[str, Any], found: Sequence[Found], t
             _points(row["difference"], row["interval"]),
         )
         for row in content["modes"]
+    ]
+    against = [
+        (
+            f"{row['condition']} ({row['mode']})", _points(row["difference"], row["interval"]),
+            None if row["steps"] is None else f"{100 * row['steps']:.0f} %",
+        )
+        for row in content["against_first"]
     ]
     doubtful = [(_named(s), ", ".join(map(str, s["doubtful"]))) for s in summaries if s["doubtful"]]
     write_html(out / "report.html", str(facts["title"]), [
@@ -82,6 +89,9 @@ def write_results(out: Path, facts: Mapping[str, Any], found: Sequence[Found], t
         table(("condition", "reason", "scenes"), [
             (_named(s), reason, count) for s in summaries for reason, count in s["failures"].items()
         ]),
+        *(["<h2>Against the first condition of the same task and mode</h2>", table(
+            ("condition", "success", "decoder steps, as a share of the first's"), against
+        )] if against else []),
         *(["<h2>How far fast and live agree</h2>", table(
             ("condition", FAST, LIVE, "scenes that end the same way", "live - fast"), compared
         )] if compared else []),
@@ -106,6 +116,21 @@ def _modes(found: Sequence[Found]) -> list[dict[str, Any]]:
             rows.append({
                 "condition": live.condition.name, FAST: shares[0], LIVE: shares[1], "difference": change,
                 "interval": interval, "same": (sum(ends[0][seed] == ends[1][seed] for seed in both), len(both)),
+            })    # fmt: skip
+    return rows
+
+
+def _against(summaries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """How each condition differs from the first of its task and mode. steps: the ratio of their decoder steps."""
+    rows, firsts = [], dict[tuple[str, str], Mapping[str, Any]]()
+    for s in summaries:
+        first = firsts.setdefault((s["task"], s["mode"]), s)
+        if s is not first:
+            change, interval = difference((first["successes"], first["n"]), (s["successes"], s["n"]))
+            both = first["decoder_steps"], s["decoder_steps"]
+            rows.append({
+                "condition": s["condition"], "mode": s["mode"], "first": first["condition"], "difference": change,
+                "interval": interval, "steps": both[1] / both[0] if all(both) else None,
             })    # fmt: skip
     return rows
 

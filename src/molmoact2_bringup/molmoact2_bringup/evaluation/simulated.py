@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +32,7 @@ from .disturbance import KINDS
 from .in_process import Bench, Clock
 
 AS_IT_IS_TEXT = "as-it-is"
+FIELDS = {"cameras": "disturbance"}    # of a Condition, where they are not called as the option is
 Attempting = Callable[[int], Attempt]
 
 
@@ -56,9 +57,30 @@ class SimulatedScene:
         return cube, PLAIN[task].format(cube)
 
     # --- what is tried ------------------------------------------------------------------------------------------------
-    def conditions(self, asked: Mapping[str, str]) -> list[Condition]:
-        """All combinations. asked: task, latency, joining, when_late, depth, cache and cameras, several with commas; an
-        empty text: as the system's files say. Errors: ValueError that names the option."""
+    def conditions(self, asked: Mapping[str, str], also: Sequence[str] = ()) -> list[Condition]:
+        """All combinations, and more that differ from each task's first one. asked: task, latency, joining, when_late,
+        depth, cache and cameras, several with commas; an empty text: as the system's files say. also: the differences,
+        such as "latency=0.8,when-late=slow". Errors: ValueError that names the option."""
+        found = self._combined(asked)
+        for text in also:
+            differing = self._differing(text, asked)
+            for task in dict.fromkeys(condition.task for condition in found):
+                first = next(condition for condition in found if condition.task == task)
+                own = {name: f"{getattr(first, FIELDS.get(name, name)) or AS_IT_IS_TEXT}" for name in asked}
+                found += [one for one in self._combined(own | differing) if one not in found]
+        return found
+
+    @staticmethod
+    def _differing(text: str, asked: Mapping[str, str]) -> dict[str, str]:
+        parts = [part.partition("=") for part in text.split(",")]
+        names = [name.strip().replace("-", "_") for name, _, _ in parts]
+        known = [name for name in asked if name != "task"]
+        if not all(equals and value for _, equals, value in parts) or not set(names) <= set(known):
+            options = ", ".join(name.replace("_", "-") for name in known)
+            raise ValueError(f"--also: {text!r} is not NAME=VALUE, several with commas; the names are: {options}")
+        return {name: value.strip() for name, (_, _, value) in zip(names, parts, strict=True)}
+
+    def _combined(self, asked: Mapping[str, str]) -> list[Condition]:
         controller = next(iter(controllers_of(self.system).values())).parameters
         own: dict[str, Any] = {
             "latency": f"{self._policy.get('least_latency', 0.0) or AS_IT_IS_TEXT}",

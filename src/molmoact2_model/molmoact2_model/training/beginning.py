@@ -123,8 +123,8 @@ def _check_head(recipe: Recipe, config: ModelConfig) -> None:
     last = head + min(len(recipe.cameras), 2) - 1
     if recipe.objective.look > 0 and (layer >= text.num_layers or last >= text.num_heads):
         raise InputError(
-            f"objective.look_layer is {layer} and heads {head} to {last} are to look; the checkpoint has {text.num_layers} layers of "
-            f"{text.num_heads} heads, counted from 0"
+            f"objective.look_layer is {layer} and heads {head} to {last} are to look; the checkpoint has "
+            f"{text.num_layers} layers of {text.num_heads} heads, counted from 0"
         )
 
 

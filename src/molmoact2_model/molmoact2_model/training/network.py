@@ -25,9 +25,9 @@ class Objective:
     """Weights of the losses, and what else they depend on. text, codes, discrete, place: of the kinds of tokens.
     z_loss: of the square of the log-normaliser. spread: of places, see objectives.cross_entropy. flow_draws: noise and
     time drawn for each chunk. detach: the expert's gradient ends at the language model's keys and values (knowledge
-    insulation). look: of attention heads of one layer of the language model: the words that name a thing are shown where
-    it is; training alone knows of it. look_layer, look_head: which one looks at the main image, and the head after it at
-    the second one; the action expert can use what the words have seen from the layer after it on."""
+    insulation). look: of attention heads of one layer of the language model: the words that name a thing are shown
+    where it is; training alone knows of it. look_layer, look_head: which one looks at the main image, and the head
+    after it at the second one; the action expert can use what the words have seen from the layer after it on."""
 
     flow: float = 1.0
     text: float = 1.0

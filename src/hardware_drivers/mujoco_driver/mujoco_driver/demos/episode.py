@@ -34,8 +34,8 @@ NEAR = 0.03                 # [m] from the grasp to the cube
 @dataclass(frozen=True)
 class Wanted:
     """What to demonstrate. tasks: name -> share; shove: standard deviation of what is now and then added to a command
-    [rad], 0: nothing; paraphrase: other words too; points: where each camera sees each cube; ..._every: frames between two of
-    them, 0: none."""
+    [rad], 0: nothing; paraphrase: other words too; points: where each camera sees each cube; ..._every: frames between
+    two of them, 0: none."""
 
     tasks: dict[str, float]
     cubes: tuple[str, ...]

@@ -1,0 +1,96 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""Which conditions an evaluation tries, and what its report says of several."""
+
+import json
+
+import pytest
+
+from molmoact2_bringup.evaluation.attempts import AS_IT_IS, Attempt, Condition
+from molmoact2_bringup.evaluation.report import FAST, LIVE, Found, write_results
+from molmoact2_bringup.evaluation.simulated import SimulatedScene
+from molmoact2_contract import load_system
+
+ASKED = dict.fromkeys(("latency", "joining", "when_late", "depth", "cache"), "") | {"task": "touch", "cameras": "none"}
+
+
+@pytest.fixture(scope="module")
+def scene() -> SimulatedScene:
+    return SimulatedScene(load_system("so101_sim"))
+
+
+def test_each_policy_of_the_cache_is_tried_where_depth_is_adaptive_and_once_elsewhere(scene):
+    asked = {"latency": "", "joining": "", "when_late": "", "depth": "off,adaptive", "cache": "bounded,reference"}
+    conditions = scene.conditions({"task": "pick", "cameras": "none,dark", **asked})
+    tried = [(c.depth, c.cache, c.disturbance) for c in conditions]
+    assert tried == [
+        ("off", "bounded", "none"), ("off", "bounded", "dark"), ("adaptive", "bounded", "none"),
+        ("adaptive", "bounded", "dark"), ("adaptive", "reference", "none"), ("adaptive", "reference", "dark"),
+    ]
+
+
+def test_every_condition_can_be_made_of_a_system_whose_file_says_nothing_of_it(scene):
+    asked = ASKED | {"cache": "reference", "latency": "0.8,as-it-is", "depth": "adaptive"}
+    systems = [scene.under(condition, "", 1) for condition in scene.conditions(asked)]
+    policies = [system.process("policy").parameters for system in systems]
+    assert [p["cache_policy"] for p in policies] == ["reference"] * 2
+    assert [p["least_latency"] for p in policies] == [0.8, 0.0]
+
+
+def test_the_report_says_how_far_the_modes_agree_and_which_scenes_are_doubtful(tmp_path):
+    def attempts(*successes, doubtful=False):
+        return [Attempt(seed, "red", "x", success, doubtful=doubtful) for seed, success in enumerate(successes)]
+
+    condition, table = Condition("touch", 0.3), None
+    found = [
+        Found(condition, FAST, attempts(True, True, False, True)),
+        Found(condition, LIVE, attempts(True, False, False, True, doubtful=True)),
+    ]
+    write_results(tmp_path, {"title": "t"}, found, table)
+    (row,) = json.loads((tmp_path / "summary.json").read_text())["modes"]
+    assert (row["fast"], row["live"], row["same"], row["difference"]) == ([3, 4], [2, 4], [3, 4], -0.25)
+    page = (tmp_path / "report.html").read_text()
+    assert "How far fast and live agree" in page and "3 of 4" in page and "0, 1, 2, 3" in page
+
+
+def test_a_condition_that_is_asked_for_beside_others_differs_in_what_it_says_alone(scene):
+    asked = ASKED | {"task": "touch,pick", "latency": "0.35,0.45"}
+    also = ["depth=full", "latency=0.8,when-late=slow", "cameras=dark", "latency=as-it-is", "latency=0.45"]
+    found = scene.conditions(asked, also)
+    assert len(found) == 2 * (2 + 4) == len(set(found))    # 0.45 is there already
+    own = Condition("touch", 0.35)
+    assert [c for c in found if c.task == "touch"] == [
+        own, Condition("touch", 0.45), Condition("touch", 0.35, depth="full"),
+        Condition("touch", 0.8, when_late="slow"), Condition("touch", 0.35, disturbance="dark"),
+        Condition("touch", AS_IT_IS),
+    ]    # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("also", "said"),
+    [
+        ("depth", "'depth' is not NAME=VALUE"),
+        ("depth=", "'depth=' is not NAME=VALUE"),
+        ("task=pick", "the names are: latency, joining, when-late, depth, cache, cameras"),
+        ("depth=deep", "--depth: there is no 'deep'"),
+        ("latency=7", "after which controllers refuse a chunk"),
+    ],
+)
+def test_a_condition_that_cannot_be_is_refused_by_name(scene, also, said):
+    with pytest.raises(ValueError, match=said):
+        scene.conditions(ASKED, [also])
+
+
+def test_the_report_compares_each_condition_with_the_first_of_its_task_and_mode(tmp_path):
+    def found(task, depth, mode, successes, steps):
+        attempts = [Attempt(seed, "red", "x", success=seed < successes, steps=[steps]) for seed in range(10)]
+        return Found(Condition(task, depth=depth), mode, attempts)
+
+    rows = [found("touch", "full", FAST, 8, 100), found("pick", "full", FAST, 2, 100),
+            found("touch", "adaptive", FAST, 9, 25), found("touch", "adaptive", LIVE, 5, 30)]    # fmt: skip
+    write_results(tmp_path, {"title": "t"}, rows, None)
+    (row,) = json.loads((tmp_path / "summary.json").read_text())["against_first"]
+    assert (row["condition"], row["first"]) == (rows[2].condition.name, rows[0].condition.name)
+    assert row["difference"] == pytest.approx(0.1) and row["steps"] == 0.25
+    assert row["interval"][0] < 0 < row["interval"][1]
+    assert "+10 points" in (tmp_path / "report.html").read_text()
