@@ -95,13 +95,10 @@ def ask(
     Errors: Unanswered, BackendError.
     """
     inference = backend.infer(observation.images, observation.model_state, instruction, seed, prefix)
-    actions, clipped = frame.actions_to_ros(inference.actions)
+    actions, remarks = frame.actions_to_ros(inference.actions)
     if not np.isfinite(actions).all():
         raise BackendError("the model asked for positions that are not numbers")
-    warnings = tuple(inference.trace.warnings)
-    if clipped:
-        warnings += (f"{clipped} gripper values lay outside 0 .. 1 and were brought back",)
-    return inference, actions, warnings
+    return inference, actions, (*inference.trace.warnings, *remarks)
 
 
 def no_answers(count: int, last: Unanswered) -> str:

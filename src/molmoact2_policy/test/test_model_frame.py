@@ -31,9 +31,9 @@ def test_a_state_comes_back_from_the_model_frame_as_it_went(embodiment, tag):
     model = convert.to_model(states)
     assert model.dtype == np.float32
     np.testing.assert_allclose(convert.to_ros(model), states, atol=1e-6)
-    actions, clipped = convert.actions_to_ros(model)
+    actions, remarks = convert.actions_to_ros(model)
     np.testing.assert_allclose(actions, states, atol=1e-6)
-    assert clipped == 0
+    assert remarks == ()
 
 
 def test_the_released_so101_tag_gets_degrees_of_the_old_calibration():
@@ -64,7 +64,19 @@ def test_grippers_are_brought_back_between_closed_and_open_and_counted_but_arm_j
     _, convert = frame("yam_bimanual", "yam_dual_molmoact2")
     model = np.full((2, 14), 9.0, np.float32)
     model[1, 6] = -0.5
-    actions, clipped = convert.actions_to_ros(model)
-    assert clipped == 4
+    actions, remarks = convert.actions_to_ros(model)
+    assert remarks == ("4 gripper values lay outside 0 .. 1 and were brought back",)
     assert actions[:, [6, 13]].tolist() == [[1, 1], [0, 1]]
     assert (np.delete(actions, [6, 13], axis=1) == 9.0).all()
+
+
+def test_a_joint_is_brought_back_to_its_limit_from_a_hair_outside_and_left_where_it_is_further_off():
+    contract, convert = frame("so101", "so101_sim_molmoact2_tiny")
+    lower, upper = contract.values("lower"), contract.values("upper")
+    wanted = np.array([lower - 0.009, upper + 0.004, upper + 0.011])
+    wanted[:, 5] = 0.5
+    actions, remarks = convert.actions_to_ros(convert.to_model(wanted))
+    assert remarks == ("10 joint values lay outside the limits, by 0.0090 at most, and were brought back",)
+    np.testing.assert_allclose(actions[0, :5], lower[:5], atol=0)
+    np.testing.assert_allclose(actions[1, :5], upper[:5], atol=0)
+    np.testing.assert_allclose(actions[2, :5], upper[:5] + 0.011, atol=1e-6)

@@ -26,7 +26,7 @@ STATE_COLOURS = {
     "stopping": "#e0a526",
     "fault": "#d64545",
 }
-CODES_TITLE = "relative depth codes, colour by code index"
+CODES_TITLE = "depth codes, colour by code index"
 LEAST_WIDTH = 640
 Size = tuple[int, int]
 Box = tuple[int, int, int, int]    # left, upper, right, lower
