@@ -153,3 +153,14 @@ def test_black_and_saturated_frames_are_recognised(scene):
     assert image_fault(stamped) == "black"
     assert image_fault(255 - noise // 3) == "saturated"
     assert image_fault(textured(mean=40.0, contrast=15.0)) == ""
+
+
+@pytest.mark.parametrize("shown", [63, 64, 65])
+@pytest.mark.parametrize("rows", [slice(None, None, 16), slice(None)], ids=["rows looked at first", "any rows"])
+@pytest.mark.parametrize(("dull", "level", "fault"), [(16, 17, "black"), (250, 249, "saturated")])
+def test_a_frame_is_faulty_while_at_most_one_percent_shows_something_wherever_that_is(shown, rows, dull, level, fault):
+    frame = np.full((80, 80, 3), dull, np.uint8)
+    places = np.stack(np.mgrid[0:80, 0:80][:, rows]).reshape(2, -1)
+    row, column = np.random.default_rng(shown).permutation(places, axis=1)[:, :shown]
+    frame[row, column, 1] = level
+    assert image_fault(frame) == (fault if shown <= 64 else "")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -82,16 +83,22 @@ def positions_digest(message: Any) -> bytes:
 
 
 def read_image(topic: str, transport: str, message: Any) -> np.ndarray:
-    """Pixels of an Image or CompressedImage (transport "raw" or "compressed"), uint8 (H, W, 3) RGB.
+    """Pixels of an Image or CompressedImage (transport "raw" or "compressed"), uint8 (H, W, 3) RGB, to be read only:
+    those of an rgb8 image lie in the message.
 
     Errors: ObservationError naming the topic.
     """
     try:
         if transport == "compressed":
             return BRIDGE.compressed_imgmsg_to_cv2(message, "rgb8")
-        return BRIDGE.imgmsg_to_cv2(message, "rgb8")
+        return BRIDGE.imgmsg_to_cv2(message, "passthrough" if message.encoding == "rgb8" else "rgb8")
     except Exception as error:    # a distribution's cv_bridge also lets TypeError and cv2.error through
         raise ObservationError("image_encoding", f"{topic}: {error}") from error
+
+
+def _read(camera: Camera, message: Any) -> tuple[np.ndarray, bytes]:
+    pixels = read_image(camera.topic, camera.transport, message)
+    return pixels, digest(pixels)
 
 
 class Ingest:
@@ -101,6 +108,8 @@ class Ingest:
         self._contract, self._tag = contract, tag
         self._cameras = [contract.cameras[name] for name in tag.cameras]
         self._frame = ModelFrame(contract, tag)
+        # Decoding and digests let go of Python's lock: the cameras are read side by side.
+        self._readers = ThreadPoolExecutor(len(self._cameras), thread_name_prefix="ingest")
 
     def observation(self, images: Sequence[Any], joint_states: Sequence[Any], joint_topic: str) -> Observation:
         """An observation from messages.
@@ -115,13 +124,13 @@ class Ingest:
         for camera, item in zip(self._cameras, inputs, strict=True):
             self._check_header(camera, item)
         state = self._state(joint_states)
-        pixels = [read_image(c.topic, c.transport, m) for c, m in zip(self._cameras, images, strict=True)]
-        inputs = [replace(item, digest=digest(image)) for item, image in zip(inputs, pixels, strict=True)]
+        read = list(self._readers.map(_read, self._cameras, images))
+        inputs = [replace(item, digest=mark) for item, (_, mark) in zip(inputs, read, strict=True)]
         inputs += [
             Input(JOINT_STATE, joint_topic, m.header.frame_id, stamp_ns(m), positions_digest(m)) for m in joint_states
         ]
         observation = Observation(
-            images=tuple(pixels),
+            images=tuple(pixels for pixels, _ in read),
             state=state,
             model_state=self._frame.to_model(state),
             state_stamp_ns=min(stamp_ns(m) for m in joint_states),

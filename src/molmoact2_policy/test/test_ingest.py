@@ -26,6 +26,21 @@ def test_images_come_out_as_rgb_in_the_models_order_raw_or_compressed():
         np.testing.assert_array_equal(seen, sent)
 
 
+def test_pixels_of_an_rgb_image_are_not_copied_out_of_its_message():
+    message = image(TOP, NOW)
+    pixels = observe([message, compressed(WRIST, NOW)]).images[0]
+    assert np.shares_memory(pixels, np.frombuffer(message.data, np.uint8))
+
+
+def test_rows_that_are_padded_give_the_pixels_without_the_padding_and_their_digest():
+    padded = np.concatenate([TOP, picture(3)[:, :5]], axis=1)
+    message = image(padded, NOW)
+    message.width = TOP.shape[1]
+    observation = observe([message, compressed(WRIST, NOW)])
+    np.testing.assert_array_equal(observation.images[0], TOP)
+    assert observation.inputs[0].digest == observe().inputs[0].digest
+
+
 def test_a_bgr_image_gives_the_same_observation_as_its_rgb_twin():
     bgr = observe([image(TOP[:, :, ::-1].copy(), NOW, "bgr8"), compressed(WRIST, NOW)])
     assert bgr.images[0].tobytes() == TOP.tobytes()
