@@ -84,28 +84,34 @@ def register_demo(subparsers: argparse._SubParsersAction) -> None:
 def register_bench(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "bench",
-        help="measure motion, reactions, setpoints, recorder, replay, visualizer and drivers",
+        help="measure motion, reactions, setpoints, recorder, ROS path, replay, visualizer and drivers",
         description="Measures, side by side in one run: the largest steps at chunk borders and the reaction to a "
         "changed scene, for each joining rule and for what the reference's own loop does; standing and slowdown where "
         "chunks come too late, also with several requests in flight; what real-time chunking costs; the lateness of "
-        "setpoints with every core busy; the recorder's share of a core and its drops; the visualizer's share; replay "
-        "beside the bare model; cycles, rates and processor time of the drivers, on doubles. Writes bench.md, "
-        "bench.json, borders.png and reaction.png. Exit code: 0, 1 when "
-        "something failed, 2 for bad input.",
+        "setpoints with every core busy; the recorder's share of a core and its drops; what everything but the model "
+        "takes from images to chunks; the visualizer's share; replay beside the bare model; cycles, rates and "
+        "processor time of the drivers, on doubles. Writes bench.md, bench.json, borders.png and reaction.png. Exit "
+        "code: 0, 1 when something failed, 2 for bad input.",
     )
     parser.add_argument("system", nargs="?", default="so101_sim", help="system to measure (default: so101_sim)")
     parser.add_argument("--out", default="out/bench", metavar="DIR", help="folder to write (default: out/bench)")
     parser.add_argument("--chunks", type=int, default=10, help="chunk borders of each run (default: 10)")
     parser.add_argument(
         "--for", type=_positive, default=20.0, metavar="SECONDS", dest="seconds",
-        help="how long to time setpoints, and to record",
+        help="how long to time setpoints, to record, and to time the ROS path (default: 20)",
+    )
+    parser.add_argument(
+        "--only-ros-path", action="store_true",
+        help="time the ROS path alone, with a robot of its own, not SYSTEM; writes ros_path.md and ros_path.json",
     )
 
     def run(args: argparse.Namespace) -> int:
         from pathlib import Path
 
-        from .bench.command import bench
+        from .bench.command import bench, bench_ros_path
 
+        if args.only_ros_path:
+            return bench_ros_path(Path(args.out), args.seconds)
         return bench(args.system, Path(args.out), args.chunks, args.seconds)
 
     parser.set_defaults(func=run)

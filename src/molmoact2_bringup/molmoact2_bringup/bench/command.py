@@ -1,6 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""`molmoact2 bench`: the figures of motion, its reactions, guidance, setpoints and the recorder, and plots of them."""
+"""`molmoact2 bench`: the figures of motion, reactions, guidance, setpoints, recorder, ROS path, and plots of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from .motion import WARM_UP, Bench
 from .plot import plot_borders, plot_reactions
 from .reaction import CHANGES, CHUNKS, Reaction, mean, reactions, worst
 from .recorder import recordings
-from .report import CHANGED, JOINED, LATE, NOTE, TRANSPORTED, WAVERING, Results, report
+from .report import CHANGED, JOINED, LATE, NOTE, TRANSPORTED, WAVERING, Results, of_ros_paths, report
+from .ros_path import ros_paths
 from .setpoints import measure
 from .system import system_cost
 from .trace import Case, Run
@@ -42,7 +43,7 @@ def bench(system_name: str, out: Path, chunks: int, seconds: float) -> int:
         return 2
     try:
         results = _measured(made, cheap, chunks, seconds, out, system_name)
-    except (BackendError, Unanswered, RuntimeError) as error:
+    except (BackendError, ContractError, Unanswered, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     text = report(results)
@@ -54,6 +55,21 @@ def bench(system_name: str, out: Path, chunks: int, seconds: float) -> int:
     plot_borders([results.runs[case] for case in shown], 0, joint, NOTE, out / "borders.png")
     plot_reactions(reacted, PLOTTED, out / "reaction.png")
     print(f"{text}\n{out / 'borders.png'}, {out / 'reaction.png'}", flush=True)
+    return 0
+
+
+def bench_ros_path(out: Path, seconds: float) -> int:
+    """Writes ros_path.json and ros_path.md. Returns 0, 1 when something failed."""
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        paths = ros_paths(out, seconds)
+    except (ContractError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    text = of_ros_paths(paths)
+    (out / "ros_path.md").write_text(f"{text}\n")
+    (out / "ros_path.json").write_text(json.dumps([asdict(path) for path in paths], indent=2) + "\n")
+    print(text, flush=True)
     return 0
 
 
@@ -74,11 +90,13 @@ def _measured(
     lateness = measure(made.contract, made.arm, seconds)
     print(f"recorder beside cameras, {seconds:g} s ...", flush=True)
     recorded = recordings(out, seconds)
+    print(f"three cameras to chunks, {seconds:g} s ...", flush=True)
+    passed = ros_paths(out, seconds)
     print(f"the system with its visualizer, {max(seconds, SHORTEST):g} s ...", flush=True)
     system = system_cost(that_sways(load_system(system_name)), out, max(seconds, SHORTEST))
     print(f"drivers of {', '.join(SYSTEMS)}, {max(seconds, SHORTEST):g} s each ...", flush=True)
     buses = bus_costs(SYSTEMS, out / "drivers", max(seconds, SHORTEST), lambda: None)
-    return Results(runs, found, paid, lateness, recorded, system, buses, made.length)
+    return Results(runs, found, paid, lateness, recorded, passed, system, buses, made.length)
 
 
 def _bench_of(system_name: str) -> tuple[Bench, InProcessBackend]:
@@ -106,6 +124,7 @@ def _figures(results: Results) -> dict[str, Any]:
         "guidance": [asdict(cost) for cost in results.costs],
         "setpoints": asdict(results.lateness),
         "recorder": [asdict(recorded) for recorded in results.recorded],
+        "ros_path": [asdict(path) for path in results.ros_paths],
         "system": asdict(results.system),
         "drivers": [asdict(cost) for cost in results.buses],
     }

@@ -14,8 +14,11 @@ from molmoact2_policy.continuity import least_loss
 from .buses import BusCost
 from .cost import Cost
 from .motion import DISPLACED, RULES, UPSTREAM
+from .passage import PARTS, RosPath
 from .reaction import NOTICED, Reaction, latest_arrival, mean, worst
 from .recorder import CAMERAS, HEIGHT, RATE, WIDTH, Recorded
+from .ros_path import JOINT_STATES
+from .ros_path import RATE as IMAGE_RATE
 from .setpoints import Lateness
 from .system import SystemCost
 from .trace import Case, Run
@@ -45,6 +48,7 @@ class Results:
     costs: list[Cost]
     lateness: Lateness
     recorded: list[Recorded]
+    ros_paths: list[RosPath]
     system: SystemCost
     buses: list[BusCost]
     length: float
@@ -52,9 +56,10 @@ class Results:
 
 def report(results: Results) -> str:
     """All tables. Each ratio is to figures of the same run of the bench."""
-    sections = (_borders, _wavering, _late, _transport, _reaction, _guidance, _setpoints, _recorder, _system, _buses)
+    sections = (_borders, _wavering, _late, _transport, _reaction, _guidance, _setpoints, _recorder)
     parts = ["\n".join(section(results)) for section in sections]
-    return "\n\n".join(["# Motion, setpoints, recorder, replay, drivers", NOTE, *parts]) + "\n"
+    parts += [of_ros_paths(results.ros_paths), *("\n".join(section(results)) for section in (_system, _buses))]
+    return "\n\n".join(["# Motion, setpoints, recorder, ROS path, replay, drivers", NOTE, *parts]) + "\n"
 
 
 def table(head: str, rows: Sequence[Sequence[object]]) -> list[str]:
@@ -196,6 +201,28 @@ def _recorder(results: Results) -> list[str]:
         f"## Recorder\n\n`molmoact2 record` of {CAMERAS} cameras ({WIDTH}x{HEIGHT}, {RATE:g} Hz) that run beside it.\n",
         *table("storage | images | share of one core | messages | dropped | bag [MB/s]", rows),
     ]
+
+
+def of_ros_paths(paths: Sequence[RosPath]) -> str:
+    """The table of the ROS path."""
+    rows = [
+        (path.transport, name, *(f"{path.times[part][place] * 1e3:.1f}" for part in PARTS), path.count, path.busy)
+        for path in paths
+        for place, name in enumerate(("p50", "p95"))
+    ]
+    lines = [
+        "## ROS path\n\n"
+        f"The policy node, and a process with three cameras ({WIDTH}x{HEIGHT}, {IMAGE_RATE:g} Hz) that fire together "
+        f"and joint states ({IMAGE_RATE * JOINT_STATES:g} Hz), over DDS with shared memory as "
+        "`docker/fastdds/same_host.xml` sets it; a small checkpoint with random weights. *All but the model* is the "
+        "time from the arrival of the newest image in the policy's process to the published chunk, less the model's "
+        "own. Its parts: *taken*, until the node has the message; *read*, until pixels and digests of all three lie "
+        "ready; *rest*, checks, actions, message, publishing. Not in it: *carried*, from the stamp of the images, "
+        "before the first is sent, to the arrival of the newest. *Waited*: chunks that are not counted, because the "
+        "model was still at work when their images came.\n",
+        *table("images |  | all but the model [ms] | taken | read | rest | carried | model | chunks | waited", rows),
+    ]
+    return "\n".join(lines)
 
 
 def _system(results: Results) -> list[str]:
