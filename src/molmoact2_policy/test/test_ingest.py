@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 import hashlib
 
+import cv2
 import numpy as np
 import pytest
 from tiny_robot import CONTRACT, JOINTS, LOWER, POSITIONS, SECOND, TAG, UPPER, compressed, image, joint_state, picture
 
-from molmoact2_policy.ingest import IMAGE, JOINT_STATE, Ingest, ObservationError
+from molmoact2_policy.ingest import IMAGE, JOINT_STATE, Ingest, ObservationError, digest, read_image
 
 NOW = 1000 * SECOND
 MS = 1_000_000
@@ -30,6 +31,16 @@ def test_pixels_of_an_rgb_image_are_not_copied_out_of_its_message():
     message = image(TOP, NOW)
     pixels = observe([message, compressed(WRIST, NOW)]).images[0]
     assert np.shares_memory(pixels, np.frombuffer(message.data, np.uint8))
+
+
+def test_read_side_by_side_every_image_has_the_pixels_and_the_digest_that_it_has_alone():
+    bgr, jpeg = image(TOP[:, :, ::-1].copy(), NOW, "bgr8"), compressed(WRIST, NOW)
+    jpeg.data = cv2.imencode(".jpg", WRIST)[1].tobytes()
+    for top in (image(TOP, NOW), bgr):
+        observation = observe([top, jpeg])
+        alone = [read_image("top", "raw", top), read_image("wrist", "compressed", jpeg)]
+        assert [seen.tobytes() for seen in observation.images] == [pixels.tobytes() for pixels in alone]
+        assert [item.digest for item in observation.inputs[:2]] == [digest(pixels) for pixels in alone]
 
 
 def test_rows_that_are_padded_give_the_pixels_without_the_padding_and_their_digest():
