@@ -53,8 +53,7 @@ def test_a_short_run_leaves_figures_of_every_rule_and_a_plot(tmp_path, monkeypat
     assert ratios[0] == "×1.000" and all(float(ratio[1:]) < 0.1 for ratio in ratios[1:4])
     for path, transport in zip(figures["ros_path"], ("raw", "compressed"), strict=True):
         assert path["transport"] == transport and path["count"] > 0
-        added, *parts = (path["times"][part][0] for part in ("added", "taken", "read", "rest"))
-        assert 0 < added < 2 * sum(parts) and min(parts) > 0
+        assert all(0 < p50 <= p95 for p50, p95 in path["times"].values())
     system = figures["system"]
     assert system["inferences"] > 3 and system["replayed"] > 0 < system["bare"]
     assert system["unseen"] >= 0 and system["seen"] > 0
