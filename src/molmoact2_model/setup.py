@@ -30,6 +30,7 @@ setup(
         "prometheus-client>=0.20,<1",
         "h11>=0.16,<0.17",
     ],
+    extras_require={"quantized": ["bitsandbytes>=0.50,<0.51"]},
     zip_safe=True,
     maintainer="The MolmoAct2 ROS 2 authors",
     maintainer_email="maintainers@molmoact2-ros2.invalid",

@@ -157,6 +157,10 @@ def test_a_sound_checkpoint_passes_every_line_and_its_weights_are_counted(system
     assert known.steps == 30 and known.weights == 4 * weights_in(file) > 0
     # Of the file each number takes at most four bytes, and little else is in it.
     assert 2 * weights_in(file) < file.stat().st_size
+    settings = replace(configuration.settings, language_weights="nf4")
+    lines, less = look(settings, configuration.contract, configuration.tag)
+    assert "as float32, those of the language model's blocks as nf4" in lines[0].text
+    assert known.weights / 2 < less.weights < known.weights
 
 
 def test_a_tag_that_the_checkpoint_does_not_know_fails_and_those_it_knows_are_named(system):

@@ -20,8 +20,10 @@ from tqdm import tqdm
 from transformers import Molmo2ForConditionalGeneration
 
 from .config import ModelConfig, read_json
+from .engine_options import STORED
 from .errors import CheckpointError
 from .expert import ActionExpert, DepthGate
+from .quantized import Quantizing
 from .vlm import build_vlm
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -35,7 +37,7 @@ Reader = Callable[[], torch.Tensor]    # of one tensor, from disk
 @dataclass
 class Network:
     """All weights of one checkpoint on one device: transformers' Molmo2, the action expert, its optional
-    depth gates."""
+    depth gates. language_weights: what the linear layers of the language model's blocks are kept in."""
 
     config: ModelConfig
     vlm: Molmo2ForConditionalGeneration
@@ -43,6 +45,7 @@ class Network:
     gates: nn.ModuleList
     device: torch.device
     dtype: torch.dtype
+    language_weights: str = STORED
 
 
 def find_checkpoint(path_or_hub_id: str | Path, files: Sequence[str] = HUB_FILES) -> Path:
@@ -86,22 +89,44 @@ def load_network(folder: Path, config: ModelConfig, device: torch.device, dtype:
 
 
 def fill_network(
-    tensors: Mapping[str, Reader], config: ModelConfig, device: torch.device, dtype: torch.dtype
+    tensors: Mapping[str, Reader],
+    config: ModelConfig,
+    device: torch.device,
+    dtype: torch.dtype,
+    language_weights: str = STORED,
 ) -> Network:
-    """Builds the network and fills it, tensor by tensor. tensors: by released name. Errors as of `load_network`."""
+    """Builds the network and fills it, tensor by tensor. tensors: by released name. language_weights: see
+    engine_options. Errors as of `load_network`; InputError where a library is wanting."""
     network = build_network(config, device, dtype)
+    quantize = quantizing(network, language_weights)
     links = list(_links(network))
     _check_names(tensors, links)
     total = sum(slot.parameter.numel() * dtype.itemsize for link in links for slot in link.slots)
     for link in tqdm(links, desc="loading weights", disable=total < _SHOW_PROGRESS_FROM, leave=False):
         link.load(tensors, device, dtype)
+        for slot in link.slots:
+            quantize(slot.module)
     if _INV_FREQ in tensors:
         _check_inv_freq(network, tensors[_INV_FREQ]())
     return network
 
 
+def quantizing(network: Network, language_weights: str) -> Callable[[nn.Module], None]:
+    """What is to be called with each module of a network once it is filled. Errors: see quantized.Quantizing."""
+    if language_weights == STORED:
+        return lambda module: None
+    network.language_weights = language_weights
+    return Quantizing(network.vlm.model.language_model, language_weights)
+
+
 def save_weights(network: Network, folder: Path, dtype: torch.dtype | None = None) -> None:
-    """Writes `model.safetensors` with the released names. dtype: of the weights, None: as they are."""
+    """Writes `model.safetensors` with the released names. dtype: of the weights, None: as they are. Errors:
+    CheckpointError for a network whose weights are not the stored ones any more."""
+    if network.language_weights != STORED:
+        raise CheckpointError(
+            f"the network was loaded with language_weights {network.language_weights}, and cannot be written as a "
+            f"checkpoint; load it with {STORED}"
+        )
     tensors: dict[str, torch.Tensor] = {}
     for link in _links(network):
         tensors |= link.save()

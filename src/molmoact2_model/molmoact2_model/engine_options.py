@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from .errors import InputError
@@ -16,11 +17,40 @@ EULER = "euler"    # as released
 # half way, "heun" with the mean of both ends: an error of second order for two evaluations a step.
 SOLVERS: dict[str, tuple[float, ...]] = {EULER: (0.0,), "midpoint": (0.0, 0.5), "heun": (0.0, 1.0)}
 
+# What the linear layers of the language model's blocks are kept in; the other two by the library named here.
+STORED, INT8, NF4 = "stored", "int8", "nf4"
+LANGUAGE_WEIGHTS = (STORED, INT8, NF4)
+LIBRARY, LIBRARY_VERSIONS = "bitsandbytes", "bitsandbytes>=0.50,<0.51"
+GROUP = 64    # numbers that share a scale, which is a float32
+BYTES = {INT8: 1 + 4 / GROUP, NF4: 0.5 + 4 / GROUP}    # of a weight
+
 DRAFT_HELP = "adaptive depth generates by draft and verify: the same codes in fewer passes"
 SOLVER_HELP = f"of the flow: {', '.join(SOLVERS)}; others than {EULER} move the actions: measure with bench-model"
+LANGUAGE_WEIGHTS_HELP = (
+    f"of the language model's blocks: {STORED}, or {INT8} or {NF4} (4 bits), which take less memory and move codes and "
+    "actions: measure with bench-model"
+)
 OPTIMIZATIONS_HELP = (
     "optimisations other than the default, a,b,no_c: docs/performance.md lists them (default: none other)"
 )
+
+
+def check_library() -> None:
+    """Errors: InputError where what keeps weights in few bits is not installed."""
+    if find_spec(LIBRARY) is None:
+        raise InputError(
+            f"language_weights {INT8} and {NF4} need {LIBRARY}, which is not installed; "
+            f"pip install '{LIBRARY_VERSIONS}', or use {STORED}"
+        )
+
+
+def check_recorded(wanted: Optimizations, language_weights: str) -> None:
+    """Errors: InputError where a step would be recorded over weights in few bits."""
+    if wanted.graphs and language_weights != STORED:
+        raise InputError(
+            f"optimisation graphs with language_weights {language_weights}: no step over weights of few bits was ever "
+            f"recorded; leave graphs out, or use {STORED}"
+        )
 
 
 def evaluations(solver: str, steps: int) -> int:
@@ -33,17 +63,19 @@ class EngineOptions:
     """What is not said of depth and actions elsewhere. By default everything is as released.
 
     draft: "adaptive" depth generates by draft and verify (Engine.verify_depth). solver: of the flow, one of SOLVERS.
-    optimizations: what differs from the default, as Optimizations.read takes it.
+    optimizations: what differs from the default, as Optimizations.read takes it. language_weights: one of
+    LANGUAGE_WEIGHTS (quantized.py).
     """
 
     draft: bool = False
     solver: str = EULER
     optimizations: str = ""
+    language_weights: str = STORED
 
     @classmethod
     def of(cls, source: Any) -> EngineOptions:
-        """From whatever has the three by their names: parsed arguments, settings."""
-        return cls(source.draft, source.solver, source.optimizations)
+        """From whatever has them by their names: parsed arguments, settings."""
+        return cls(source.draft, source.solver, source.optimizations, source.language_weights)
 
     def switches(self) -> Optimizations:
         """Errors: InputError for a name that is no optimisation."""
@@ -71,6 +103,11 @@ class EngineOptions:
         for name in OF_GPUS:
             if getattr(wanted, name) and not device.startswith("cuda"):
                 raise InputError(f"optimisation {name} is for a GPU, and the device is {device!r}; leave it out")
+        if self.language_weights not in LANGUAGE_WEIGHTS:
+            raise InputError(f"language_weights is {self.language_weights!r}, expected one of {list(LANGUAGE_WEIGHTS)}")
+        if self.language_weights != STORED:
+            check_library()
+            check_recorded(wanted, self.language_weights)
         if wanted.graphs and not (wanted.fused_language and wanted.joined_passes):
             raise InputError("optimisation graphs needs fused_language and joined_passes; leave them on")
 
@@ -80,3 +117,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--draft", action="store_true", help=DRAFT_HELP)
     parser.add_argument("--solver", choices=list(SOLVERS), default=EULER, help=SOLVER_HELP)
     parser.add_argument("--optimizations", metavar="NAME,NAME", default="", help=OPTIMIZATIONS_HELP)
+    parser.add_argument("--language-weights", choices=LANGUAGE_WEIGHTS, default=STORED, help=LANGUAGE_WEIGHTS_HELP)

@@ -11,7 +11,8 @@ import torch
 from torch.nn import functional
 
 from .config import TextConfig
-from .fused import Norm, Tables, join, turn, turning
+from .fused import Norm, Tables, turn, turning
+from .quantized import product
 
 BUCKET = 64    # tokens: prompts of about one length share an allocation, and a recorded step
 
@@ -51,13 +52,13 @@ class Buffers:
 
 
 class _Block:
-    """The weights of one block, as few matrices."""
+    """The products of one block, as few as can be."""
 
     def __init__(self, layer: Any, config: TextConfig):
         attention, mlp = layer.self_attn, layer.mlp
-        self.qkv, self.qkv_bias = join([attention.q_proj, attention.k_proj, attention.v_proj])
-        self.rise, _ = join([mlp.gate_proj, mlp.up_proj])
-        self.out, self.down = attention.o_proj.weight, mlp.down_proj.weight
+        self.qkv = product([attention.q_proj, attention.k_proj, attention.v_proj])
+        self.rise = product([mlp.gate_proj, mlp.up_proj])
+        self.out, self.down = product([attention.o_proj]), product([mlp.down_proj])
         self.before, self.between = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
         query, key = attention.q_norm.weight, attention.k_norm.weight
         self.turned = torch.stack([query] * config.num_heads + [key] * config.num_kv_heads)
@@ -131,7 +132,7 @@ class FusedLanguage:
         """written: where keys and values (kv_heads, k, head_dim) go, at `position` if any; read: all of them."""
         config, count = self.config, len(x)
         heads, kv_heads, width = config.num_heads, config.num_kv_heads, config.head_dim
-        joined = functional.linear(self._norm(x) * block.before, block.qkv, block.qkv_bias)
+        joined = block.qkv(self._norm(x) * block.before)
         joined = joined.view(count, heads + 2 * kv_heads, width)
         turned = turn(self._head_norm(joined[:, : heads + kv_heads]) * block.turned, tables)
         query, key, value = turned[:, :heads], turned[:, heads:], joined[:, heads + kv_heads :]
@@ -145,6 +146,6 @@ class FusedLanguage:
         rows = rows.reshape(1, kv_heads, groups * count, width)
         mixed = functional.scaled_dot_product_attention(rows, read[0][None], read[1][None], attn_mask=mask)
         mixed = mixed.view(kv_heads, groups, count, width).permute(2, 0, 1, 3).reshape(count, heads * width)
-        x = x + functional.linear(mixed, block.out)
-        gate, up = functional.linear(self._norm(x) * block.between, block.rise).chunk(2, dim=-1)
-        return x + functional.linear(functional.silu(gate) * up, block.down)
+        x = x + block.out(mixed)
+        gate, up = block.rise(self._norm(x) * block.between).chunk(2, dim=-1)
+        return x + block.down(functional.silu(gate) * up)

@@ -11,6 +11,7 @@ import platform
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from tokenizers import Tokenizer
 from .checkpoint import DTYPES, Network, fill_network
 from .config import ModelConfig
 from .engine import Engine
-from .engine_options import EULER, EngineOptions
+from .engine_options import EULER, LIBRARY, STORED, EngineOptions, check_recorded
 from .errors import InputError
 from .fast import FastTokenizer
 from .fused_network import Fused
@@ -69,23 +70,26 @@ class MolmoAct2Policy:
         dtype: str = "float32",
         base_checkpoint: str | Path | None = None,
         optimizations: Optimizations | None = None,
+        language_weights: str = STORED,
     ) -> MolmoAct2Policy:
         """Loads a checkpoint in the released layout, or one that LeRobot saved, from a folder or from a Hub id
         (`owner/name[@revision]`).
 
         device: a torch device ("cpu", "cuda", "cuda:1"); dtype: "float32", "bfloat16" or "float16".
         base_checkpoint: of LeRobot's, the checkpoint it began from, where that lies elsewhere than it says.
-        optimizations: what its sessions do for speed (None: all that are on by default). Runs no
-        code from the checkpoint. CheckpointError says what is missing or does not fit; InputError names a
-        device or type that is not there.
+        optimizations: what its sessions do for speed (None: all that are on by default). language_weights: of the
+        language model's blocks, "stored", or "int8" or "nf4" in less memory, which moves codes and actions
+        (docs/performance.md). Runs no code from the checkpoint. CheckpointError says what is missing or does not fit;
+        InputError names a device, type or library that is not there.
         """
         torch_device, torch_dtype = find_device(device), _dtype(dtype)
+        EngineOptions(language_weights=language_weights).check_device(device)
         source = open_checkpoint(path_or_hub_id, base_checkpoint)
         images = load_image_config(source.files, source.config.vision)
         tokenizer = load_tokenizer(source.files)
         check_vocabulary(source.config, tokenizer)
         with ExitStack() as stack:
-            network = fill_network(source.weights(stack), source.config, torch_device, torch_dtype)
+            network = fill_network(source.weights(stack), source.config, torch_device, torch_dtype, language_weights)
         wanted = Optimizations() if optimizations is None else optimizations
         return cls(network, images, source.stats, tokenizer, str(path_or_hub_id), wanted)
 
@@ -148,6 +152,7 @@ class MolmoAct2Policy:
         prompts = PromptBuilder(self.config, self.images, self.tokenizer, tag)
         bounds = Bounds(max_gap=max_gap, full_refresh_every=full_refresh_every)
         wanted = self.optimizations if optimizations is None else optimizations
+        check_recorded(wanted, self.network.language_weights)
         engine = self._engine(wanted) if beside is None else beside.engine
         beta = check_beta(rtc_beta)
         cache = None
@@ -223,14 +228,16 @@ def set_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
-def machine(device: str) -> dict[str, str]:
-    """What the last bits of a result depend on besides its inputs: torch, processor, the engine and its threads."""
+def machine(device: str, language_weights: str = STORED) -> dict[str, str]:
+    """What the last bits of a result depend on besides its inputs: torch, processor, the engine and its threads, and
+    what keeps language weights in few bits."""
     if torch.device(device).type == "cuda":
         processor = torch.cuda.get_device_name(torch.device(device))
     else:
         processor = f"{_processor()}, {torch.backends.cpu.get_cpu_capability()}"
     threads = str(torch.get_num_threads())
-    return {"torch": torch.__version__, "processor": processor, "threads": threads, "engine": ARITHMETIC}
+    found = {"torch": torch.__version__, "processor": processor, "threads": threads, "engine": ARITHMETIC}
+    return found if language_weights == STORED else found | {LIBRARY: version(LIBRARY)}
 
 
 def _processor() -> str:

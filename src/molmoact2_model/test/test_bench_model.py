@@ -17,9 +17,10 @@ from molmoact2_model import InputError
 from molmoact2_model.bench import command
 from molmoact2_model.bench.measure import Answer, EngineRunner, GivenRunner, Measured, compare, measured
 from molmoact2_model.bench.networks import RELEASED, SIZES, SMALL, released_config
-from molmoact2_model.bench.roofline import Rates, Shape, Work, block_weights, measure_rates, work
+from molmoact2_model.bench.roofline import Rates, Shape, Work, measure_rates, work
 from molmoact2_model.bench.scenes import Load, chosen, views, wrong_draft
 from molmoact2_model.checkpoint import build_network
+from molmoact2_model.footprint import block_weights
 from molmoact2_model.optimizations import PLAIN, Optimizations
 from molmoact2_model.think import ReferencePolicy, Request
 
@@ -159,7 +160,7 @@ def test_the_released_size_is_the_released_number_of_parameters():
     # Of the released checkpoint, less the buffer of 64 frequencies that it stores beside its weights.
     assert counted == 5_357_187_888 - 64
     blocks = sum(p.numel() for p in network.vlm.model.language_model.layers.parameters())
-    assert block_weights(config) == pytest.approx(blocks, rel=1e-4)
+    assert block_weights(config.text) == pytest.approx(blocks, rel=1e-4)
 
 
 def test_the_roofline_of_a_pass_is_its_weights_or_its_products():

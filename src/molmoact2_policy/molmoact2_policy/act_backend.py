@@ -48,7 +48,7 @@ class Remote:
 class ActBackend:
     """A server's engine. seeded: whether the user asked for one certain seed. simulation: whether the robot is one.
 
-    What the server computes with (checkpoint, device, type, threads, FAST tokenizer) is its own.
+    What the server computes with (checkpoint, device, type, language weights, threads, FAST tokenizer) is its own.
     """
 
     def __init__(
@@ -69,9 +69,11 @@ class ActBackend:
     # --- configuring --------------------------------------------------------------------------------------------------
     def load(self) -> None:
         remote, settings = self._remote, self._settings
-        for name in ("fast_tokenizer", "base_checkpoint", "optimizations"):
-            if getattr(settings, name):
-                raise BackendError(f"{name} is the server's own: give it to molmoact2 serve, set the parameter to ''")
+        for name in ("fast_tokenizer", "base_checkpoint", "optimizations", "language_weights"):
+            own = getattr(Settings, name)    # the default
+            if getattr(settings, name) != own:
+                mend = f"give it to molmoact2 serve, set the parameter to {own!r}"
+                raise BackendError(f"{name} is the server's own: {mend}")
         try:
             token = Token.from_file(remote.token_file) if remote.token_file else None
             self._client = ActClient(remote.url, token, remote.connect_timeout, remote.images, remote.jpeg_quality)

@@ -61,6 +61,7 @@ class Settings:
     draft: bool = False
     solver: str = "euler"
     optimizations: str = ""
+    language_weights: str = "stored"
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,7 @@ class InProcessBackend:
                 dtype=settings.dtype,
                 base_checkpoint=settings.base_checkpoint or None,
                 optimizations=options.switches(),
+                language_weights=options.language_weights,
             )
             self._session = self._policy.session(
                 norm_tag=settings.norm_tag,
@@ -223,7 +225,7 @@ class InProcessBackend:
         from molmoact2_model import machine
 
         settings = {name: str(value) for name, value in asdict(self._settings).items()}
-        return settings | machine(self._settings.device)
+        return settings | machine(self._settings.device, self._settings.language_weights)
 
     def close(self) -> None:
         """Frees the memory of the checkpoint."""

@@ -13,7 +13,16 @@ from rclpy.node import Node
 
 from molmoact2_contract import Contract, ContractError, NormTag, find_resource, load_contract
 from molmoact2_model import EngineOptions, InputError
-from molmoact2_model.engine_options import DRAFT_HELP, EULER, OPTIMIZATIONS_HELP, SOLVER_HELP, SOLVERS
+from molmoact2_model.engine_options import (
+    DRAFT_HELP,
+    EULER,
+    LANGUAGE_WEIGHTS,
+    LANGUAGE_WEIGHTS_HELP,
+    OPTIMIZATIONS_HELP,
+    SOLVER_HELP,
+    SOLVERS,
+    STORED,
+)
 from molmoact2_model.serving.connection import Address
 
 from .act_backend import Remote
@@ -29,6 +38,7 @@ CHOICES = {
     "rtc": ("gradient", "replace", "off"),
     "check_frozen": ("auto", "on", "off"),
     "solver": tuple(SOLVERS),
+    "language_weights": LANGUAGE_WEIGHTS,
 }
 TEXTS = {
     "contract": ("", "path or name of the embodiment contract"),
@@ -51,6 +61,7 @@ TEXTS = {
     "joint_state_topic": ("joint_states", "topic of the joint states"),
     "solver": (EULER, SOLVER_HELP),
     "optimizations": ("", OPTIMIZATIONS_HELP),
+    "language_weights": (STORED, LANGUAGE_WEIGHTS_HELP),
 }
 INTEGERS = {
     "full_refresh_every": (0, 0, 1_000_000, "full depth pass at least every so many inferences; 0: only by cause"),
@@ -133,7 +144,7 @@ def configured(value: Callable[[str], Any]) -> Configuration:
         **{name: value(name) for name in ("depth", "action_mode", "cache_policy", "device", "dtype")},
         **{name: value(name) for name in ("full_refresh_every", "num_steps", "n_action_steps", "threads")},
         **{name: value(name) for name in ("rtc", "rtc_beta", "max_gap", "similarity_threshold")},
-        **{name: value(name) for name in ("draft", "solver", "optimizations")},
+        **{name: value(name) for name in ("draft", "solver", "optimizations", "language_weights")},
     )
     settings = replace(settings, optimizations=_optimizations(settings, value("simulation"), remote))
     seed = value("seed")
@@ -164,7 +175,7 @@ def _optimizations(settings: Settings, simulation: bool, remote: Remote | None) 
         if remote is None:    # else the server's, which knows its device
             options.check_device(settings.device)
     except InputError as error:
-        raise ContractError(f"parameters draft, solver, optimizations: {error}") from None
+        raise ContractError(f"parameters draft, solver, optimizations, language_weights: {error}") from None
     if wanted.graphs and not simulation:
         raise ContractError(
             "parameter optimizations has graphs, which nobody has seen run on a GPU yet: it is for simulations and "

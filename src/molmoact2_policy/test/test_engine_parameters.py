@@ -31,6 +31,7 @@ def settings(**changed):
 def test_by_default_the_node_runs_the_engine_as_released():
     plain = settings()
     assert (plain.draft, plain.solver, plain.optimizations) == (False, "euler", "")
+    assert plain.language_weights == "stored"
 
 
 def test_all_of_the_engines_options_reach_its_settings_always_in_the_same_words():
@@ -40,6 +41,7 @@ def test_all_of_the_engines_options_reach_its_settings_always_in_the_same_words(
     assert found.optimizations == "no_reuse,reuse_cameras"
     assert found.optimizations == settings(optimizations="no_reuse,reuse_cameras").optimizations
     assert settings(optimizations="graphs", device="cuda", simulation=True).optimizations == "graphs"
+    assert settings(language_weights="nf4").language_weights == "nf4"
 
 
 WRONG = {
@@ -47,6 +49,8 @@ WRONG = {
     "unknown": ({"optimizations": "magic"}, "'magic' is no optimisation"),
     "no draft": ({"draft": True}, "draft is for depth='adaptive', and depth is 'off'"),
     "no GPU": ({"optimizations": "unwatched"}, "unwatched is for a GPU, and the device is 'cpu'"),
+    "no weights": ({"language_weights": "int4"}, "language_weights is 'int4'; it must be one of stored, int8, nf4"),
+    "recorded": ({"language_weights": "nf4", "optimizations": "graphs", "device": "cuda"}, "graphs with language_w"),
     "a robot": ({"optimizations": "graphs", "device": "cuda"}, "not for a robot that moves; leave it out"),
 }
 
@@ -58,9 +62,13 @@ def test_what_is_unknown_or_unsafe_is_refused_by_its_name(name):
         settings(**changed)
 
 
-def test_optimisations_are_the_servers_own_where_the_model_is_on_one():
-    asked = settings(backend="act", checkpoint="", optimizations="reuse_cameras")
-    with pytest.raises(BackendError, match="optimizations is the server's own: give it to molmoact2 serve"):
+@pytest.mark.parametrize(("name", "value", "none"), [
+    ("optimizations", "reuse_cameras", "''"), ("language_weights", "int8", "'stored'"),
+])
+def test_how_the_model_is_computed_is_the_servers_own_where_it_is_on_one(name, value, none):
+    asked = settings(backend="act", checkpoint="", **{name: value})
+    said = f"{name} is the server's own: give it to molmoact2 serve, set the parameter to {none}"
+    with pytest.raises(BackendError, match=said):
         ActBackend(asked, load_contract(DEFAULTS["contract"]), Remote("http://127.0.0.1:1")).load()
 
 
@@ -82,7 +90,8 @@ def test_every_mode_of_a_trace_has_a_number_of_its_own():
 
 
 def test_what_a_recording_says_of_them_is_read_back_as_it_was():
-    wanted = settings(depth="adaptive", draft=True, solver="heun", optimizations="reuse_cameras")
+    options = {"draft": True, "solver": "heun", "optimizations": "reuse_cameras", "language_weights": "int8"}
+    wanted = settings(depth="adaptive", **options)
     said = {name: str(value) for name, value in asdict(wanted).items()}
     assert set(said) == {field.name for field in fields(Settings)}
     assert Settings(**{name: read(said[name]) for name, read in KINDS.items()}) == wanted
@@ -94,3 +103,5 @@ def test_a_recording_from_before_these_options_promises_what_it_always_did():
     wanted = Wanted(SETTINGS, SimpleNamespace(), SimpleNamespace(), {})
     assert unpromised(old, wanted, facts) == []
     assert unpromised(old, wanted, facts | {"solver": "heun"}) == ["solver was euler and is heun"]
+    found = unpromised(old, wanted, facts | {"language_weights": "nf4", "bitsandbytes": "1"})
+    assert found == ["language_weights was stored and is nf4", "bitsandbytes was not known and is 1"]

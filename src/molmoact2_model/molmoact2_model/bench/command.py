@@ -10,7 +10,14 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..engine_options import SOLVERS, EngineOptions, add_arguments
+from ..engine_options import (
+    LANGUAGE_WEIGHTS,
+    SOLVERS,
+    STORED,
+    EngineOptions,
+    add_arguments,
+    check_library,
+)
 from ..errors import InputError
 
 if TYPE_CHECKING:
@@ -26,6 +33,8 @@ examples:
   molmoact2 bench-model --checkpoint checkpoints/molmoact2-tiny-think-so101 --out out/bench_model
   molmoact2 bench-model --random released --dtype bfloat16 --depth off --calls 1 --out out/released
   molmoact2 bench-model --random released --only-roofline --rates 3350,989 --dtype bfloat16
+  molmoact2 bench-model --random released --only-memory --dtype bfloat16
+  molmoact2 bench-model --random medium --depth full --compare-weights int8,nf4
 """
 
 
@@ -41,7 +50,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add = parser.add_argument
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--checkpoint", help="folder of a checkpoint, or a Hub id")
-    what.add_argument("--random", choices=["released", "small"], help="random weights of that size")
+    what.add_argument("--random", choices=["released", "medium", "small"], help="random weights of that size")
     add("--tag", help="norm tag (default: the checkpoint's first)")
     add("--out", type=Path, metavar="DIR", help="folder for table, JSON and plot; made where missing")
     add("--device", default="cpu", help="torch device (default: cpu)")
@@ -67,6 +76,10 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     add("--num-steps", type=int, metavar="N", help="flow steps (default: the checkpoint's)")
     add_arguments(parser)
+    add(
+        "--compare-weights", metavar="NAME,NAME", default="",
+        help="also rows with language weights of these kinds, in each type, compared with the first row",
+    )
     add("--each", action="store_true", help="also a row without each of the optimisations that are on")
     add(
         "--solvers", metavar="NAME:STEPS,...", default="",
@@ -78,7 +91,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "(images, state, instruction, noise, depth) -> (actions in physical units, depth codes or None); its attribute "
         "depths names its depth modes (default: off, full, adaptive); beside verified it runs adaptive",
     )
-    add("--only-roofline", action="store_true", help="no weights, no inference: the least time by stage")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--only-roofline", action="store_true", help="no weights, no inference: the least time by stage")
+    only.add_argument(
+        "--only-memory", action="store_true",
+        help="no weights, no inference: what each part would take, computed, for all kinds of language weights",
+    )
     add("--rates", metavar="GB/s,TFLOP/s", help="of a device that is not at hand (default: this one's, measured)")
     parser.set_defaults(func=run)
 
@@ -86,8 +104,11 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand. Errors: InputError, CheckpointError."""
     setting = _setting(args)
-    from .run import bounds_only, measure_all
+    from .run import bounds_only, measure_all, memory_only
 
+    if setting.only_memory:
+        print(memory_only(setting))
+        return 0
     if setting.only_roofline:
         print(bounds_only(setting))
         return 0
@@ -131,7 +152,9 @@ def _setting(args: argparse.Namespace) -> Setting:
         each=args.each,
         solvers=_solvers(args.solvers),
         against=args.against or "",
+        compare_weights=_kinds(args.compare_weights),
         only_roofline=args.only_roofline,
+        only_memory=args.only_memory,
         rates=_numbers("--rates", args.rates, float) if args.rates else (),
     )
 
@@ -143,6 +166,16 @@ def _numbers(option: str, text: str, kind: Any) -> tuple[Any, ...]:
         found = ()
     if not found or min(found) < 0 or (option == "--rates" and (len(found) != 2 or min(found) == 0)):
         raise InputError(f"{option} is {text!r}, expected numbers such as {'3350,989' if kind is float else '0,5,25'}")
+    return found
+
+
+def _kinds(text: str) -> tuple[str, ...]:
+    found = tuple(filter(None, (part.strip() for part in text.split(","))))
+    for name in found:
+        if name not in LANGUAGE_WEIGHTS:
+            raise InputError(f"--compare-weights has {name!r}, expected some of {', '.join(LANGUAGE_WEIGHTS)}")
+    if set(found) - {STORED}:
+        check_library()
     return found
 
 

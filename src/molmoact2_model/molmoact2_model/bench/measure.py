@@ -17,6 +17,7 @@ import torch
 
 from ..engine_options import EULER
 from ..errors import InputError
+from ..footprint import held
 from ..normalization import TagStats
 from ..optimizations import Optimizations
 from ..policy import MolmoAct2Policy
@@ -145,7 +146,8 @@ class Row:
     really_changed: list[int] = field(default_factory=list)
     error: float = 0.0    # largest difference of an action to the first row's, in the model's range
     rms: float = 0.0
-    codes_differ: float = 0.0    # share of the codes that are not the first row's
+    codes_differ: float = 0.0    # share of the codes that are not the first row's, at most in a call
+    differing: list[float] = field(default_factory=list)    # the same of each call
 
     def seconds(self, stage: str, fastest: bool = False) -> float | None:
         """The median over the calls, or the least: on a busy machine nearer to what an idle one takes."""
@@ -203,7 +205,8 @@ def _count(rows: Sequence[Row], answers: Sequence[Answer], draft: np.ndarray | N
         row.error = max(row.error, float(difference.max()))
         row.rms = max(row.rms, float(np.sqrt((difference**2).mean())))
         if answer.codes.size and answer.codes.shape == first.codes.shape:
-            row.codes_differ = max(row.codes_differ, float((answer.codes != first.codes).mean()))
+            row.differing.append(float((answer.codes != first.codes).mean()))
+            row.codes_differ = max(row.differing)
         if answer.refreshed is not None:
             row.really_changed.append(answer.refreshed if draft is None else int((answer.codes != draft).sum()))
 
@@ -238,9 +241,6 @@ def memory(device: torch.device) -> dict[str, float]:
     return found
 
 
-def weights(policy: MolmoAct2Policy) -> float:
-    """MiB of all parameters, each storage once."""
-    network = policy.network
-    roots = [network.vlm, network.gates, *([network.expert] if network.expert is not None else [])]
-    stored = {p.untyped_storage().data_ptr(): p.untyped_storage().nbytes() for r in roots for p in r.parameters()}
-    return sum(stored.values()) / 2**20
+def weights(policy: MolmoAct2Policy) -> dict[str, float]:
+    """MiB by part of the network."""
+    return {part: count / 2**20 for part, count in held(policy.network).items()}

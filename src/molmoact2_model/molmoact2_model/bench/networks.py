@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import torch
 from torch import nn
 
 from ..blueprint import Blueprint, close_depth_tokens, make_config, make_tokenizer, write_files
-from ..checkpoint import Network, build_network
+from ..checkpoint import Network, build_network, quantizing
 from ..config import ModelConfig
+from ..engine_options import STORED
 from ..images import load_image_config
 from ..normalization import NormStats
 from ..optimizations import Optimizations
@@ -36,7 +38,10 @@ RELEASED = Blueprint(
     ),
 )  # fmt: skip
 SMALL = Blueprint()
-SIZES = {"released": RELEASED, "small": SMALL}
+MEDIUM = replace(
+    SMALL, hidden_size=512, num_layers=8, num_heads=8, num_kv_heads=4, head_dim=64, intermediate_size=1536,
+)    # fmt: skip
+SIZES = {"released": RELEASED, "medium": MEDIUM, "small": SMALL}
 TAG, JOINTS = "bench", 7
 _BLOCK = 1 << 20
 
@@ -56,7 +61,9 @@ def released_config(blueprint: Blueprint) -> ModelConfig:
     return ModelConfig.from_dict(make_config(blueprint, *make_tokenizer(blueprint)))
 
 
-def random_policy(size: str, device: torch.device, dtype: torch.dtype, optimizations: Optimizations) -> MolmoAct2Policy:
+def random_policy(
+    size: str, device: torch.device, dtype: torch.dtype, optimizations: Optimizations, language_weights: str = STORED
+) -> MolmoAct2Policy:
     """Weights drawn from a seed, of one of SIZES."""
     blueprint = SIZES[size]
     tokenizer, vocabulary = make_tokenizer(blueprint)
@@ -67,20 +74,22 @@ def random_policy(size: str, device: torch.device, dtype: torch.dtype, optimizat
         write_files(folder, blueprint, raw, tokenizer, norm_stats())
         images = load_image_config(folder, config.vision)
         stats = NormStats.from_file(folder / "norm_stats.json", config.max_action_dim, config.max_action_horizon)
-    network = fill(build_network(config, device, dtype), seed=0)
+    network = fill(build_network(config, device, dtype), 0, language_weights)
     return MolmoAct2Policy(network, images, stats, tokenizer, f"random weights, {size} size", optimizations)
 
 
-def fill(network: Network, seed: int) -> Network:
+def fill(network: Network, seed: int, language_weights: str = STORED) -> Network:
     """Random weights as of blueprint.random_network, but of the network's own device and type, and drawn once and
     repeated: billions of draws would take longer than what is measured."""
     drawn = torch.from_numpy(np.random.default_rng(seed).standard_normal(_BLOCK - 3, np.float32))
     roots: list[nn.Module] = [network.vlm, network.gates, *([network.expert] if network.expert is not None else [])]
-    for module in (child for root in roots for child in root.modules()):
+    quantize = quantizing(network, language_weights)
+    for module in [child for root in roots for child in root.modules()]:
         table = isinstance(module, nn.Embedding)
         for name, parameter in list(module.named_parameters(recurse=False)):
             value = _filled(name, parameter, table, drawn.to(network.device), network.dtype)
             setattr(module, name, nn.Parameter(value, requires_grad=False))
+        quantize(module)
     if network.config.depth is not None:
         close_depth_tokens(network, network.config)
     return network

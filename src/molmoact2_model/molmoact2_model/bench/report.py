@@ -26,6 +26,7 @@ def figures(row: Row, plain: Row, bounds: Bounds | None, rates: Rates, fastest: 
         "passes": row.mean("passes"), "tokens_read": row.mean("tokens_read"), "prompt_tokens": row.mean("prompt"),
         "changed_codes": sum(row.really_changed) / len(row.really_changed) if row.really_changed else None,
         "action_error_max": row.error, "action_error_rms": row.rms, "codes_that_differ": row.codes_differ,
+        "codes_that_differ_mean": sum(row.differing) / len(row.differing) if row.differing else None,
     }  # fmt: skip
     if bounds is not None:
         found["roofline"] = {
@@ -97,6 +98,20 @@ def plot(found: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
     axes.set_title(title, fontsize=9)
     axes.legend(fontsize=7, loc="lower right")
     figure.savefig(path, dpi=110)
+
+
+def parts_table(title: str, columns: Mapping[str, Mapping[str, float]]) -> str:
+    """What parts of a network take, a column for each network, with their sum."""
+    names = list(dict.fromkeys(name for column in columns.values() for name in column))
+    widths = [max(12, len(name) + 2) for name in columns]
+    lines = ["", f"{title:32}" + "".join(f"{name:>{width}}" for name, width in zip(columns, widths, strict=True))]
+    for name, values in [
+        *((name, [column.get(name, 0.0) for column in columns.values()]) for name in names),
+        ("sum", [sum(column.values()) for column in columns.values()]),
+    ]:
+        cells = (f"{value:{width}.{0 if value >= 100 else 2}f}" for value, width in zip(values, widths, strict=True))
+        lines.append(f"{name:32}" + "".join(cells))
+    return "\n".join(lines)
 
 
 def solver_table(rows: Sequence[Mapping[str, Any]]) -> str:

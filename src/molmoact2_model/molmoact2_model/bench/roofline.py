@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from ..config import ModelConfig
+from ..footprint import block_weights
 
 COPIED = 512 * 2**20    # bytes; more than the caches of common processors
 SIDE, ROUNDS = 2048, 5
@@ -82,12 +83,12 @@ class Shape:
     kept: float = 0.0
 
 
-def work(config: ModelConfig, shape: Shape, size: int) -> dict[str, Work]:
-    """By stage. size: bytes of a number."""
-    text = config.text
-    stages = {"vision": _vision(config, shape, size), "prefill": _language(config, shape.prompt, shape.prompt, size)}
+def work(config: ModelConfig, shape: Shape, size: int, block_size: float | None = None) -> dict[str, Work]:
+    """By stage. size: bytes of a number; block_size: of a weight of the language model's blocks, where another."""
+    text, sizes = config.text, (size, size if block_size is None else block_size)
+    stages = {"vision": _vision(config, shape, size), "prefill": _language(config, shape.prompt, shape.prompt, *sizes)}
     if shape.passes:
-        one = _language(config, shape.read / shape.passes, shape.prompt + shape.kept / 2, size)
+        one = _language(config, shape.read / shape.passes, shape.prompt + shape.kept / 2, *sizes)
         head = text.vocab_size * text.hidden_size    # asked once, for the end of the codes
         stages["depth"] = one.times(shape.passes) + Work(head * size, 2 * head)
     if config.expert is not None:
@@ -95,19 +96,12 @@ def work(config: ModelConfig, shape: Shape, size: int) -> dict[str, Work]:
     return stages
 
 
-def block_weights(config: ModelConfig) -> int:
-    """Of all blocks of the language model."""
-    text = config.text
-    attention = text.hidden_size * text.head_dim * 2 * (text.num_heads + text.num_kv_heads)
-    return text.num_layers * (attention + 3 * text.hidden_size * text.intermediate_size)
-
-
-def _language(config: ModelConfig, tokens: float, seen: float, size: int) -> Work:
+def _language(config: ModelConfig, tokens: float, seen: float, size: int, block_size: float) -> Work:
     """One pass over `tokens` that attend to `seen`."""
-    text, weights = config.text, block_weights(config)
+    text, weights = config.text, block_weights(config.text)
     cache = 2 * text.num_layers * text.num_kv_heads * text.head_dim * seen
     attention = 4 * text.num_layers * text.num_heads * text.head_dim * seen * tokens
-    return Work((weights + cache) * size, 2 * weights * tokens + attention)
+    return Work(weights * block_size + cache * size, 2 * weights * tokens + attention)
 
 
 def _vision(config: ModelConfig, shape: Shape, size: int) -> Work:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,8 +16,9 @@ import torch
 
 from ..checkpoint import DTYPES
 from ..config import ModelConfig
-from ..engine_options import EULER, EngineOptions, evaluations
+from ..engine_options import BYTES, EULER, LANGUAGE_WEIGHTS, STORED, EngineOptions, evaluations
 from ..errors import InputError
+from ..footprint import cached, computed, read_back
 from ..optimizations import PLAIN, Optimizations
 from ..policy import MolmoAct2Policy, find_device, machine, set_threads
 from . import report
@@ -51,12 +52,25 @@ class Setting:
     each: bool
     solvers: tuple[tuple[str, int], ...]
     against: str
+    compare_weights: tuple[str, ...]
     only_roofline: bool
+    only_memory: bool
     rates: tuple[float, ...]
 
     @property
     def ours(self) -> Optimizations:
         return self.engine.switches()
+
+    @property
+    def kinds(self) -> list[tuple[str, str]]:
+        """Type and language weights of each network; the first is what the others are compared with."""
+        weights = (self.engine.language_weights, *self.compare_weights)
+        return list(dict.fromkeys((dtype, kind) for kind in weights for dtype in self.dtypes))
+
+    def label(self, kind: tuple[str, str]) -> str:
+        """How it differs from the first."""
+        others = [name for name, first in zip(kind, self.kinds[0], strict=True) if name != first]
+        return ", ".join(["optimised", *others])
 
 
 def loads(setting: Setting, policy: MolmoAct2Policy) -> list[Load]:
@@ -78,8 +92,8 @@ def measure_all(setting: Setting) -> tuple[str, dict[str, Any], Callable[[Path],
         set_threads(setting.threads)
     device, dtype = find_device(setting.device), DTYPES[setting.dtypes[0]]
     rates = _rates(setting, device)
-    policies = [_policy(setting, name) for name in setting.dtypes]
-    policy = policies[0]
+    policies = {setting.label(kind): _policy(setting, *kind) for kind in setting.kinds}
+    policy = policies["optimised"]
     tag = setting.tag or policy.norm_tags[0]
     cameras = setting.cameras or len(policy.stats.tag(tag).camera_keys) or 2
     shape = measured(policy, tag, cameras)
@@ -92,15 +106,17 @@ def measure_all(setting: Setting) -> tuple[str, dict[str, Any], Callable[[Path],
         rows = compare(runners, load, shape, setting.calls, left_out.append)
         ours = next(row for row in rows if row.name == "optimised")
         for row in rows:
-            bounds = _bounds(policy.config, row, shape, asked, dtype) if row is ours else None
+            bounds = _bounds(policy, row, shape, asked, dtype) if row is ours else None
             found.append(report.figures(row, rows[0], bounds, rates, setting.fastest))
     solvers = [_solved(policy, tag, setting, shape, *named) for named in _with_released(setting.solvers, steps)]
+    parts = {label: weights(one) for label, one in policies.items()}
     facts: dict[str, Any] = {
         "what": policy.name, "tag": tag, "device": setting.device, "cameras": cameras, "flow_steps": steps,
-        "dtypes": list(setting.dtypes), "optimised": list(setting.ours.on()), **machine(setting.device),
-        "solver": setting.engine.solver, "draft": setting.engine.draft,
-        "rates": asdict(rates), "clock": "processor" if setting.cpu_time else "wall",
-        "weights_MiB": weights(policy), "memory_MiB": memory(device),
+        "dtypes": list(setting.dtypes), "optimised": list(setting.ours.on()),
+        **machine(setting.device, next((kind for _, kind in setting.kinds if kind in BYTES), STORED)),
+        "language_weights": setting.engine.language_weights, "solver": setting.engine.solver,
+        "draft": setting.engine.draft, "rates": asdict(rates), "clock": "processor" if setting.cpu_time else "wall",
+        "weights_MiB": sum(parts["optimised"].values()), "weights_by_part_MiB": parts, "memory_MiB": memory(device),
     }  # fmt: skip
     head = [
         f"{policy.name}, {setting.dtypes[0]} on {facts['processor']}",
@@ -114,6 +130,7 @@ def measure_all(setting: Setting) -> tuple[str, dict[str, Any], Callable[[Path],
         *(["times are of the processor, summed over threads, not of the clock"] if setting.cpu_time else []),
     ]
     ends = ["", *left_out] if left_out else []
+    ends.append(report.parts_table("weights [MiB]", parts))
     text = "\n".join([*head, report.table(found), *ends, *([report.solver_table(solvers)] if solvers else [])])
     title = f"{Path(policy.name).name}, {setting.dtypes[0]}, {cameras} cameras, {facts['threads']} threads"
     figures = {**facts, "rows": found, "left_out": left_out, "solvers": solvers}
@@ -129,21 +146,50 @@ def bounds_only(setting: Setting) -> str:
     config, dtype = released_config(SIZES[setting.random]), DTYPES[setting.dtypes[0]]
     assert config.depth is not None
     cameras, cells = setting.cameras or 2, config.depth.num_codes
-    rows, columns = (side // config.vision.patch_size for side in config.vision.image_size)
-    prompt = cameras * (-(-rows // 2) * -(-columns // 2) + 2) + TEXT
+    prompt = _prompt(config, cameras)
     known = {"off": (0, 0), "full": (cells + 1, cells + 2), "verified": (1, cells + 2)}
     modes = setting.depths or tuple(known)
     if not set(modes) <= set(known):
         raise InputError("--only-roofline knows --depth off, full and verified (with a draft that is right)")
     rates, size = _rates(setting, find_device(setting.device)), dtype.itemsize
+    block_size = BYTES.get(setting.engine.language_weights)
     blocks = []
     for mode in modes:
         passes, read = known[mode]
         asked = evaluations(setting.engine.solver, setting.num_steps or config.flow.num_steps)
         shape = Shape(cameras, prompt, 30, asked, passes, read, read)
         blocks.append(f"depth {mode}, {cameras} cameras, {prompt} tokens of prompt, {setting.dtypes[0]}")
-        blocks.append(report.bounds_table(work(config, shape, size), rates) + "\n")
+        blocks.append(report.bounds_table(work(config, shape, size, block_size), rates) + "\n")
     return "\n".join(blocks)
+
+
+def memory_only(setting: Setting) -> str:
+    """What a network of these sizes takes, by part; nothing of it is made."""
+    if not setting.random:
+        raise InputError("--only-memory needs --random with a size")
+    config, size = released_config(SIZES[setting.random]), DTYPES[setting.dtypes[0]].itemsize
+    cameras, prompt = setting.cameras or 2, _prompt(config, setting.cameras or 2)
+    tokens = prompt + (config.depth.num_codes + 2 if config.depth else 0)
+    columns = {
+        kind: {
+            **{part: count / 1e6 for part, count in computed(config, size, kind).items()},
+            f"keys and values of {tokens} tokens": cached(config.text, tokens, size) / 1e6,
+            "the largest matrix read back": read_back(config.text, size, kind) / 1e6,
+        }
+        for kind in LANGUAGE_WEIGHTS
+    }
+    title = f"{setting.random} size, {setting.dtypes[0]}, {cameras} cameras"
+    return "\n".join([
+        f"{title}: computed from the sizes, not measured; what an inference allocates besides, and what libraries "
+        "take of a GPU for themselves, is not in it",
+        report.parts_table("language weights [MB]", columns),
+    ])    # fmt: skip
+
+
+def _prompt(config: ModelConfig, cameras: int) -> int:
+    """Tokens, about."""
+    rows, columns = (side // config.vision.patch_size for side in config.vision.image_size)
+    return cameras * (-(-rows // 2) * -(-columns // 2) + 2) + TEXT
 
 
 def _rates(setting: Setting, device: torch.device) -> Rates:
@@ -152,22 +198,22 @@ def _rates(setting: Setting, device: torch.device) -> Rates:
     return measure_rates(device, DTYPES[setting.dtypes[0]])
 
 
-def _policy(setting: Setting, dtype: str) -> MolmoAct2Policy:
+def _policy(setting: Setting, dtype: str, language_weights: str) -> MolmoAct2Policy:
     if setting.random:
-        return random_policy(setting.random, find_device(setting.device), DTYPES[dtype], setting.ours)
+        device = find_device(setting.device)
+        return random_policy(setting.random, device, DTYPES[dtype], setting.ours, language_weights)
     return MolmoAct2Policy.from_pretrained(
-        setting.checkpoint, device=setting.device, dtype=dtype, optimizations=setting.ours
+        setting.checkpoint, device=setting.device, dtype=dtype, optimizations=setting.ours,
+        language_weights=language_weights,
     )
 
 
-def _runners(setting: Setting, policies: Sequence[MolmoAct2Policy], tag: str, steps: int) -> list[Runner]:
-    first, ours = policies[0], setting.ours
+def _runners(setting: Setting, policies: Mapping[str, MolmoAct2Policy], tag: str, steps: int) -> list[Runner]:
+    first, ours = policies["optimised"], setting.ours
     known: list[tuple[str, MolmoAct2Policy, Optimizations]] = [("optimised", first, ours)]
     if setting.each:
         known += [(f"without {name}", first, replace(ours, **{name: False})) for name in ours.on()]
-    known += [
-        (f"optimised, {dtype}", policy, ours) for dtype, policy in zip(setting.dtypes[1:], policies[1:], strict=True)
-    ]
+    known += [(label, policy, ours) for label, policy in policies.items() if policy is not first]
     clock, engine = _clock(setting), setting.engine
     runners: list[Runner] = [EngineRunner("plain", first, tag, PLAIN, steps, EULER, clock)]
     runners += [
@@ -184,13 +230,14 @@ def _clock(setting: Setting) -> Callable[[], float]:
     return time.process_time if setting.cpu_time else time.perf_counter
 
 
-def _bounds(config: ModelConfig, row: Row, shape: Measured, asked: int, dtype: torch.dtype) -> report.Bounds:
+def _bounds(policy: MolmoAct2Policy, row: Row, shape: Measured, asked: int, dtype: torch.dtype) -> report.Bounds:
     """asked: how often the expert is."""
+    config, block_size = policy.config, BYTES.get(policy.network.language_weights)
     needed = Shape(
         shape.cameras, round(row.mean("prompt")), shape.horizon, asked, row.mean("passes"), row.mean("tokens_read"),
         min(row.mean("tokens_read"), config.depth.num_codes + 2 if config.depth else 0),
     )  # fmt: skip
-    return work(config, needed, dtype.itemsize)
+    return work(config, needed, dtype.itemsize, block_size)
 
 
 # --- solvers ----------------------------------------------------------------------------------------------

@@ -125,9 +125,10 @@ class Service:
     def _offer(self) -> dict[str, Any]:
         config, options = self._policy.config, self.options
         depth = ["off"] if config.depth is None else ["off", "full", "adaptive", "verified"]
+        weights = self._policy.network.language_weights
         facts = {
-            "device": self._device, "dtype": self._dtype.removeprefix("torch."), **machine(self._device),
-            "optimizations": self._policy.optimizations.text(),
+            "device": self._device, "dtype": self._dtype.removeprefix("torch."), **machine(self._device, weights),
+            "optimizations": self._policy.optimizations.text(), "language_weights": weights,
         }
         tags = {
             name: TagOffer(

@@ -6,12 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import nn
 
+from ..engine_options import LIBRARY
 from ..errors import InputError
+from ..quantized import library
 from .network import TrainingModel
 from .recipe import Optimizer, Recipe
 
@@ -98,6 +101,8 @@ def check_taught(recipe: Recipe) -> None:
 
 def _add_adapters(model: TrainingModel, rank: int, alpha: int) -> None:
     """To every matrix of the language model's layers."""
+    if find_spec(LIBRARY) is not None:    # peft imports it where it is installed; this way it fetches nothing
+        library()
     from peft import LoraConfig, inject_adapter_in_model
 
     layers = model.vlm.model.language_model.layers

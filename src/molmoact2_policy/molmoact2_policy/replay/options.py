@@ -7,7 +7,14 @@ from __future__ import annotations
 import argparse
 from typing import Any, Protocol
 
-from molmoact2_model.engine_options import DRAFT_HELP, OPTIMIZATIONS_HELP, SOLVER_HELP, SOLVERS
+from molmoact2_model.engine_options import (
+    DRAFT_HELP,
+    LANGUAGE_WEIGHTS,
+    LANGUAGE_WEIGHTS_HELP,
+    OPTIMIZATIONS_HELP,
+    SOLVER_HELP,
+    SOLVERS,
+)
 
 
 class Group(Protocol):
@@ -35,6 +42,7 @@ def add_what(group: Group, only_depth: bool = False) -> None:
         add("--optimizations", metavar="NAME,NAME", help=OPTIMIZATIONS_HELP)
     add("--device", help="torch device: cpu, cuda, cuda:1")
     add("--dtype", choices=["float32", "bfloat16", "float16"])
+    add("--language-weights", choices=LANGUAGE_WEIGHTS, help=LANGUAGE_WEIGHTS_HELP)
     add("--threads", type=int, metavar="N", help="processor threads of the engine")
 
 
