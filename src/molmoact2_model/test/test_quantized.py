@@ -328,9 +328,9 @@ def test_a_weight_that_is_not_finite_is_refused_and_not_rounded_to_something():
 def test_a_library_that_reads_back_something_else_is_refused(spoilt, monkeypatch):
     right = getattr(QuantizedLinear, spoilt)
     monkeypatch.setattr(QuantizedLinear, spoilt, lambda *given: right(*given).roll(1, -1))
-    for kind in KINDS:
+    for kind, dtype in itertools.product(KINDS, (torch.float32, torch.bfloat16)):
         with pytest.raises(ModelError, match=f"does not read back what it wrote as {kind}"):
-            QuantizedLinear.of(linear(64, 64), kind)
+            QuantizedLinear.of(linear(64, 1024, dtype=dtype), kind)
 
 
 def test_the_library_is_imported_without_the_package_that_would_fetch_code_for_it(tmp_path, monkeypatch):
