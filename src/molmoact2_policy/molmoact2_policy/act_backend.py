@@ -23,6 +23,7 @@ from molmoact2_model.serving.tokens import Token
 
 from .backend import BackendError, Inference, Settings, Unanswered, refuse_running
 from .continuity import Prefix
+from .smoothing import Smoothing
 
 ASK_WITHIN = 1.0    # [s]; questions beside inference, which the node's thread waits for
 LASTING = (TOKEN, FAILED, CHANGED)    # what no other observation mends
@@ -63,6 +64,7 @@ class ActBackend:
         self._names: tuple[str, ...] = ()
         self._session, self._numbers, self._because = uuid.uuid4().hex, itertools.count(1), ""
         self._waypoints = 0
+        self._smoothing = Smoothing(settings.smoothing, self._tag.dt)
         rtc = "gradient" if settings.rtc == "off" else settings.rtc
         self._options = SessionSettings(rtc=rtc, **{name: getattr(settings, name) for name in SESSION})
 
@@ -217,7 +219,8 @@ class ActBackend:
                 raise BackendError(str(error)) from error
             raise Unanswered(error.kind, str(error), error.passing) from error
         self._because = ""
-        return Inference(answer.actions, _trace(answer), answer.flow_steps, answer.guided)
+        actions = self._smoothing(answer.actions, prefix.frozen if prefix else 0)
+        return Inference(actions, _trace(answer), answer.flow_steps, answer.guided)
 
     def _extra(self, seed: int | None, prefix: Prefix | None) -> Extra:
         continuous = self._settings.action_mode == "continuous"

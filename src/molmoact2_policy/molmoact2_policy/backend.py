@@ -17,6 +17,7 @@ from molmoact2_contract import Contract
 from molmoact2_model import EngineOptions
 
 from .continuity import Prefix
+from .smoothing import Smoothing
 
 
 class BackendError(RuntimeError):
@@ -38,7 +39,8 @@ class Unanswered(Exception):
 class Settings:
     """What to run. All but threads and rtc "off" as in the model library; 0 or empty: its default.
 
-    threads: of the processor, 0: all cores but one. rtc "off": no chunk continues the running one.
+    threads: of the processor, 0: all cores but one. rtc "off": no chunk continues the running one. smoothing: of chunks
+    [s], 0: none.
     """
 
     checkpoint: str
@@ -57,6 +59,7 @@ class Settings:
     rtc_beta: float = 5.0
     num_steps: int = 0
     n_action_steps: int = 0
+    smoothing: float = 0.0
     threads: int = 0
     draft: bool = False
     solver: str = "euler"
@@ -123,6 +126,7 @@ class InProcessBackend:
 
     def __init__(self, settings: Settings, contract: Contract, clock: Callable[[], float] = time.monotonic):
         self._settings, self._contract, self._clock = settings, contract, clock
+        self._smoothing = Smoothing(settings.smoothing, contract.norm_tag(settings.norm_tag).dt)
         self.fingerprint = ""
         self._policy: Any = None
         self._session: Any = None
@@ -213,7 +217,8 @@ class InProcessBackend:
         except ModelError as error:
             raise BackendError(str(error)) from error
         steps = (settings.num_steps or self._policy.config.flow.num_steps) if continuous else 0
-        return Inference(result.actions, result.trace, steps, guided=continuous and prefix is not None)
+        actions = self._smoothing(result.actions, prefix.frozen if prefix else 0)
+        return Inference(actions, result.trace, steps, guided=continuous and prefix is not None)
 
     def check_instruction(self, instruction: str) -> None:
         self._session.check_instruction(instruction, len(self._contract.norm_tag(self._settings.norm_tag).cameras))

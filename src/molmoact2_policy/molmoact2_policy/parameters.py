@@ -75,6 +75,7 @@ INTEGERS = {
 NUMBERS = {
     "similarity_threshold": (0.996, 1.0, "of adaptive depth: a cell less alike than that is generated anew"),
     "max_gap": (5.0, 3600.0, "of adaptive depth, bounded: a longer pause between inferences forces a full pass [s]"),
+    "smoothing": (0.0, 2.0, "a cubic is fitted to so long a stretch of a chunk around each waypoint; 0: none [s]"),
     "min_period": (0.0, 60.0, "least time between the starts of two inferences, unless motion would pause for it [s]"),
     "least_latency": (0.0, 10.0, "in simulations only: an inference lasts so long from capture on, at least [s]"),
     "inference_timeout": (60.0, 3600.0, "an inference that takes longer hangs, which is a failure of the policy [s]"),
@@ -143,7 +144,7 @@ def configured(value: Callable[[str], Any]) -> Configuration:
         fast_tokenizer=str(find_resource("checkpoints", fast)) if fast else "",
         **{name: value(name) for name in ("depth", "action_mode", "cache_policy", "device", "dtype")},
         **{name: value(name) for name in ("full_refresh_every", "num_steps", "n_action_steps", "threads")},
-        **{name: value(name) for name in ("rtc", "rtc_beta", "max_gap", "similarity_threshold")},
+        **{name: value(name) for name in ("rtc", "rtc_beta", "max_gap", "similarity_threshold", "smoothing")},
         **{name: value(name) for name in ("draft", "solver", "optimizations", "language_weights")},
     )
     settings = replace(settings, optimizations=_optimizations(settings, value("simulation"), remote))

@@ -35,6 +35,7 @@ def add_what(group: Group, only_depth: bool = False) -> None:
         add("--action-mode", choices=["continuous", "discrete"])
         add("--fast-tokenizer", metavar="DIR")
         add("--num-steps", type=int, metavar="N")
+        add("--smoothing", type=float, metavar="SECONDS")
         add("--rtc", choices=["gradient", "replace"])
         add("--rtc-beta", type=float, metavar="BETA")
         add("--draft", action=argparse.BooleanOptionalAction, help=DRAFT_HELP)

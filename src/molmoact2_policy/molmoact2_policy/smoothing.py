@@ -1,0 +1,33 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""Smoothing: waypoints without the tremble that an action expert leaves in them.
+
+Each waypoint of a chunk is drawn by itself, and from one to the next they differ by more than the motion asks for. A
+controller that keeps limits of acceleration and jerk can follow a trembling path only slowly.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.signal import savgol_filter
+
+ORDER = 3    # of the polynomials: a motion that begins, turns or ends once within the stretch is kept
+
+
+class Smoothing:
+    """Fits a cubic to a stretch of a chunk around each waypoint (Savitzky and Golay 1964).
+
+    seconds: the stretch's length; 0: chunks stay as they are; dt: between waypoints [s].
+    """
+
+    def __init__(self, seconds: float, dt: float):
+        self._window = 2 * round(seconds / dt / 2) + 1 if seconds > 0 else 0
+
+    def __call__(self, actions: np.ndarray, kept: int = 0) -> np.ndarray:
+        """actions: (H, D); kept: so many of the first ones are another chunk's, already being followed, and stay."""
+        window = min(self._window, len(actions) - 1 + len(actions) % 2)
+        if window <= ORDER + 1:
+            return actions
+        smooth = savgol_filter(actions, window, ORDER, axis=0).astype(actions.dtype)
+        smooth[:kept] = actions[:kept]
+        return smooth
