@@ -19,6 +19,7 @@ from molmoact2_contract.qos import CHUNK, STATUS
 from molmoact2_msgs.msg import ActionChunk, ControllerStatus, PolicyStatus
 
 from ..running import RunningSystem
+from .alone import ANNOUNCED, CHUNKS, MEND, shared
 from .line import Line, failed, passed, skipped, warned
 from .move_plan import Move, NoMove, judge, plan
 
@@ -37,6 +38,10 @@ class MoveFailed(RuntimeError):
     """The test could not be made; the text says why."""
 
 
+class NotAlone(MoveFailed):
+    """Somebody else would be moved too, or moves the arm."""
+
+
 class Scripted:
     """A policy that thinks nothing: it announces itself, and sends chunks of a move from `begin` on."""
 
@@ -44,14 +49,10 @@ class Scripted:
         self._node, self._contract, self._tag = running.node, contract, tag
         self._status = PolicyStatus(process_id=uuid.uuid4().hex, episode_id=uuid.uuid4().hex)
         self._status.state = PolicyStatus.ACTIVE
-        self._chunks = self._node.create_publisher(ActionChunk, "policy/action_chunk", CHUNK)
-        self._announced = self._node.create_publisher(PolicyStatus, "policy/status", STATUS)
+        self._chunks = self._node.create_publisher(ActionChunk, CHUNKS, CHUNK)
+        self._announced = self._node.create_publisher(PolicyStatus, ANNOUNCED, STATUS)
         self._announcing = self._node.create_timer(0.1, lambda: self._announced.publish(self._status))
         self._number = 0
-
-    def alone(self) -> bool:
-        """Whether nobody else sends chunks."""
-        return self._node.count_publishers("policy/action_chunk") == 1
 
     def send(self, move: Move, began: float) -> None:
         """A chunk observed now. began: of the move, ROS time [s]."""
@@ -88,6 +89,12 @@ class Mover:
             if time.monotonic() > deadline:
                 raise MoveFailed(f"{what} within {patience:g} s ({self.status.fault_text or self.status.reason})")
             self._running.stopping.wait(0.02)
+
+    def must_be_alone(self) -> None:
+        """Errors: NotAlone."""
+        others = shared(self._node, self._arm)
+        if others:
+            raise NotAlone(others)
 
     def operate(self, verb: str) -> None:
         """Calls one of the arm's services. Errors: MoveFailed."""
@@ -126,15 +133,16 @@ def move_lines(
     try:
         scripted = Scripted(running, contract, tag)
         mover.wait(lambda: bool(mover.status.measured), "no controller stated where the arm is", APPEARS)
-        if not scripted.alone():
-            mend = "stop it: a policy, or a leader arm"
-            return [failed(MOVE, "another node sends chunks (policy/action_chunk)", mend)]
+        mover.wait(lambda: running.node.count_services(f"{arm}/arm") > 0, f"{arm}/arm did not appear")
+        mover.must_be_alone()
         wanted = plan(contract, contract.arm(arm), np.array(mover.status.measured), joint)
         say(f"WILL MOVE: {wanted.words()}.")
         say("Keep a hand at the switch of the arm's power. Ctrl-C brings it to rest.")
         if not yes and not ask(f"Type {YES} to go on: ", running, say):
             return [skipped(MOVE, "it was not confirmed; nothing was armed")]
         return _move(mover, scripted, contract, tag, joint, yes, running, say)
+    except NotAlone as error:
+        return [failed(MOVE, str(error), MEND)]
     except (NoMove, MoveFailed) as error:
         return [failed(MOVE, str(error), "as it says; then again")]
 
@@ -143,6 +151,7 @@ def _move(
     mover: Mover, scripted: Scripted, contract: Contract, tag: NormTag, joint: str, yes: bool, running: RunningSystem,
     say: Callable[[str], None],
 ) -> list[Line]:
+    mover.must_be_alone()    # since the question somebody may have come
     mover.operate("arm")
     try:
         mover.wait(lambda: mover.status.state not in UNARMED and bool(mover.status.setpoint), "the arm was not armed")
@@ -179,6 +188,7 @@ def _follow(mover: Mover, scripted: Scripted, move: Move) -> np.ndarray:
         if status.state == S.FAULT:
             raise MoveFailed(f"the controller is in fault: {status.fault_text}")
         if now >= due and now - started < move.lasts:
+            mover.must_be_alone()
             scripted.send(move, began)
             due = now + PERIOD
         first, last = move.stands
