@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calibrating an arm: the middle pose, then a sweep of every joint, into a LeRobot file and into the servos.
 
-Whatever ends it early (Ctrl-C, a fault), the servos get back what they had.
+Whatever ends it early (Ctrl-C, a fault), the servos get back what they had in their memory. Their torque stays off: the
+arm lies where it fell to, or hangs in a hand, and nobody may switch it on there unasked.
 """
 
 from __future__ import annotations
@@ -67,17 +68,31 @@ class Calibrator:
         self._ids = {name: servo.id for name, servo in servos.items()}
 
     def run(self, keep: Callable[[Calibration], None]) -> Calibration:
-        """Calibrates, writes the servos, and has the result kept; where that fails, all is as before."""
+        """Calibrates, writes the servos, and has the result kept; where that ends early, their memory is as before, and
+        the person is told how the arm is left."""
         self._switch_off()
-        before = {name: self._calibration_of(servo) for name, servo in self._servos.items()}
         try:
             calibration = self._calibrate()
             write_calibration(self._bus, calibration)
             keep(calibration)
         except BaseException:
-            write_calibration(self._bus, before)
+            self._restore()
             raise
         return calibration
+
+    def _restore(self) -> None:
+        """Errors: ArmError, where the servos are left without their calibration."""
+        try:
+            write_calibration(self._bus, {name: self._calibration_of(servo) for name, servo in self._servos.items()})
+            for name, servo in self._servos.items():
+                if servo.value(PHASE) & MULTI_TURN:
+                    write_eeprom(self._bus, name, servo.id, {PHASE: servo.value(PHASE)})
+        except BaseException as error:
+            raise ArmError(
+                f"the servos did not get back what they had ({error or type(error).__name__}), and the arm is limp: "
+                "calibrate anew, or put a file back with --write, before anything moves it"
+            ) from error
+        self._terminal.say("\nThe servos have the calibration and settings that they had. The arm is limp.")
 
     @staticmethod
     def _calibration_of(servo: Servo) -> MotorCalibration:
@@ -86,11 +101,18 @@ class Calibrator:
 
     def _switch_off(self) -> None:
         on = [name for name, servo in self._servos.items() if servo.torque]
-        if on:
-            self._terminal.ask(
-                f"{', '.join(on)} hold. Take the arm in your hand, for it will fall; then press Enter to make it limp: "
-            )
-        switch_off(self._bus, self._ids)
+        held = "Nothing was changed."
+        try:
+            if on:
+                self._terminal.ask(
+                    f"{', '.join(on)} hold. Take the arm in your hand, for it will fall; then press Enter to make it "
+                    "limp: "
+                )
+                held = "Servos may be limp, and the arm may fall. Nothing else was changed."
+            switch_off(self._bus, self._ids)
+        except (Stopped, KeyboardInterrupt):
+            self._terminal.say(f"\n{held}")
+            raise
 
     def _calibrate(self) -> Calibration:
         for name, servo in self._servos.items():

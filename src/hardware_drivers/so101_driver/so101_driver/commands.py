@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+HALF_RELEASED = "the torque of some servos may be off: `molmoact2 so101 state` shows it"
+HALF_NAMED = "the servo may have its new id, and be unlocked: run the same again"
 
 
 def register_calibrate(subparsers: Any) -> None:
@@ -17,19 +19,20 @@ def register_calibrate(subparsers: Any) -> None:
         "calibrate",
         help="calibrate an arm by hand",
         description="Takes an SO-100 or SO-101 through its middle pose and a sweep of its joints, and writes a "
-        "calibration file as LeRobot's and the servos' own memory. The arm is limp meanwhile. Ctrl-C leaves everything "
-        "as it was. Exit code: 0, 1 where the arm failed, 2 for bad input, 130 for Ctrl-C.",
+        "calibration file as LeRobot's and the servos' own memory. The arm is limp meanwhile, and after it. Ctrl-C "
+        "gives the servos' memory back what it had, and leaves the arm limp. Exit code: 0, 1 where the arm failed, 2 "
+        "for bad input, 130 for Ctrl-C.",
     )
     parser.add_argument("robot", choices=("so101", "so100"), help="kind of arm; a leader arm is one too")
     _add_port(parser)
     parser.add_argument("--name", default="", help="name of the calibration: a file in ~/.config/molmoact2/calibration")
     parser.add_argument("--out", default="", metavar="FILE", help="the file, instead of a name")
     parser.add_argument("--replace", action="store_true", help="replace a file that is there")
-    parser.add_argument("--contract", default="so101", help="whose limits are compared (default %(default)s)")
+    parser.add_argument("--contract", default="", help="whose limits are compared (default: that of the kind of arm)")
     parser.add_argument(
         "--write", action="store_true", help="calibrate nothing; write the file that is there into the servos"
     )
-    parser.set_defaults(func=lambda args: _guarded(lambda: _run_calibrate(args)))
+    parser.set_defaults(func=lambda args: _guarded(lambda: _run_calibrate(args), _half_written(args)))
 
 
 def _add_port(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +49,7 @@ def register_so101(subparsers: Any) -> None:
     )
     _add_port(parser)
     parser.add_argument("--calibration", default="", help="name or file; positions are then also shown in ROS units")
-    parser.set_defaults(func=lambda args: _guarded(lambda: _tools().state(args)))
+    parser.set_defaults(func=lambda args: _guarded(lambda: _tools().state(args), "nothing was changed"))
 
     parser = actions.add_parser(
         "release", help="switch the torque off",
@@ -57,14 +60,14 @@ def register_so101(subparsers: Any) -> None:
     parser.add_argument("--calibration", default="", help="name or file; needed without --limp")
     parser.add_argument("--contract", default="so101", help="contract with the rest pose (default %(default)s)")
     parser.add_argument("--limp", action="store_true", help="wherever the arm is: it falls, so hold it")
-    parser.set_defaults(func=lambda args: _guarded(lambda: _tools().release(args)))
+    parser.set_defaults(func=lambda args: _guarded(lambda: _tools().release(args), HALF_RELEASED))
 
     parser = actions.add_parser(
         "set-id", help="give a new servo its id", description="Gives the only servo on the bus another id."
     )
     _add_port(parser)
     parser.add_argument("--id", type=int, required=True, help="1 shoulder_pan .. 6 gripper")
-    parser.set_defaults(func=lambda args: _guarded(lambda: _tools().set_id(args)))
+    parser.set_defaults(func=lambda args: _guarded(lambda: _tools().set_id(args), HALF_NAMED))
 
     parser = actions.add_parser(
         "double", help="an arm on a pseudo terminal, to try things without one",
@@ -73,7 +76,7 @@ def register_so101(subparsers: Any) -> None:
     parser.add_argument("--link", default="", help="name of the port (default: what `port=double` stands for)")
     parser.add_argument("--plant", choices=("point", "mujoco"), default="mujoco", help="(default %(default)s)")
     parser.add_argument("--calibration-out", default="", metavar="FILE", help="write its calibration there")
-    parser.set_defaults(func=lambda args: _guarded(lambda: _tools().double(args)))
+    parser.set_defaults(func=lambda args: _guarded(lambda: _tools().double(args), "the double is gone"))
 
 
 def _tools() -> Any:
@@ -86,7 +89,13 @@ def _run_calibrate(args: argparse.Namespace) -> int:
     return _tools().calibrate(args, _tools().Screen())
 
 
-def _guarded(run: Callable[[], int]) -> int:
+def _half_written(args: argparse.Namespace) -> str:
+    """A calibration says itself how it leaves the arm."""
+    return "some servos may have the file's calibration: run the same again" if args.write else ""
+
+
+def _guarded(run: Callable[[], int], ended: str) -> int:
+    """ended: how Ctrl-C leaves the arm."""
     from arm_controller.driver import DriverError
     from molmoact2_contract import ContractError
 
@@ -105,5 +114,5 @@ def _guarded(run: Callable[[], int]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
     except (KeyboardInterrupt, Stopped):
-        print("\nended; nothing was changed", file=sys.stderr)
+        print("\n" + "; ".join(filter(None, ("ended", ended))), file=sys.stderr)
         return INTERRUPTED

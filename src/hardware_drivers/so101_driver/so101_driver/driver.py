@@ -30,13 +30,13 @@ from .health import HealthRecord
 from .identify import ArmError
 from .port import PortError
 from .registers import BAUD_RATES, OVERLOAD
+from .rest import must_rest
 from .servos import ArmServos, Control
 from .watch import Reading, Watch
 
 BEYOND = 0.0175        # [rad] (one degree), gripper: share; so far past its range's end a goal is sent as that end
 FIRST_STEP = 0.2       # [rad]; the first setpoint lies no farther from where the arm is
 SAME = 0.003           # [rad] (two counts), gripper: share; so near to each other goals are the same
-AT_REST = 0.15         # [rad]; so near to its rest pose an arm may lose its torque
 BLIND_FOR = 1.0        # [s]; of an arm that is not well setpoints are sent so long, for a ramp to rest
 FOR_THE_DOUBLE = 30.0    # [s]; it is started beside the controller, and waits for the simulated world
 DOUBLES_TIMEOUT = 0.06   # [s]; it shares a computer with everything else
@@ -281,19 +281,9 @@ class SO101Driver(ArmDriver):
     def _release(self, limp: bool) -> None:
         servos = self._connected()
         if not limp:
-            self._must_rest(servos)
+            must_rest(self._arm.joints, self._units.to_ros(self._counts(servos.read())), self._rest)
         servos.switch_off()
         self._on, self._hand, self._goals[:] = False, None, np.nan
-
-    def _must_rest(self, servos: ArmServos) -> None:
-        off = np.abs(self._units.to_ros(self._counts(servos.read())) - self._rest)
-        off[self._gripper] = 0.0
-        if (off > AT_REST).any():
-            joint = int(np.argmax(off))
-            raise ArmError(
-                f"{self._arm.joints[joint]} is {off[joint]:.2f} rad from its rest pose, and the arm would fall: "
-                "park it first, or support it with a hand and ask for --limp"
-            )
 
     # --- helpers ------------------------------------------------------------------------------------------------------
     def _ask(self, call: Callable[[], Value]) -> Value:

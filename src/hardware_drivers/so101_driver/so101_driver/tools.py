@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from molmoact2_contract import load_contract
+from molmoact2_contract import ContractError, load_contract
 
-from .bus import NoAnswer, ServoBus
+from .bus import TIMEOUT, NoAnswer, ServoBus
 from .calibrate import Calibrator, Stopped, Terminal, put_back, short_of
 from .calibration import (
     MOTORS,
@@ -30,11 +30,12 @@ from .double.arm import NAME as DOUBLE
 from .double.arm import default_link, double_calibration, make_double
 from .double.bus import USAGE, FaultError
 from .double.plants import MujocoPlant, Plant, PointPlant
-from .driver import create
+from .driver import DOUBLES_TIMEOUT
 from .identify import ArmError, identify, nobody_answers_twice
 from .port import Port
 from .registers import FEEDBACK, FIRMWARE_MAJOR, FIRMWARE_MINOR, ID, LOCK
-from .servos import switch_off
+from .rest import must_rest
+from .servos import ArmServos, switch_off
 from .watch import Reading
 
 IDS = {name: index + 1 for index, name in enumerate(MOTORS)}
@@ -74,7 +75,7 @@ def open_bus(port: str, baud: int) -> Iterator[ServoBus]:
 
 # --- calibrate --------------------------------------------------------------------------------------------------------
 def calibrate(args: argparse.Namespace, terminal: Terminal) -> int:
-    path, contract = _file(args), load_contract(args.contract)
+    path, contract = _file(args), load_contract(args.contract or args.robot)
     with open_bus(args.port, args.baud) as bus:
         servos = identify(bus, IDS, args.baud)
         if args.write:
@@ -136,17 +137,25 @@ def release(args: argparse.Namespace) -> int:
     else:
         if not args.calibration:
             raise CalibrationError("--calibration is needed to know where the arm is; or hold it, and say --limp")
-        contract = load_contract(args.contract)
-        arm = next(iter(contract.arms.values()))
-        options = {"port": args.port, "calibration": args.calibration, "baud": str(args.baud)}
-        driver = create(contract, arm, options)
-        driver.connect()
-        try:
-            driver.release()
-        finally:
-            driver.close()
+        _release_at_rest(args)
     print("the torque is off")
     return 0
+
+
+def _release_at_rest(args: argparse.Namespace) -> None:
+    """Of the contract only the rest pose counts: what else it allows is nothing to an arm that is to be switched off.
+    No setting of a servo is looked at or written either."""
+    contract, calibration = load_contract(args.contract), _calibration(args.calibration)
+    if any(motor not in contract.joints for motor in MOTORS):
+        raise ContractError(f"{contract.path} is not of an SO-100 or SO-101: it has no {', '.join(MOTORS)}")
+    port, timeout = (default_link(), DOUBLES_TIMEOUT) if args.port == DOUBLE else (args.port, TIMEOUT)
+    servos = ArmServos(port, args.baud, calibration, args.calibration, MOTORS, timeout=timeout)
+    try:
+        counts = np.array([float(reading.position) for reading in servos.read().values()])
+        must_rest(MOTORS, Units(calibration, MOTORS).to_ros(counts), contract.values("rest", MOTORS))
+        servos.switch_off()
+    finally:
+        servos.close()
 
 
 def set_id(args: argparse.Namespace) -> int:
@@ -159,7 +168,7 @@ def set_id(args: argparse.Namespace) -> int:
             raise ArmError(f"exactly one servo must be on the bus, found are {there}; unplug the others")
         old = found.pop()
         nobody_answers_twice(bus, {"the only servo, it seems": old})
-        bus.write(old, LOCK, 0)
+        bus.write(old, LOCK, 0)    # whatever ends it from here on: the same command again mends it
         with contextlib.suppress(NoAnswer):    # the answer may come from the new id already
             bus.write(old, ID, args.id)
         bus.write(args.id, LOCK, 1)
