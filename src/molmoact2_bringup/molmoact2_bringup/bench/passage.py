@@ -14,7 +14,7 @@ WARM_UP = 10    # first chunks that are left out
 
 @dataclass(frozen=True)
 class Arrival:
-    """Of the newest image of a set: when the middleware of the policy's process had it, and when the node had it."""
+    """Of a set of images: when the middleware of the policy's process had the newest, and when the node had all."""
 
     arrived_ns: int
     taken_ns: int
@@ -35,7 +35,7 @@ class Chunk:
 @dataclass(frozen=True)
 class Passage:
     """The way of one chunk [s]. carried: from its images' stamp to the newest one's arrival. taken: until the node has
-    that; read: until pixels and digests lie ready; rest: checks, actions, message, publishing."""
+    all; read: until pixels and digests lie ready; rest: checks, actions, message, publishing."""
 
     carried: float
     taken: float

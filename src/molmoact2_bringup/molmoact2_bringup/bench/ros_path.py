@@ -175,7 +175,9 @@ class TimedPolicy(PolicyNode):
         return super().create_subscription(msg_type, topic, callback, *rest, **options)
 
     def _noted(self, take: Any, message: Any, info: Any) -> None:
-        self.arrivals[stamp_ns(message)] = Arrival(info["received_timestamp"], time.time_ns())    # the newest stays
+        stamp, arrived, taken = stamp_ns(message), info["received_timestamp"], time.time_ns()
+        before = self.arrivals.get(stamp)    # of another camera; the executor may take them in another order
+        self.arrivals[stamp] = Arrival(max(arrived, before.arrived_ns) if before else arrived, taken)
         take(message)
 
 
