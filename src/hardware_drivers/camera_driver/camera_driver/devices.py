@@ -8,6 +8,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from molmoact2_contract.users import users_of
+
 from .source import CameraError
 
 USB_1 = 12.0    # Mbit/s, as in sysfs
@@ -84,26 +86,12 @@ class VideoDevices:
                 f"camera {device.path} ({device.name}) runs at {device.usb:g} Mbit/s, the speed of USB 1; "
                 "use another cable or socket"
             )
-        users = self.users(device)
+        users = users_of(device.path, self._root)
         if users:
             raise CameraError(
                 f"camera {device.path} ({device.name}) is in use by {', '.join(users)}; end it, or give this camera "
                 "to one of them only"
             )
-
-    def users(self, device: VideoDevice) -> list[str]:
-        """Other processes that have it open, as far as this user may see them."""
-        found = []
-        real = str(device.path.resolve())
-        for process in (self._root / "proc").glob("[0-9]*"):
-            if process.name == str(os.getpid()):
-                continue
-            try:
-                if any(os.readlink(link) == real for link in (process / "fd").iterdir()):
-                    found.append(f"{_text(process / 'comm') or 'a process'} (process {process.name})")
-            except OSError:    # another user's, or it ended meanwhile
-                continue
-        return found
 
     def _list(self, devices: list[VideoDevice]) -> str:
         if not devices:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import serial
 
+from molmoact2_contract.users import users_of
+
 QUIET = 0.002      # [s] without a byte in which a line counts as silent
 MOST_DRAIN = 0.02  # [s]
 
@@ -28,9 +30,10 @@ class Port:
 
     def __init__(self, path: str, baud: int):
         self.path = path
-        holder = _holder(path)
-        if holder:
-            raise PortError(f"{path} is in use by {holder}; two programs on one bus garble each other: end that one")
+        users = users_of(path)    # a program that takes no lock is found too
+        if users:
+            named = ", ".join(users)
+            raise PortError(f"{path} is in use by {named}; two programs on one bus garble each other: end that one")
         try:
             self._serial = serial.Serial(path, baud, timeout=0, write_timeout=1.0, exclusive=True)
         except (OSError, ValueError) as error:    # SerialException is an OSError
@@ -106,21 +109,3 @@ def _ports_in_words() -> str:
     if not ports:
         return "no USB serial port is there at all: plug the adapter in, and look at the cable"
     return f"USB serial ports that are there: {', '.join(map(str, ports))}"
-
-
-def _holder(path: str) -> str:
-    """Which other process has a port open, as far as may be seen; a program that takes no lock is found too."""
-    real = os.path.realpath(path)
-    for folder in Path("/proc").glob("[0-9]*"):
-        if int(folder.name) == os.getpid():
-            continue
-        try:
-            links = [os.readlink(link) for link in (folder / "fd").iterdir()]
-        except OSError:    # ended meanwhile, or another user's
-            continue
-        if real in links:
-            name = "an unknown program"
-            with contextlib.suppress(OSError):
-                name = (folder / "comm").read_text().strip()
-            return f"process {folder.name} ({name})"
-    return ""
