@@ -16,6 +16,8 @@ setup(
     zip_safe=False,
     maintainer="The MolmoAct2 ROS 2 authors",
     maintainer_email="maintainers@molmoact2-ros2.invalid",
-    description="Embodiment contracts and system files of the MolmoAct2 suite.",
+    description="Embodiment contracts and system files of the MolmoAct2 suite, and its command.",
     license="Apache-2.0",
+    # Every package adds its subcommands under molmoact2.commands; the value is a function register(subparsers).
+    entry_points={"console_scripts": ["molmoact2 = molmoact2_contract.cli:main"]},
 )

@@ -34,11 +34,9 @@ setup(
     zip_safe=True,
     maintainer="The MolmoAct2 ROS 2 authors",
     maintainer_email="maintainers@molmoact2-ros2.invalid",
-    description="The MolmoAct2 model as a Python library and a command; no ROS.",
+    description="The MolmoAct2 model as a Python library; no ROS.",
     license="Apache-2.0",
     entry_points={
-        "console_scripts": ["molmoact2 = molmoact2_model.cli:main"],
-        # Every package adds its subcommands here; the value is a function register(subparsers).
         "molmoact2.commands": [
             "infer = molmoact2_model.infer_command:register",
             "serve = molmoact2_model.serving.command:register",

@@ -7,11 +7,11 @@ import json
 import numpy as np
 import pytest
 
+from molmoact2_contract.cli import main
 from molmoact2_data.companions import ALTERNATIVES, Companion
 from molmoact2_data.layout import CORRECTED, NOTES
 from molmoact2_data.reader import Dataset
 from molmoact2_data.streaming import Share, Stream
-from molmoact2_model.cli import main
 from mujoco_driver.demos.episode import Demonstrator, Wanted
 from mujoco_driver.scene import build
 from mujoco_driver.tabletop import Tabletop

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from molmoact2_contract import load_contract
+from molmoact2_contract.cli import main
 from molmoact2_model import MolmoAct2Policy
-from molmoact2_model.cli import main
 from molmoact2_model.depth import CODEBOOK_FILE
 from mujoco_driver.render import Eyes
 from mujoco_driver.scene import build

@@ -23,8 +23,8 @@ from molmoact2_bringup.lifecycle import BringUpError
 from molmoact2_bringup.running import Stopped
 from molmoact2_bringup.up import with_settings
 from molmoact2_contract import ContractError, find_resource, load_contract, load_system
+from molmoact2_contract.cli import main
 from molmoact2_model import Trace
-from molmoact2_model.cli import main
 from molmoact2_policy.backend import BackendError, Inference, Unanswered
 from mujoco_driver.demos.expert import Expert
 from mujoco_driver.judge import LATE, Judge

@@ -10,8 +10,8 @@ import pytest
 
 from molmoact2_bringup.evaluation.gym_env import GymBench, load_map, make_environment
 from molmoact2_contract import ContractError, find_resource
+from molmoact2_contract.cli import main
 from molmoact2_model import MolmoAct2Policy
-from molmoact2_model.cli import main
 
 TAG = "so101_sim_molmoact2_tiny"
 MAP = """format: molmoact2_gym.v1

@@ -20,7 +20,7 @@ from molmoact2_bringup.evaluation.simulated import SimulatedScene
 from molmoact2_bringup.evaluation.truth import Truth
 from molmoact2_bringup.lifecycle import BringUpError
 from molmoact2_contract import find_resource, load_contract, load_system
-from molmoact2_model.cli import main
+from molmoact2_contract.cli import main
 from molmoact2_msgs.msg import ControllerStatus
 from mujoco_driver.bus import BusClient
 from mujoco_driver.bus_server import BusServer

@@ -11,8 +11,8 @@ import yaml
 from safetensors.torch import load_file
 
 from molmoact2_contract import load_contract
+from molmoact2_contract.cli import main
 from molmoact2_data.writer import DatasetWriter, Row
-from molmoact2_model.cli import main
 
 START = Path(__file__).resolve().parents[3] / "checkpoints/molmoact2-tiny-think-so101"
 TAG, LENGTH = "so101_sim_molmoact2_tiny", 8

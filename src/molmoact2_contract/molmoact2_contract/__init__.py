@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a robot is, and what to start for it: embodiment contracts and system files, read once and checked.
 
-No ROS is needed to import this package; `molmoact2_contract.qos` alone imports rclpy.
+No ROS is needed to import this package; of its modules `qos` and `messages` alone import it.
 """
 
 from .compliance import Compliance

@@ -12,8 +12,10 @@ from typing import Any
 
 import yaml
 
+from .refusal import Refusal
 
-class ContractError(ValueError):
+
+class ContractError(Refusal, ValueError):
     """A contract or system file is wrong; the text says where, what was expected and how to mend it."""
 
 

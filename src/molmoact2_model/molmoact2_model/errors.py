@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the library raises. Every message names the thing, what was expected, and the mend where there is one."""
 
+from molmoact2_contract.refusal import Refusal
 
-class ModelError(Exception):
+
+class ModelError(Refusal):
     """Anything this library refuses or cannot do. Catch this one; no action was produced."""
 
 

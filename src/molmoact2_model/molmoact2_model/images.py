@@ -1,6 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""Camera frames, as far as numpy suffices: the checkpoint's image settings, and checks on frames."""
+"""Camera frames, as far as numpy suffices: the checkpoint's image settings, and checks on frames (image_fault too)."""
 
 from __future__ import annotations
 
@@ -11,15 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from molmoact2_contract.image_fault import image_fault as image_fault
+
 from .config import VisionConfig, read_json
 from .errors import CheckpointError, InputError
-
-# A covered or unplugged camera delivers values of a few levels of noise; a bare dark scene still has some
-# brighter pixels.
-BLACK_LEVEL = 16
-SATURATED_LEVEL = 250
-FAULTY_SHARE = 0.99
-LOOKED_AT_FIRST = 16  # every so many rows
 
 
 def check_images(images: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -37,28 +32,6 @@ def check_images(images: Sequence[np.ndarray]) -> list[np.ndarray]:
         if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise InputError(f"image {index} has shape {image.shape}, expected (height, width, 3) RGB")
     return [np.require(image, requirements=["C", "W"]) for image in images]
-
-
-def image_fault(image: np.ndarray) -> str:
-    """Says whether a uint8 (H, W, 3) frame shows nothing: "black", "saturated", or "" for a usable frame.
-
-    Black: in 99 % of the pixels no channel exceeds 16 of 255. Saturated: in 99 % every channel is at 250 or
-    more. The remaining 1 % lets a hot pixel or an overlaid time stamp pass without hiding the fault.
-    """
-    size = image.shape[0] * image.shape[1]
-    # A few rows of most frames already show more than a fault allows in all of them.
-    return _fault(image[::LOOKED_AT_FIRST], size) and _fault(image, size)
-
-
-def _fault(rows: np.ndarray, size: int) -> str:
-    """The fault of a frame of `size` pixels of which only these rows are known; "" where none is possible any more."""
-    red, green, blue = rows[..., 0], rows[..., 1], rows[..., 2]
-    needed = FAULTY_SHARE * size
-    if size - np.count_nonzero(np.maximum(np.maximum(red, green), blue) > BLACK_LEVEL) >= needed:
-        return "black"
-    if size - np.count_nonzero(np.minimum(np.minimum(red, green), blue) < SATURATED_LEVEL) >= needed:
-        return "saturated"
-    return ""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""The command: results in files, exit status, and subcommands of other packages."""
+"""The command `molmoact2 infer`: results in files, and its exit status."""
 
 import csv
 import json
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from molmoact2_model import cli
+from molmoact2_contract import cli
 
 
 @pytest.fixture
@@ -107,40 +107,3 @@ def test_a_state_may_come_from_a_file(golden, tmp_path, suffix):
     else:
         path.write_text(json.dumps(state.tolist()))
     np.testing.assert_array_equal(read_state(str(path)), state)
-
-
-def test_no_subcommand_is_exit_status_2(capsys):
-    with pytest.raises(SystemExit) as exit_info:
-        cli.main([])
-    assert exit_info.value.code == 2
-
-
-class _Point:
-    def __init__(self, name, register):
-        self.name, self._register = name, register
-
-    def load(self):
-        if isinstance(self._register, Exception):
-            raise self._register
-        return self._register
-
-
-def test_other_packages_add_subcommands_and_a_broken_one_is_named(monkeypatch, capsys):
-    def register(subparsers):
-        parser = subparsers.add_parser("wave", help="wave")
-        parser.add_argument("--times", type=int, default=1)
-        parser.set_defaults(func=lambda args: 40 + args.times)
-
-    points = [_Point("wave", register), _Point("broken", ImportError("no module named x"))]
-    monkeypatch.setattr(cli, "entry_points", lambda group: points if group == "molmoact2.commands" else [])
-    assert cli.main(["wave", "--times", "2"]) == 42
-    assert "'broken' could not be loaded: no module named x" in capsys.readouterr().err
-
-
-def test_anything_unexpected_is_exit_status_1_with_its_traceback(monkeypatch, capsys):
-    def register(subparsers):
-        subparsers.add_parser("crash").set_defaults(func=lambda args: 1 / 0)
-
-    monkeypatch.setattr(cli, "entry_points", lambda group: [_Point("crash", register)])
-    assert cli.main(["crash"]) == 1
-    assert "ZeroDivisionError" in capsys.readouterr().err

@@ -16,11 +16,11 @@ from depth_sets import IMAGE, box_at, depth_of, depth_set, image_of
 from PIL import Image
 from pyarrow import parquet
 
+from molmoact2_contract import cli
 from molmoact2_data.companions import Companion
 from molmoact2_data.layout import DatasetError
 from molmoact2_data.reader import Dataset
 from molmoact2_data.streaming import Share, Source
-from molmoact2_model import cli
 from molmoact2_model.depth import METRES
 from molmoact2_model.picture import scale_colours
 from molmoact2_model.think import Codes, ReferencePolicy, Request
@@ -338,7 +338,7 @@ def test_an_interruption_leaves_what_was_there(data):
     before = content(data)
     program = """
 import os, signal, sys
-from molmoact2_model import cli
+from molmoact2_contract import cli
 from molmoact2_data.reader import Dataset
 real = Dataset.depth
 def depth(dataset, episode, camera):

@@ -10,7 +10,7 @@ import torch
 from depth_sets import DEPTH, depth_of, depth_set
 from vqvae_network import VqVae, saved
 
-from molmoact2_model import cli
+from molmoact2_contract import cli
 from molmoact2_model.depth import open_decoder
 from molmoact2_model.depth_vqvae import VqVaeEncoder, relative_image
 from molmoact2_model.errors import CheckpointError

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from scipy.fft import dct
 
+from molmoact2_contract.cli import main
 from molmoact2_data.keep import Part, write_keep
 from molmoact2_data.layout import CORRECTED, NOTES, DatasetError
 from molmoact2_data.reader import Dataset
 from molmoact2_data.writer import DatasetWriter, Row
 from molmoact2_model import FastTokenizer, ModelError
-from molmoact2_model.cli import main
 from molmoact2_model.training.fast_data import robots_of_data
 from molmoact2_model.training.fast_fit import fit, letters_needed
 from molmoact2_model.training.fast_report import measure, normalized

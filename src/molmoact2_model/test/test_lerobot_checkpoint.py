@@ -22,8 +22,8 @@ from lerobot_sets import (
 )
 from safetensors.torch import load_file, save_file
 
+from molmoact2_contract.cli import main
 from molmoact2_model import CheckpointError, InputError, MolmoAct2Policy
-from molmoact2_model.cli import main
 from molmoact2_model.lerobot_processors import LeRobotNormalizer
 
 BEFORE, BEHIND = "policy_preprocessor.json", "policy_postprocessor.json"

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from test_training import BLUEPRINT, recipe_of, train
 from training_sets import TAG, norm_stats, toy_set
 
+from molmoact2_contract.cli import main
 from molmoact2_model import MolmoAct2Policy
-from molmoact2_model.cli import main
 from molmoact2_model.training.recipe import load_recipe
 
 RECIPES = Path(__file__).parents[3] / "config/recipes"

@@ -73,7 +73,7 @@ def test_the_command_serves_with_a_token_and_ends_when_it_is_told_to(tmp_path):
     token.write_text(SECRET)
     token.chmod(0o600)
     program = subprocess.Popen(
-        [sys.executable, "-m", "molmoact2_model.cli", "serve", "--checkpoint", CHECKPOINT, "--tag", "tiny_arm",
+        [sys.executable, "-m", "molmoact2_contract.cli", "serve", "--checkpoint", CHECKPOINT, "--tag", "tiny_arm",
          "--port", "0", "--token-file", str(token), "--num-steps", "1"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )

@@ -18,10 +18,10 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from training_sets import HORIZON, METRES, TAG, described, fast_of, norm_stats, toy_set
 
+from molmoact2_contract.cli import main
 from molmoact2_data.reader import Dataset
 from molmoact2_data.writer import DatasetWriter, Row
 from molmoact2_model import MolmoAct2Policy
-from molmoact2_model.cli import main
 from molmoact2_model.depth import checkpoint_decoder
 from molmoact2_model.training.loop import Trainer
 

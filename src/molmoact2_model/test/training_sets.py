@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from molmoact2_contract.cli import main
 from molmoact2_data.companions import ALTERNATIVES, DEPTH_CODES, POINTS, QUESTIONS
 from molmoact2_data.writer import DatasetWriter, Row
-from molmoact2_model.cli import main
 from molmoact2_model.training.depth_store import ABOUT
 
 HORIZON, SIDE = 8, 56

@@ -17,7 +17,7 @@ import torch
 from safetensors import safe_open
 from test_training import train
 
-from molmoact2_model.cli import build_parser
+from molmoact2_contract.cli import build_parser
 
 STATE = "state.safetensors"
 PATIENCE = 120    # seconds

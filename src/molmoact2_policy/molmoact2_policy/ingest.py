@@ -4,20 +4,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from cv_bridge import CvBridge
 
 from molmoact2_contract import Camera, Contract, NormTag
+from molmoact2_contract.messages import ImageError, digest, pixels_of, stamp_ns
 
 from .model_frame import ModelFrame
 
-BRIDGE = CvBridge()
 IMAGE, JOINT_STATE = 0, 1    # InputStamp.IMAGE, InputStamp.JOINT_STATE
 
 
@@ -67,32 +65,16 @@ class Observation:
         return (max(stamps) - min(stamps)) / 1e9
 
 
-def stamp_ns(message: Any) -> int:
-    """Stamp of a message's header [ns]."""
-    return message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
-
-
-def digest(values: np.ndarray) -> bytes:
-    """BLAKE2b of an array's bytes, 16 bytes."""
-    return hashlib.blake2b(np.ascontiguousarray(values).data, digest_size=16).digest()
-
-
 def positions_digest(message: Any) -> bytes:
     """Digest of a joint state's positions."""
     return digest(np.asarray(message.position, dtype="<f8"))
 
 
 def read_image(topic: str, transport: str, message: Any) -> np.ndarray:
-    """Pixels of an Image or CompressedImage (transport "raw" or "compressed"), uint8 (H, W, 3) RGB, to be read only:
-    those of an rgb8 image lie in the message.
-
-    Errors: ObservationError naming the topic.
-    """
+    """Pixels as pixels_of gives them. Errors: ObservationError naming the topic."""
     try:
-        if transport == "compressed":
-            return BRIDGE.compressed_imgmsg_to_cv2(message, "rgb8")
-        return BRIDGE.imgmsg_to_cv2(message, "passthrough" if message.encoding == "rgb8" else "rgb8")
-    except Exception as error:    # a distribution's cv_bridge also lets TypeError and cv2.error through
+        return pixels_of(transport, message)
+    except ImageError as error:
         raise ObservationError("image_encoding", f"{topic}: {error}") from error
 
 

@@ -16,8 +16,8 @@ from live_robot import ACTIVATE, CONFIGURE, DEACTIVATE, Robot
 from sides import Side
 from tiny_robot import CONTRACT, picture
 
+from molmoact2_contract import cli
 from molmoact2_contract.qos import STATUS
-from molmoact2_model import cli
 from molmoact2_msgs.msg import ActionChunk, ControllerStatus
 from molmoact2_msgs.srv import ResetEpisode
 from molmoact2_policy.bags.bag import Bag

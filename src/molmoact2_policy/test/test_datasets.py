@@ -14,9 +14,9 @@ from pyarrow import parquet
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from tiny_robot import CHECKPOINT, CONTRACT, TAG, compressed, image, joint_state, picture, time_of
 
+from molmoact2_contract import cli
 from molmoact2_data.reader import Dataset
 from molmoact2_data.statistics import Pixels
-from molmoact2_model import cli
 from molmoact2_msgs.action import RunTask
 from molmoact2_msgs.msg import ControllerStatus, PolicyStatus
 from molmoact2_policy.bags.bag import Bag

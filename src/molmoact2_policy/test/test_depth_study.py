@@ -7,7 +7,7 @@ import json
 import pytest
 from bag_samples import TRACES, copied, record_a_run
 
-from molmoact2_model import cli
+from molmoact2_contract import cli
 from molmoact2_policy.bags.bag import Bag
 
 INFERENCES = 5

@@ -10,7 +10,7 @@ import rclpy
 from bag_samples import CHUNKS, JOINTS, STATUSES, TOP, TRACES, copied, record_a_run, replayed
 from rosbags.typesys import Stores, get_typestore
 
-from molmoact2_model import cli
+from molmoact2_contract import cli
 from molmoact2_msgs.msg import ReasoningTrace
 from molmoact2_policy.bags.bag import Bag, stamp_ns
 from molmoact2_policy.bags.offline import open_writer

@@ -15,7 +15,7 @@ from builtin_interfaces.msg import Time
 from PIL import Image
 from tiny_robot import CONTRACT, JOINTS, SECOND, joint_state
 
-from molmoact2_model import cli
+from molmoact2_contract import cli
 from molmoact2_msgs.msg import ActionChunk, ReasoningTrace, StageTiming
 from molmoact2_policy.replay.figures import RunFigures
 from molmoact2_policy.replay.open_loop import Measured, OpenLoop

@@ -14,10 +14,10 @@ import pytest
 from pyarrow import parquet
 
 from molmoact2_contract import load_contract
+from molmoact2_contract.cli import main
 from molmoact2_data.companions import ALTERNATIVES, POINTS, QUESTIONS, Companion
 from molmoact2_data.depth_images import decode_depth
 from molmoact2_data.reader import Dataset
-from molmoact2_model.cli import main
 from mujoco_driver.demos.episode import Demonstrator, Wanted
 from mujoco_driver.demos.expert import Expert
 from mujoco_driver.demos.words import NOTHING, Questions
@@ -240,7 +240,7 @@ class Endless:
 
     def __init__(self, folder: Path):
         self.root = folder / "cut"
-        command = [sys.executable, "-m", "molmoact2_model.cli", "sim", "demos", "--out", str(self.root)]
+        command = [sys.executable, "-m", "molmoact2_contract.cli", "sim", "demos", "--out", str(self.root)]
         self.process = subprocess.Popen(
             [*command, "--episodes", "5000", "--workers", "2", "--tasks", "touch", "--size", "64x48"],
             text=True, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -7,7 +7,7 @@ import argparse
 import numpy as np
 import pytest
 
-from molmoact2_model.cli import main
+from molmoact2_contract.cli import main
 from so101_driver import tools
 from so101_driver.calibrate import Stopped
 from so101_driver.calibration import MOTORS, CalibrationError, load_calibration

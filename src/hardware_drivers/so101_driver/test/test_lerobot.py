@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(not PYTHON, reason="MOLMOACT2_LEROBOT_PYTHON nam
 def test_lerobots_follower_connects_with_our_calibration_file_and_moves_the_arm(tmp_path):
     link, file = tmp_path / "bus", tmp_path / "double.json"
     double = subprocess.Popen(
-        [sys.executable, "-m", "molmoact2_model.cli", "so101", "double", "--link", link, "--calibration-out", file],
+        [sys.executable, "-m", "molmoact2_contract.cli", "so101", "double", "--link", link, "--calibration-out", file],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )
     try:

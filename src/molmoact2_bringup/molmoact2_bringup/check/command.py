@@ -8,22 +8,26 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from molmoact2_contract import ContractError, System, load_system
-from molmoact2_policy.node import make_backend
-from molmoact2_policy.parameters import Configuration
 
 from ..up import with_settings
 from . import machine
-from .checkpoint import Known, look, unknown
 from .devices import DeviceCheck
 from .drivers import bus_line, driver_line, process_lines
 from .line import FAIL, failed, skipped
 from .moving import check_move
+from .no_policy import NoPolicy, absent, elsewhere_line
 from .options import Options
-from .policy import PolicyCheck
 from .report import Interrupted, Report
 from .wanted import configuration_of, controllers_of, policy_of
+
+if TYPE_CHECKING:    # of the computer with the policy
+    from molmoact2_policy.parameters import Configuration
+
+    from .checkpoint import Known
+    from .policy import PolicyCheck
 
 OK, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 130
 LOG = "log.txt"
@@ -55,8 +59,7 @@ def check(system_name: str, settings: list[str], options: Options) -> int:
 
 def _check(system: System, options: Options, report: Report, log: Callable[[str], None]) -> None:
     report.add(process_lines(system))
-    configuration, known = _policy_files(system, report)
-    policy = PolicyCheck(system, configuration, known, report, make_backend)
+    policy, configuration, known = _policy(system, report)
     if not options.running:    # of a policy that runs no second one is loaded beside it
         policy.load()
     unfit = _drivers(system, options, report)
@@ -72,7 +75,22 @@ def _check(system: System, options: Options, report: Report, log: Callable[[str]
         report.add(check_move(system, options, unfit, log))
 
 
+def _policy(system: System, report: Report) -> tuple[PolicyCheck | NoPolicy, Configuration | None, Known | None]:
+    package = absent()
+    if package:
+        report.add(elsewhere_line(package))
+        return NoPolicy(), None, None
+    from molmoact2_policy.node import make_backend
+
+    from .policy import PolicyCheck
+
+    configuration, known = _policy_files(system, report)
+    return PolicyCheck(system, configuration, known, report, make_backend), configuration, known
+
+
 def _policy_files(system: System, report: Report) -> tuple[Configuration | None, Known | None]:
+    from .checkpoint import look, unknown
+
     process = policy_of(system)
     if process is None:
         report.add(unknown("the system file has no policy"))

@@ -7,25 +7,30 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from rclpy.node import Node
 
 from molmoact2_contract import Contract, System
-from molmoact2_policy.parameters import Configuration
 
 from ..running import RunningSystem
-from .checkpoint import Known
 from .clocks import clock_lines, moments_line
 from .heard import Heard
 from .line import Line, failed, passed, skipped, warned
 from .listener import Listener
+from .no_policy import NoPolicy
 from .options import Options
 from .pictures import SHEET, save
-from .policy import PolicyCheck, image_names
 from .ranges import state_lines
 from .report import Interrupted, Report
 from .sensors import camera_line, cycle_line, health_line, joints_line, report_lines, reported_bus_line
-from .wanted import controllers_of, publishers_of, rate_of, without_motion
+from .wanted import controllers_of, image_names, publishers_of, rate_of, without_motion
+
+if TYPE_CHECKING:    # of the computer with the policy
+    from molmoact2_policy.parameters import Configuration
+
+    from .checkpoint import Known
+    from .policy import PolicyCheck
 
 DISCOVERY = 3.0        # [s] in which others of the same domain show themselves
 STARTED_WITHIN = 45.0  # [s]; a simulated world builds its scene first
@@ -60,7 +65,7 @@ class DeviceCheck:
         self._system, self._contract, self._options, self._report = system, system.contract, options, report
         self._configuration, self._known, self._log = configuration, known, Log(log)
 
-    def run(self, unfit: tuple[str, ...], policy: PolicyCheck) -> float:
+    def run(self, unfit: tuple[str, ...], policy: PolicyCheck | NoPolicy) -> float:
         """unfit: controllers not to start. Returns the bytes per second that were heard. Errors: Interrupted."""
         nothing = replace(self._system, processes=())
         with RunningSystem(nothing, self._log) as graph:

@@ -15,9 +15,9 @@ from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from molmoact2_contract import System
+from molmoact2_contract.messages import ImageError, digest, pixels_of, stamp_ns
 from molmoact2_contract.qos import DIAGNOSTICS, SENSOR_SUBSCRIBE, STATUS
 from molmoact2_msgs.msg import ControllerStatus, PolicyStatus
-from molmoact2_policy.ingest import ObservationError, digest, read_image, stamp_ns
 
 from .heard import Heard, Images, Joints, Report, Thinking, Ticks
 from .wanted import heard_as, policy_of
@@ -97,9 +97,9 @@ class Listener:
 
     def _read(self, name: str, images: Images, message: Any) -> None:
         try:
-            images.image = read_image(images.topic, self._system.contract.cameras[name].transport, message)
-        except ObservationError as error:
-            images.error = str(error)
+            images.image = pixels_of(self._system.contract.cameras[name].transport, message)
+        except ImageError as error:
+            images.error = f"{images.topic}: {error}"
             return
         height, width = images.image.shape[:2]
         images.sizes.add((width, height))    # of a compressed one it is known only now

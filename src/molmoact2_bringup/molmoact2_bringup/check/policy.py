@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from molmoact2_contract import Contract, System
+from molmoact2_contract import System
 from molmoact2_model.memory import free_memory, idle_gpu
 from molmoact2_policy.backend import Backend
 from molmoact2_policy.parameters import Configuration
@@ -130,8 +130,3 @@ def made_up(system: System, configuration: Configuration) -> list[np.ndarray]:
         shade = np.linspace(40, 215, width)[None, :] * np.linspace(0.6, 1.0, height)[:, None]
         images.append(np.repeat(shade[..., None], 3, axis=2).astype(np.uint8))
     return images
-
-
-def image_names(contract: Contract, configuration: Configuration | None) -> tuple[str, ...]:
-    """Cameras in the model's order; in the contract's where there is no policy."""
-    return configuration.tag.cameras if configuration else tuple(contract.cameras)

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from molmoact2_contract import Contract, NormTag
-from molmoact2_policy.model_frame import ModelFrame
 
 from .line import Line, failed, passed, skipped, warned
 
@@ -34,6 +33,8 @@ class Ranges:
 
 def ranges_of(stats: Mapping[str, Any] | None, contract: Contract, tag: NormTag) -> Ranges | None:
     """The ranges of state_stats or action_stats; None where these give none, or of another number of joints."""
+    from molmoact2_policy.model_frame import ModelFrame
+
     for lower, upper in KINDS:
         if not stats or stats.get(lower) is None or stats.get(upper) is None:
             continue
@@ -121,7 +122,7 @@ def limits_line(asked: Ranges | None, contract: Contract) -> Line:
 
 def state_lines(state: np.ndarray, seen: Ranges | None, contract: Contract, tag: NormTag | None) -> list[Line]:
     """A line for each joint. state: float64 (D,) in ROS units."""
-    model = ModelFrame(contract, tag).to_model(state) if tag else None
+    model = _in_models_frame(state, contract, tag) if tag else None
     step = contract.values("velocity") / contract.setpoint_hz    # so far outside its limits an arm may be armed
     lines = []
     for index, (name, joint) in enumerate(contract.joints.items()):
@@ -141,6 +142,13 @@ def state_lines(state: np.ndarray, seen: Ranges | None, contract: Contract, tag:
         else:
             lines.append(passed(what, text))
     return lines
+
+
+def _in_models_frame(state: np.ndarray, contract: Contract, tag: NormTag) -> np.ndarray:
+    """float32 (D,). Not asked for on a robot's own computer, which has no policy."""
+    from molmoact2_policy.model_frame import ModelFrame
+
+    return ModelFrame(contract, tag).to_model(state)
 
 
 def _short(value: float) -> str:

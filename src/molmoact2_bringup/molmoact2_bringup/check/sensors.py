@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from molmoact2_contract import Camera, Contract
-from molmoact2_model import image_fault
+from molmoact2_contract.image_fault import image_fault
 
 from .heard import ERROR, OK, Heard, Images, Report, Ticks
 from .line import Line, failed, passed, skipped, warned

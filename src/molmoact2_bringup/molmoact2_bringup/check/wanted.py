@@ -5,23 +5,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from molmoact2_contract import ContractError, Process, System
-from molmoact2_policy.parameters import INTEGERS, NUMBERS, TEXTS, Configuration, configured
+from molmoact2_contract import Contract, ContractError, Process, System
+
+if TYPE_CHECKING:    # not on a robot's own computer
+    from molmoact2_policy.parameters import Configuration
 
 CONTROLLER, POLICY = ("arm_controller", "arm_controller"), ("molmoact2_policy", "policy")
 CAMERAS = (("mujoco_driver", "cameras"), ("camera_driver", "camera"))
-RANGES: dict[str, tuple[float, float]] = {
-    **{name: (least, most) for name, (_, least, most, _) in INTEGERS.items()},
-    **{name: (0.0, highest) for name, (_, highest, _) in NUMBERS.items()},
-}
-DEFAULTS: dict[str, Any] = {
-    **{name: entry[0] for entries in (TEXTS, INTEGERS, NUMBERS) for name, entry in entries.items()},
-    "simulation": False,
-    "draft": False,
-    "instruction": "",
-}
 
 
 def _kind(process: Process) -> tuple[str, str]:
@@ -42,16 +34,33 @@ def controllers_of(system: System) -> dict[str, Process]:
 def configuration_of(process: Process) -> Configuration:
     """The policy's configuration. Errors: ContractError, also for parameters that the policy does not have, which ROS
     passes over without a word, and for values of another type or out of range."""
+    from molmoact2_policy.parameters import INTEGERS, NUMBERS, TEXTS, configured
+
+    ranges: dict[str, tuple[float, float]] = {
+        **{name: (least, most) for name, (_, least, most, _) in INTEGERS.items()},
+        **{name: (0.0, highest) for name, (_, highest, _) in NUMBERS.items()},
+    }
+    defaults: dict[str, Any] = {
+        **{name: entry[0] for entries in (TEXTS, INTEGERS, NUMBERS) for name, entry in entries.items()},
+        "simulation": False,
+        "draft": False,
+        "instruction": "",
+    }
     for name, value in process.parameters.items():
-        if name not in DEFAULTS:
+        if name not in defaults:
             raise ContractError(f"process {process.name!r}: the policy has no parameter {name!r}; is it misspelt?")
-        expected = type(DEFAULTS[name])
+        expected = type(defaults[name])
         if type(value) is not expected:
             raise ContractError(f"process {process.name!r}: {name} is {value!r}; it must be a {expected.__name__}")
-        least, most = RANGES.get(name, (value, value))
+        least, most = ranges.get(name, (value, value))
         if not least <= value <= most:
             raise ContractError(f"process {process.name!r}: {name} is {value!r}; it must be {least:g} to {most:g}")
-    return configured(lambda name: process.parameters.get(name, DEFAULTS[name]))
+    return configured(lambda name: process.parameters.get(name, defaults[name]))
+
+
+def image_names(contract: Contract, configuration: Configuration | None) -> tuple[str, ...]:
+    """Cameras in the model's order; in the contract's where there is no policy."""
+    return configuration.tag.cameras if configuration else tuple(contract.cameras)
 
 
 def publishers_of(system: System) -> dict[str, Process]:

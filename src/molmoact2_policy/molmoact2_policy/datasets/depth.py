@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from molmoact2_contract import Contract, NormTag
+from molmoact2_contract.messages import BRIDGE, stamp_ns
 from molmoact2_data.depth_images import to_millimetres
 
 from ..bags.bag import Bag, BagError
 from ..bags.pictures import IMAGE
-from ..ingest import BRIDGE, stamp_ns
 from ..report.run import resolved
 
 MILLIMETRES, METRES = ("16UC1", "mono16"), ("32FC1",)
@@ -29,7 +29,7 @@ def read_depth(topic: str, message: Any) -> np.ndarray:
         )
     try:
         pixels = BRIDGE.imgmsg_to_cv2(message, "passthrough")
-    except Exception as error:    # as in ingest.read_image
+    except Exception as error:    # as in pixels_of
         raise BagError(f"{topic}: {error}") from error
     return to_millimetres(pixels) if message.encoding in METRES else pixels.astype(np.uint16)
 
