@@ -38,6 +38,21 @@ def test_every_system_of_the_suite_loads(path):
         assert process.parameters["contract"] == str(system.contract.path)
 
 
+def test_an_so100_is_reckoned_with_its_own_links_which_turn_as_an_so101_does():
+    so100, so101 = (load_contract(SO101.with_name(f"{name}.yaml")) for name in ("so100", "so101"))
+    assert load_system("so100").contract.path == load_system("so100_double").contract.path == so100.path
+    own, other = (contract.arm("arm").kinematics.frames for contract in (so100, so101))
+    # Where the URDF that the links are from has the tip of its fixed jaw, by a reckoning of its own.
+    for pose, tip in (("zero", (0.3958, 0.0, 0.2268)), ("home", (0.1927, 0.0, 0.0887))):
+        positions = np.zeros(6) if pose == "zero" else so100.values(pose)
+        assert own(positions)["gripper_frame_link"][:3, 3] == pytest.approx(tip, abs=1e-4)
+    for positions in np.random.default_rng(0).uniform(so100.values("lower"), so100.values("upper"), (50, 6)):
+        ours, theirs = own(positions), other(positions)
+        for link in ("gripper_link", "gripper_frame_link"):
+            assert 0.002 < np.linalg.norm(ours[link][:3, 3] - theirs[link][:3, 3]) < 0.011
+        assert np.abs(ours["gripper_frame_link"][:3, :3] - theirs["gripper_frame_link"][:3, :3]).max() < 0.05
+
+
 def test_the_released_so101_tag_speaks_degrees_of_the_old_calibration():
     frames = load_contract(SO101).norm_tag("so100_so101_molmoact2").frames
     at_zero = [frames[j].offset for j in frames]
