@@ -1,7 +1,8 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
 #
-# The robot computer: contract, arm controllers, drivers of arms and cameras, the launch files. No torch, no model.
+# The robot computer: contract, arm controllers, drivers of arms and cameras, the launch files, and of the command molmoact2
+# what these bring. No torch, no model.
 # Builds for amd64; for arm64 (Jetson, Raspberry Pi 5) as far as the packages of docker/robot-requirements.txt have wheels.
 #   docker build -f docker/robot.Dockerfile -t molmoact2-robot .
 #
@@ -23,7 +24,7 @@ ARG GID=1000
 RUN (userdel -r ubuntu 2>/dev/null || true) \
     && (getent group "${GID}" >/dev/null || groupadd -g "${GID}" molmoact2) \
     && useradd -l -m -u "${UID}" -g "${GID}" -G video,dialout -s /bin/bash molmoact2 \
-    && install -d -o "${UID}" -g "${GID}" /opt/molmoact2
+    && install -d -o "${UID}" -g "${GID}" /opt/molmoact2 /opt/molmoact2/out
 
 COPY --chown=${UID}:${GID} src/molmoact2_msgs /opt/molmoact2/src/molmoact2_msgs
 COPY --chown=${UID}:${GID} src/molmoact2_contract /opt/molmoact2/src/molmoact2_contract

@@ -26,7 +26,7 @@ ARG GID=1000
 RUN (userdel -r ubuntu 2>/dev/null || true) \
     && (getent group "${GID}" >/dev/null || groupadd -g "${GID}" molmoact2) \
     && useradd -l -m -u "${UID}" -g "${GID}" -G video,dialout -s /bin/bash molmoact2 \
-    && install -d -o "${UID}" -g "${GID}" /opt/molmoact2 /data
+    && install -d -o "${UID}" -g "${GID}" /opt/molmoact2 /opt/molmoact2/out /data
 
 COPY --chown=${UID}:${GID} src /opt/molmoact2/src
 WORKDIR /opt/molmoact2

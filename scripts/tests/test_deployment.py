@@ -62,7 +62,7 @@ def test_what_the_build_scripts_need_reaches_the_build_and_what_is_of_this_machi
     for path in ("src/molmoact2_msgs/package.xml", "scripts/build", "scripts/requirements/common.txt", "pip/setup.cfg",
                  "config/systems/so101_sim.yaml", "launch/system.launch.py", "docker/entrypoint.sh", "colcon.meta"):
         assert (ROOT / path).exists() and kept(path), path
-    for path in (".git/config", ".venv/bin/python", "install/setup.sh", "out/demo/bag", "scripts/env.sh",
+    for path in (".git/config", ".venv/bin/python", "install/setup.sh", "out/demo/bag", "scripts/env.sh", "docker/.env",
                  "src/molmoact2_msgs/build.egg-info", "src/hardware_drivers/camera_driver/test/videos.py"):
         assert not kept(path), path
 
@@ -105,6 +105,27 @@ def test_versions_for_the_robot_computer_are_pinned_and_within_what_the_workspac
         if requirement.name in taken:
             version = next(iter(requirement.specifier)).version
             assert taken[requirement.name].specifier.contains(version), requirement
+
+
+def test_what_the_robot_computer_gets_from_pip_a_driver_imports():
+    lines = (DOCKER / "robot-requirements.txt").read_text().splitlines()
+    names = [Requirement(line).name for line in lines if line and not line.startswith("#")]
+    modules = {"pyserial": "serial", "python-can": "can", "dreamscale-i2rt": "i2rt", "franky-control": "franky"}
+    drivers = "\n".join(f.read_text() for f in ROOT.glob("src/hardware_drivers/*/*_driver/**/*.py"))
+    for name in names:
+        module = modules.get(name, name)
+        assert re.search(rf'^\s*(import|from) {module}\b|import_module\("{module}"\)', drivers, re.MULTILINE), name
+
+
+def test_what_commands_write_lies_on_a_volume_that_belongs_to_their_user():
+    out = f"{INSTALLED}out"
+    for name, service in compose()["services"].items():
+        assert service["read_only"]
+        assert [default(v) for v in service["volumes"] if out in v] == [f"molmoact2-out:{out}"], name
+        dockerfile = (ROOT / service["build"]["dockerfile"]).read_text()
+        made = re.search(r'install -d -o "\$\{UID\}" -g "\$\{GID\}" (.*)', dockerfile)[1].split()
+        assert out in made, name
+    assert "molmoact2-out" in compose()["volumes"]
 
 
 def test_services_share_what_keeps_them_apart_from_the_network_and_from_root():
