@@ -13,7 +13,17 @@ from so101_driver.calibrate import Stopped
 from so101_driver.calibration import MOTORS, CalibrationError, load_calibration
 from so101_driver.double.plants import LOWER, UPPER
 from so101_driver.identify import ArmError
-from so101_driver.registers import HOMING_OFFSET, ID, MAX_POSITION, MIN_POSITION, OVERLOAD
+from so101_driver.registers import (
+    GOAL_POSITION,
+    HOMING_OFFSET,
+    ID,
+    MAX_POSITION,
+    MIN_POSITION,
+    OVERLOAD,
+    P_GAIN,
+    PHASE,
+    TORQUE_ENABLE,
+)
 
 
 class Person:
@@ -39,6 +49,20 @@ class Person:
             return True
         self._place(self._sweeps.pop(0))
         return False
+
+
+class Leaves(Person):
+    """Presses Ctrl-C in the sweep."""
+
+    def entered(self, text):
+        raise Stopped
+
+
+class LeavesAtOnce(Person):
+    """Presses Ctrl-C at the first question."""
+
+    def ask(self, text):
+        raise Stopped
 
 
 def between(a, b):
@@ -78,13 +102,51 @@ def test_a_calibration_goes_into_the_file_and_into_the_servos_and_the_arm_then_c
 def test_ctrl_c_leaves_the_servos_as_they_were_and_no_file(rig, tmp_path):
     before = memory(rig)
 
-    class Leaves(Person):
+    person = Leaves(rig.plant, MIDDLE, [])
+    with pytest.raises(Stopped):
+        tools.calibrate(arguments(rig, tmp_path), person)
+    assert memory(rig) == before and not (tmp_path / "new.json").exists()
+    assert "that they had" in person.said[-1] and "The arm is limp" in person.said[-1]
+
+
+def test_ctrl_c_gives_a_servo_back_the_setting_that_a_calibration_clears(rig, tmp_path):
+    rig.bus.servo(3).burn(PHASE, 0x1C)
+    person = Leaves(rig.plant, MIDDLE, [])
+    with pytest.raises(Stopped):
+        tools.calibrate(arguments(rig, tmp_path), person)
+    assert PHASE.within(rig.bus.servo(3).read(0, PHASE.end), 0) == 0x1C
+
+
+def test_ctrl_c_before_the_arm_is_limp_leaves_it_holding_and_says_that_nothing_was_changed(armed, tmp_path):
+    armed.driver.close()
+    person = LeavesAtOnce(armed.plant, MIDDLE, [])
+    with pytest.raises(Stopped):
+        tools.calibrate(arguments(armed, tmp_path), person)
+    assert person.said[-1].strip() == "Nothing was changed." and all(armed.torques)
+
+
+def test_servos_that_do_not_get_back_what_they_had_are_an_error_that_says_so(rig, tmp_path):
+    class Unplugs(Person):
         def entered(self, text):
+            rig.spoil("silent 2")
             raise Stopped
 
-    with pytest.raises(Stopped):
-        tools.calibrate(arguments(rig, tmp_path), Leaves(rig.plant, MIDDLE, []))
-    assert memory(rig) == before and not (tmp_path / "new.json").exists()
+    with pytest.raises(ArmError, match="did not get back what they had.*the arm is limp"):
+        tools.calibrate(arguments(rig, tmp_path), Unplugs(rig.plant, MIDDLE, []))
+
+
+@pytest.mark.parametrize(("command", "said"), [
+    (["set-id", "--id", "3"], "may have its new id"), (["release", "--limp"], "some servos may be off"),
+    (["state"], "nothing was changed"),
+])
+def test_ctrl_c_in_a_command_says_how_it_leaves_the_servos(command, said, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tools, "open_bus", interrupted)
+    assert main(["so101", *command, "--port", "/dev/nothing"]) == 130
+    error = capsys.readouterr().err
+    assert said in error and ("nothing was changed" in error) == (command == ["state"])
 
 
 def test_a_joint_that_was_not_swept_is_named_and_nothing_is_changed(rig, tmp_path):
@@ -142,6 +204,26 @@ def test_release_is_refused_away_from_rest_and_done_at_it(armed, capsys):
     armed.driver.close()
     assert main(release) == 0
     assert not any(armed.torques)
+
+
+def test_an_arm_that_reaches_less_than_the_contract_allows_is_released_all_the_same(rig, tmp_path):
+    file, reach = str(tmp_path / "new.json"), [0.97 * pose for pose in SWEEP]
+    tools.calibrate(arguments(rig, tmp_path), Person(rig.plant, MIDDLE, reach))
+    for index, angle in enumerate(0.97 * rig.contract.values("rest", MOTORS)):
+        rig.plant.push(index, angle)
+    for name, servo in zip(MOTORS, rig.bus.servos, strict=True):
+        servo.write(GOAL_POSITION.address, GOAL_POSITION.encode(rig.present(name)))
+        servo.write(TORQUE_ENABLE.address, bytes([1]))
+    assert main(["so101", "release", "--port", rig.link, "--calibration", file]) == 0
+    assert not any(rig.torques)
+
+
+def test_an_arm_that_another_program_has_set_otherwise_is_released_and_its_settings_are_let_be(armed):
+    armed.go(armed.contract.values("rest", MOTORS))
+    armed.driver.close()
+    armed.bus.servo(2).burn(P_GAIN, 32)
+    assert main(["so101", "release", "--port", armed.link, "--calibration", "double"]) == 0
+    assert not any(armed.torques) and armed.bus.servo(2).value(P_GAIN) == 32
 
 
 def test_release_limp_is_for_an_arm_in_a_hand(armed):
