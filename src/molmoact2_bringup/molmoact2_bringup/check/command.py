@@ -17,6 +17,7 @@ from . import machine
 from .devices import DeviceCheck
 from .drivers import bus_line, driver_line, process_lines
 from .line import FAIL, failed, skipped
+from .move import MOVE
 from .moving import check_move
 from .no_policy import NoPolicy, absent, elsewhere_line
 from .options import Options
@@ -62,17 +63,23 @@ def _check(system: System, options: Options, report: Report, log: Callable[[str]
     policy, configuration, known = _policy(system, report)
     if not options.running:    # of a policy that runs no second one is loaded beside it
         policy.load()
-    unfit = _drivers(system, options, report)
+    devices = DeviceCheck(system, configuration, known, options, report, log)
+    # A device that is opened may be another system's, so that one is looked for first.
+    unfit = _drivers(system, report, may_open=not options.offline and devices.look_around())
     if options.offline:
         report.add(skipped("devices", "--offline: no device was touched"))
         policy.ask(None)
         rate = 0.0
     else:
-        rate = DeviceCheck(system, configuration, known, options, report, log).run(unfit, policy)
+        rate = devices.run(unfit, policy)
     policy.close()
     _machine(report, rate)
     if options.move:
-        report.add(check_move(system, options, unfit, log))
+        bad = list(dict.fromkeys(line.name for line in report.lines if line.outcome == FAIL))
+        if bad:
+            report.add(skipped(MOVE, f"nothing was armed, for what failed above: {', '.join(bad)}"))
+        else:
+            report.add(check_move(system, options, unfit, log))
 
 
 def _policy(system: System, report: Report) -> tuple[PolicyCheck | NoPolicy, Configuration | None, Known | None]:
@@ -110,7 +117,7 @@ def _policy_files(system: System, report: Report) -> tuple[Configuration | None,
     return configuration, known
 
 
-def _drivers(system: System, options: Options, report: Report) -> tuple[str, ...]:
+def _drivers(system: System, report: Report, may_open: bool) -> tuple[str, ...]:
     """Returns the names of controllers whose device does not open, which are not started."""
     unfit = []
     for arm, process in controllers_of(system).items():
@@ -119,7 +126,7 @@ def _drivers(system: System, options: Options, report: Report) -> tuple[str, ...
         if driver is None:
             unfit.append(process.name)
         # A simulated device is there only while its processes run; one that runs belongs to its controller.
-        elif not (system.simulation or options.offline or options.running):
+        elif may_open and not system.simulation:
             line = bus_line(arm, driver, 1.0 / system.contract.setpoint_hz)
             report.add(line)
             if line.outcome == FAIL:

@@ -9,11 +9,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rclpy.node import Node
-
 from molmoact2_contract import Contract, System
 
 from ..running import RunningSystem
+from .alone import ANNOUNCED, MEND, speaking
 from .clocks import clock_lines, moments_line
 from .heard import Heard
 from .line import Line, failed, passed, skipped, warned
@@ -64,18 +63,26 @@ class DeviceCheck:
     ):
         self._system, self._contract, self._options, self._report = system, system.contract, options, report
         self._configuration, self._known, self._log = configuration, known, Log(log)
+        self._nothing, self._taken = replace(system, processes=()), list[str]()
+
+    def look_around(self) -> bool:
+        """Whether devices may be opened and processes started: not where another system runs in this ROS domain, which
+        is then a line of the report. Comes before run(). Errors: Interrupted."""
+        with RunningSystem(self._nothing, self._log) as graph:
+            self._taken = others(graph, self._contract)
+        if self._options.running or not self._taken:
+            return not self._options.running
+        mend = f"look at it as it runs: --running; or {MEND}"
+        self._report.add(failed(IN_USE, f"a system runs in this ROS domain: {', '.join(self._taken)}", mend))
+        return False
 
     def run(self, unfit: tuple[str, ...], policy: PolicyCheck | NoPolicy) -> float:
         """unfit: controllers not to start. Returns the bytes per second that were heard. Errors: Interrupted."""
-        nothing = replace(self._system, processes=())
-        with RunningSystem(nothing, self._log) as graph:
-            taken = others(graph, self._contract)
+        taken = self._taken
         if taken and not self._options.running:
-            mend = "stop it, or look at it as it runs: --running"
-            self._report.add(failed(IN_USE, f"a system runs in this ROS domain: {', '.join(taken)}", mend))
             policy.ask(None)
             return 0.0
-        started = nothing if self._options.running else without_motion(self._system, unfit)
+        started = self._nothing if self._options.running else without_motion(self._system, unfit)
         cameras = image_names(self._contract, self._configuration)
         with RunningSystem(started, self._log) as running:
             listener = Listener(running.node, self._system, cameras)
@@ -155,20 +162,14 @@ class DeviceCheck:
 
 
 def others(graph: RunningSystem, contract: Contract) -> list[str]:
-    """Controllers and policy that run in this ROS domain, once they have shown themselves. Errors: Interrupted."""
-    topics = [f"{arm}/status" for arm in contract.arms] + ["policy/status"]
+    """Topics of controllers and policies that run in this ROS domain, whatever their robot, once they have shown
+    themselves. Errors: Interrupted."""
+    own = {f"{arm}/status" for arm in contract.arms} | {ANNOUNCED}
     deadline = time.monotonic() + DISCOVERY
-    while time.monotonic() < deadline:
-        found = _published(graph.node, topics)
-        if len(found) == len(topics):
-            break
+    while time.monotonic() < deadline and not own <= set(speaking(graph.node)):
         _stop_if_asked(graph)
         graph.stopping.wait(LOOK)
-    return _published(graph.node, topics)
-
-
-def _published(node: Node, topics: list[str]) -> list[str]:
-    return [topic for topic in topics if node.count_publishers(topic)]
+    return sorted(speaking(graph.node))
 
 
 def _stop_if_asked(running: RunningSystem) -> None:

@@ -1,0 +1,142 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""`molmoact2 check` beside another robot in the same ROS domain, whose names are the same: nothing of it may move."""
+
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+
+import pytest
+import rclpy
+from rclpy.context import Context
+from std_srvs.srv import Trigger
+
+from molmoact2_bringup.check import command
+from molmoact2_bringup.check.alone import shared, speaking
+from molmoact2_bringup.check.line import FAIL, passed
+from molmoact2_bringup.check.move import move_lines
+from molmoact2_bringup.check.options import Options
+from molmoact2_bringup.running import RunningSystem
+from molmoact2_contract import load_system
+from molmoact2_contract.qos import STATUS
+from molmoact2_msgs.msg import ControllerStatus, PolicyStatus
+
+DOMAIN = 119
+PATIENCE = 60.0    # [s]; only for what never comes
+
+
+class Robots:
+    """What robots say and offer in this domain. armed: whom somebody has armed."""
+
+    def __init__(self):
+        self._context, self._number = Context(), 0
+        rclpy.init(context=self._context, domain_id=DOMAIN)
+        self._executor = rclpy.executors.SingleThreadedExecutor(context=self._context)
+        self.armed: list[str] = []
+
+    def node(self):
+        self._number += 1
+        node = rclpy.create_node(f"robot_{self._number}", context=self._context)
+        self._executor.add_node(node)
+        return node
+
+    def controller(self, arm, name):
+        """One that says that it is disarmed, and notes who arms it."""
+        node, status = self.node(), ControllerStatus(measured=[0.0] * 6)
+        status.header.frame_id = arm
+        publisher = node.create_publisher(ControllerStatus, f"{arm}/status", STATUS)
+        node.create_timer(0.05, lambda: publisher.publish(status))
+        node.create_service(Trigger, f"{arm}/arm", lambda _, answer: self.armed.append(name) or answer)
+
+    def policy(self):
+        self.node().create_publisher(PolicyStatus, "policy/status", STATUS)
+
+    def spin(self):
+        self._executor.spin()
+
+    def close(self):
+        self._executor.shutdown()
+        rclpy.shutdown(context=self._context)
+
+
+@pytest.fixture
+def robots(monkeypatch):
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(DOMAIN))
+    robots = Robots()
+    spinner = threading.Thread(target=robots.spin, daemon=True)
+    with ExitStack() as stack:
+        stack.callback(spinner.join)
+        stack.callback(robots.close)
+        spinner.start()
+        yield robots
+
+
+def until(holds):
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("other", "said"), [
+    (lambda robots: robots.controller("arm", "theirs"), "arm/status has 2 publishers"),
+    (lambda robots: robots.controller("left", "of two arms"), "left/status is published"),
+    (lambda robots: robots.policy(), "policy/status has 2 publishers"),
+])
+def test_an_arm_is_moved_only_where_no_other_system_can_hear_it(robots, other, said):
+    system = load_system("so101_robot")
+    contract = system.contract
+    tag = next(iter(contract.norm_tags.values()))
+    with RunningSystem(replace(system, processes=()), lambda line: None) as running:
+        robots.controller("arm", "ours")
+        until(lambda: shared(running.node, "arm") == "")
+        before = speaking(running.node)
+        other(robots)
+        until(lambda: speaking(running.node) != before)
+        [line] = move_lines(running, contract, tag, "arm", "", True, lambda text: None)
+    assert line.outcome == FAIL and "another system runs" in line.text and said in line.text
+    assert "ROS_DOMAIN_ID" in line.mend and robots.armed == []
+
+
+@pytest.fixture
+def looked(monkeypatch):
+    """Drivers that were opened, and moves, of a check whose devices are well but for what is really looked at."""
+    opened, moved = [], []
+
+    def bus_line(arm, *_):
+        opened.append(arm)
+        return passed(f"bus {arm}", "it opens")
+
+    def check_move(*_):
+        moved.append("arm")
+        return []
+
+    monkeypatch.setattr(command, "absent", lambda: "molmoact2_policy")
+    monkeypatch.setattr(command, "bus_line", bus_line)
+    monkeypatch.setattr(command, "check_move", check_move)
+    return opened, moved
+
+
+def checked(tmp_path):
+    settings = ["arm_controller.driver_options=[port=double, calibration=double]"]
+    code = command.check("so101_robot", settings, Options(tmp_path, move=True, yes=True))
+    return code, (tmp_path / "check.md").read_text()
+
+
+def test_beside_a_system_that_runs_no_device_is_opened_and_nothing_moves(robots, looked, tmp_path):
+    robots.controller("arm", "theirs")
+    robots.policy()
+    code, report = checked(tmp_path)
+    assert code == 1 and looked == ([], [])
+    assert "already running" in report and "| skip | move | nothing was armed" in report
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_check_that_has_failed_moves_nothing(fails, looked, tmp_path, monkeypatch):
+    found = command.failed("camera front", "it is black", "light") if fails else passed("camera front", "it sees")
+    monkeypatch.setattr(command.DeviceCheck, "look_around", lambda _: True)
+    monkeypatch.setattr(command.DeviceCheck, "run", lambda self, *_: self._report.add(found) or 0.0)
+    code, report = checked(tmp_path)
+    assert (code, looked) == ((1, (["arm"], [])) if fails else (0, (["arm"], ["arm"])))
+    assert ("| skip | move | nothing was armed, for what failed above: camera front" in report) == fails
