@@ -165,13 +165,14 @@ def test_without_a_person_at_a_terminal_nothing_is_armed(begin, tmp_path):
 
 
 @pytest.mark.long
-def test_a_system_that_runs_is_not_started_again_and_can_be_listened_to(begin, tmp_path):
+def test_a_system_that_runs_is_neither_started_again_nor_moved_and_can_be_listened_to(begin, tmp_path):
     system = begin(126, "so101_sim", kind=Up)
     system.wait_for("following: following chunk")
-    check = begin(126, "so101_sim")
+    check = begin(126, "so101_sim", "--move", "--yes")
     assert check.end() == 1, "\n".join(check.lines)
     lines = lines_of(tmp_path)
     assert outcome(lines, "already running") == "fail" and "--running" in lines["already running"]["mend"]
+    assert outcome(lines, "move") == "skip" and "already running" in lines["move"]["text"]
     check = begin(126, "so101_sim", "--running")
     check.end()
     lines = lines_of(tmp_path)
