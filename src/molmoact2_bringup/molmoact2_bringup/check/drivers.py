@@ -29,7 +29,8 @@ def process_lines(system: System) -> list[Line]:
         try:
             executable(process)
         except ContractError as error:
-            missing.append(failed("installed", str(error), "make build, then source scripts/env.sh"))
+            mend = "make build, then source scripts/env.sh; of a robot on two computers, check each one's own system file"
+            missing.append(failed("installed", str(error), mend))
     names = ", ".join(p.name for p in system.processes)
     lines = missing or [passed("installed", f"{names}: all are there")]
     for arm in system.contract.arms:
