@@ -29,7 +29,7 @@ def process_lines(system: System) -> list[Line]:
         try:
             executable(process)
         except ContractError as error:
-            mend = "make build, then source scripts/env.sh; of a robot on two computers, check each one's own system file"
+            mend = "make build, then source scripts/env.sh; of two computers check each with its own system file"
             missing.append(failed("installed", str(error), mend))
     names = ", ".join(p.name for p in system.processes)
     lines = missing or [passed("installed", f"{names}: all are there")]
