@@ -2,12 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """At connect everything is looked at, what does not fit is named with its mend, and nothing moves."""
 
+import logging
+import math
 import os
 import pty
 
 import pytest
 
 from arm_controller.driver import DriverError
+from arm_controller.health import Level, level
 from yam_driver.channel import Lock, interface_error, parse_channel
 from yam_driver.double import Motor, Status
 from yam_driver.double.arm import GRIPPER_LIMITS
@@ -139,6 +142,35 @@ def test_a_motor_that_was_switched_on_a_whole_turn_off_is_read_right(double, mak
     driver = make(double)
     driver.connect()
     assert driver.read().positions[0] == pytest.approx(0.5, abs=1e-3)
+
+
+@pytest.mark.parametrize(("shaft", "right"), [(0.22, True), (6.2, False)])
+def test_a_gripper_that_may_be_open_or_closed_is_warned_of_at_connect_until_it_was_seen_where_only_that_fits(
+    double, make, until, caplog, shaft, right
+):
+    double.place([0, 0, 0, 0, 0, 0, shaft])
+    double.motor(7).turns = -math.tau * round(shaft / math.tau)    # as after a power-up
+    driver = make(double)
+    with caplog.at_level(logging.WARNING, "yam_driver"):
+        driver.connect()
+    assert "motor 7 (left_gripper) reads" in caplog.text and "(closed)" in caplog.text
+    assert "rad (open); look at it before you arm" in caplog.text and "half open by hand" in caplog.text
+
+    def in_doubt():
+        reading = {reading.name: reading for reading in driver.health()}["left_gripper possible turns"]
+        return level(reading) == Level.WARN
+
+    assert in_doubt()
+    between = driver.read().positions[6]
+    double.place([0, 0, 0, 0, 0, 0, 3.25])    # by hand
+    until(lambda: abs(driver.read().positions[6] - between) > 0.3)
+    assert in_doubt() != right
+
+
+def test_a_gripper_between_its_ends_is_not_warned_of(double, make, caplog):
+    with caplog.at_level(logging.WARNING, "yam_driver"):
+        make(double).connect()
+    assert not caplog.text
 
 
 # --- the bus ----------------------------------------------------------------------------------------------------------

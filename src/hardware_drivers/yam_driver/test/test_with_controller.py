@@ -10,7 +10,10 @@ import pytest
 
 from arm_controller.controller import ArmController
 from arm_controller.controller_state import Fault, State
+from arm_controller.driver import DriverError
+from arm_controller.moves import slow_move
 from arm_controller.operating import Operator
+from yam_driver.double import Status
 
 VERBS = ("stop", "pause", "resume")
 
@@ -36,8 +39,8 @@ class Controlled:
 
 @pytest.fixture
 def controlled(double, driver, contract, monkeypatch):
-    # Time that this machine does not give us is no fault here.
-    contract = replace(contract, joint_state_timeout=1000.0)
+    # Time that this machine does not give us is no fault here, nor is an arm that lags: its time is that of the bus.
+    contract = replace(contract, joint_state_timeout=1000.0, tracking_time=1000.0)
     for name in ("TIMER_LATE", "PAUSE"):
         monkeypatch.setattr(f"arm_controller.controller.{name}", 1000.0)
     monkeypatch.setattr("arm_controller.clock.JUMP", 1000.0)
@@ -102,3 +105,63 @@ def test_time_for_parking_a_hot_arm_begins_when_the_fault_is_cleared(controlled,
     assert not controlled.fault and controlled.controller.state.state == State.HOLDING
     monkeypatch.setattr("yam_driver.troubles.GRACE", 0.0)
     until(lambda: controlled.tick() or "is at 71 degC" in controlled.fault)
+
+
+@pytest.fixture
+def moving(controlled, driver, until, monkeypatch):
+    """In the middle of a move of joint 0 at its limit of speed; every setpoint of it that the driver has taken."""
+    controller, taken = controlled.controller, []
+    take = driver._loop.set_target
+    monkeypatch.setattr(driver, "_max_step", np.full(7, 10.0))    # a loop without processor time lags
+    monkeypatch.setattr(driver._loop, "set_target", lambda wanted: taken.append(wanted[0]) or take(wanted))
+    target = controller.command.copy()
+    target[0] += 1.2
+    velocity = 10 * controller.contract.values("velocity", controller.arm_spec.joints)
+    controller.follow_own(slow_move(controller.command, target, velocity, controller.now), "moving")
+    until(lambda: controlled.tick() or driver._loop.command[0] > 0.3)
+    return taken
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (lambda motor: motor.fail(Status.OVERLOAD), "motor 4 (left_joint_3) reports overload"),
+        (lambda motor: setattr(motor, "rotor", 71.0), "is at 71 degC"),
+    ],
+)
+def test_a_fault_in_motion_that_leaves_motors_holding_lets_them_ramp_down_to_rest(
+    controlled, moving, double, driver, until, monkeypatch, spoil, named
+):
+    for name in ("loop.RAMP", "troubles.SHOWN"):
+        monkeypatch.setattr(f"yam_driver.{name}", 3600.0)
+    spoil(double.motor(4))
+    until(lambda: controlled.tick() or controlled.fault)
+    assert named in controlled.fault
+    before = len(moving)
+    until(lambda: controlled.tick() or controlled.controller.command is None)
+    steps = np.diff(moving[before - 2:])
+    assert len(steps) > 5 and steps[0] > 0 and steps[-1] < 0.1 * steps.max()
+    until(lambda: driver._loop.command[0] == pytest.approx(moving[-1]))
+    count = len(double.frames)
+    until(lambda: len(double.frames) > count + 28)
+    assert double.motor(1).status == Status.ON and double.motor(1).command.pos == pytest.approx(moving[-1], abs=1e-3)
+
+
+def test_nothing_is_moved_any_more_when_the_time_of_the_ramp_is_over(
+    controlled, moving, double, driver, until, monkeypatch
+):
+    monkeypatch.setattr("yam_driver.loop.RAMP", 0.0)
+    double.motor(3).mos = 71.0
+    until(lambda: controlled.tick() or controlled.fault)
+    with pytest.raises(DriverError, match="is at 71 degC"):
+        driver.write(driver._loop.command)
+
+
+def test_without_an_answer_of_any_motor_no_setpoint_is_taken(controlled, double, driver, until, monkeypatch):
+    monkeypatch.setattr("yam_driver.loop.RAMP", 3600.0)
+    double.adapter.drop = 1.0
+    until(lambda: driver._loop._trouble)
+    with pytest.raises(DriverError, match="no motor on"):
+        driver.write(driver._loop.command)
+    double.adapter.drop = 0.0
+    until(lambda: not driver._loop._trouble)

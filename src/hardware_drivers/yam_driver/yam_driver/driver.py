@@ -6,8 +6,8 @@ What happens physically, because a YAM has no brakes:
   connect   reads only; motors that are off stay off, and nothing moves.
   write     the first one switches the motors on where the arm is; from then on they hear a command 250 times a second.
   stop      holds, with the motors on. guide: they carry the arm and yield.
-  a fault   of one motor: that one is limp, until recover() and a setpoint; the others hold. Without the bus: all let go
-            after their own timeout.
+  a fault   of one motor: that one is limp, until recover() and a setpoint; the others take the controller's ramp to
+            rest, for a second, and hold. Without the bus: all let go after their own timeout.
   close     at the rest pose: the motors are switched off. Elsewhere: the arm sinks, damped, for two seconds and is then
             switched off. limp() switches off at once.
   death     of the process: all motors let go after their own timeout (0.4 s), and the arm falls.
@@ -77,16 +77,25 @@ class YamDriver(ArmDriver):
         return ArmState(measured.positions.copy(), measured.stamp_ns)
 
     def write(self, positions: np.ndarray) -> None:
-        """Sends one setpoint; the first one, and the first after recover(), switches motors on that are off. Errors:
-        DriverError; nothing of a setpoint that is refused is sent."""
+        """Sends one setpoint; the first one, and the first after recover(), switches motors on that are off. For a
+        second after a fault that leaves the others holding it switches nothing on, and moves them: a ramp to rest.
+        Errors: DriverError; nothing of a setpoint that is refused is sent."""
         loop = self._connected()
         wanted = self._checked(positions)
+        if not loop.ramps_down:
+            try:
+                self._switch_on_what_is_off(loop, wanted)
+            except DriverError:
+                if not loop.ramps_down:    # else it went wrong just now, and this is the ramp's first setpoint
+                    raise
+        self._check_step(wanted, loop.command)
+        loop.set_target(wanted)
+
+    def _switch_on_what_is_off(self, loop: ArmLoop, wanted: np.ndarray) -> None:
         loop.read()
         if not loop.all_on:
             self._check_step(wanted, loop.read().positions)
             loop.switch_on()
-        self._check_step(wanted, loop.command)
-        loop.set_target(wanted)
 
     def _checked(self, positions: np.ndarray) -> np.ndarray:
         wanted = np.asarray(positions, dtype=np.float64)

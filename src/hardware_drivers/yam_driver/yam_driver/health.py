@@ -14,6 +14,8 @@ from arm_controller.health import KEPT, durations
 from .motors import Feedback, MotorBus
 from .troubles import STOP, WARM
 
+AMBIGUOUS = 2    # whole turns that a gripper's reading fits: it may be open or closed
+
 
 class HealthRecord:
     """What the bus of one arm took and cost since the start. The loop's thread writes, the driver's reads."""
@@ -28,10 +30,10 @@ class HealthRecord:
         self._retries += bus.retries
 
     def readings(
-        self, names: Sequence[str], motors: Sequence[Feedback], bus: MotorBus | None, cycles: deque[float]
+        self, names: Sequence[str], motors: Sequence[Feedback], bus: MotorBus | None, cycles: deque[float], turns: int
     ) -> list[Reading]:
         """names: the joints, in motor order; motors: what they answered last; bus: the one that is open now; cycles:
-        how long exchanges with all motors took [s]; the newest count."""
+        how long exchanges with all motors took [s]; the newest count. turns: how many may be the gripper's (Doubt)."""
         told: list[Reading] = []
         for name, motor in zip(names, motors, strict=True):
             told += [
@@ -44,5 +46,6 @@ class HealthRecord:
             Reading("questions asked again", self._retries + (bus.retries if bus else 0), ""),
             Reading("questions without an answer", self.unanswered, ""),
             Reading("losses of the adapter", self.losses, ""),
+            Reading(f"{names[-1]} possible turns", turns, "", AMBIGUOUS),
         ]
         return told

@@ -43,6 +43,7 @@ ANSWER = 1.0          # [s] for the loop to do what it is asked
 REOPEN = 0.5          # [s] between attempts to find an adapter that went away
 CYCLES = 30_000       # newest exchanges whose time is kept
 SINK = 2.0            # [s] in which the carrying torque fades where the arm is closed away from its rest pose
+RAMP = 1.0            # [s] after something went wrong in which setpoints are taken, for a ramp to rest
 
 logger = logging.getLogger("yam_driver")
 
@@ -67,6 +68,7 @@ class ArmLoop:
         self.cycle_times: deque[float] = deque(maxlen=CYCLES)    # of exchanges with all motors [s]
         self._lost = ""               # why there is no bus now
         self._trouble = ""            # what is wrong with the motors now
+        self._troubled_at = 0.0       # when that began [s]
         self._driven = False          # the motors are to be on
         self._guided = False
         self._sinking = 0.0           # since when [s]; 0.0: not
@@ -127,6 +129,16 @@ class ArmLoop:
             return self._driven and not self._lost and all(reading.status == ON for reading in self._exchange.readings)
 
     @property
+    def ramps_down(self) -> bool:
+        """Whether something is wrong and what moves may still be brought to rest: for RAMP since it began, while motors
+        answer and hold. A motor that has let go hears nothing of it."""
+        with self._lock:
+            fresh = time.monotonic() - self._troubled_at < RAMP
+            held = any(reading.status == ON for reading in self._exchange.readings)
+            there = held and not self._lost and not self._exchange.silent.all()
+            return bool(self._trouble) and self._driven and fresh and there
+
+    @property
     def driven(self) -> bool:
         """Whether the motors are meant to be on."""
         return self._driven
@@ -140,7 +152,8 @@ class ArmLoop:
 
     def health(self) -> Sequence[Reading]:
         """What the motors answered last, and how the bus does; waits for nothing."""
-        return self._health.readings(self.names, list(self._exchange.readings), self._bus, self.cycle_times)
+        turns = self._returning.doubt.fitting(float(self.chain.shafts()[-1]))
+        return self._health.readings(self.names, list(self._exchange.readings), self._bus, self.cycle_times, turns)
 
     @property
     def command(self) -> np.ndarray:
@@ -236,8 +249,9 @@ class ArmLoop:
         self._returning.look(self._bus, self._exchange, self.chain, now)
         self.chain.readings = self._exchange.readings
         trouble = self._troubled(now)
-        if trouble and not self._trouble and self._driven:
-            self._hold_command()
+        if trouble and not self._trouble:
+            self._troubled_at = now
+            self._take_from_hand()
         if self._driven and all(reading.status != ON for reading in self._exchange.readings) and not trouble:
             self._driven = False    # they let go by themselves; the next setpoint switches them on anew
         with self._lock:
@@ -254,11 +268,13 @@ class ArmLoop:
 
     def _plan_or_repeat(self, dt: float, now: float) -> None:
         """Where that fails, what was sent last is sent again: without commands all motors would let go."""
-        last = self.chain.commands
+        last, before = self.chain.commands, self._command
         try:
             self._plan(dt, now)
         except Exception as error:    # a defect of ours, or i2rt, which cannot carry an arm that lies as this one does
             self.chain.commands = last
+            with self._lock:    # what the motors are held at: they must not leap when commands can be made again
+                self._command, self._target = before, before.copy()
             if not self._trouble:
                 logger.exception("no command can be made for %s", self.channel.text)
             self._troubles.note(f"no command can be made ({error}); the motors are held as they were", now)
@@ -281,12 +297,13 @@ class ArmLoop:
             self.robot.sink(share, self.hardware.gains[1])
 
     # --- what is asked of it; in the thread ---------------------------------------------------------------------------
-    def _hold_command(self) -> None:
+    def _take_from_hand(self) -> None:
+        """What a hand has led is held where it is."""
         with self._lock:
             if self._guided:
                 assert self._measured is not None
                 self._command = self._measured.positions.copy()
-            self._target, self._guided = self._command.copy(), False
+                self._target, self._guided = self._command.copy(), False
 
     def _hold_measured(self, held: np.ndarray | None) -> None:
         """held: whose last, the gripper's, is kept."""

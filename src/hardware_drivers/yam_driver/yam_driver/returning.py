@@ -13,7 +13,7 @@ from .checks import motor_faults, survey
 from .exchange import Exchange
 from .hardware import Hardware
 from .motors import ON, MotorBus, Silent
-from .turns import whole_turns
+from .turns import Doubt, whole_turns
 from .vendor import Chain
 
 AGAIN = 0.5    # [s] between two looks at motors that do not fit
@@ -21,19 +21,20 @@ AGAIN = 0.5    # [s] between two looks at motors that do not fit
 
 class Returning:
     """Looks at them as at connect, before they are believed again. unfit: what does not fit, in words; else empty.
-    shafts: where they were when all were believed last (Chain.shafts); None before."""
+    shafts: where they were when all were believed last (Chain.shafts); None before. doubt: of the gripper's turns."""
 
     def __init__(
         self, hardware: Hardware, names: tuple[str, ...], channel: Channel, gripper: tuple[float, float]
     ):
         self._hardware, self._names, self._channel, self._gripper = hardware, names, channel, gripper
-        self.unfit = ""
+        self.unfit, self.doubt = "", Doubt(gripper)
         self._looked = 0.0
         self.shafts: np.ndarray | None = None
 
     def forget(self) -> None:
-        """All motors were looked at otherwise."""
+        """All motors are looked at otherwise."""
         self.unfit = ""
+        self.doubt.begin()
 
     def look(self, bus: MotorBus, exchange: Exchange, chain: Chain, now: float) -> None:
         """Errors: OSError, can.CanError where the adapter fails."""
@@ -54,7 +55,7 @@ class Returning:
         except DriverError as error:
             self.unfit = str(error)
             return
-        self.unfit = ""
+        self.forget()
         exchange.returned.clear()
 
     def _check_beside_driven(self, bus: MotorBus, exchange: Exchange) -> None:

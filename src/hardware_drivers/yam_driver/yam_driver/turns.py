@@ -14,7 +14,7 @@ from arm_controller.driver import DriverError
 from .hardware import Hardware
 from .motors import Feedback
 
-TURNS = np.array([0.0, 2 * np.pi, -2 * np.pi])
+TURNS = np.array([0.0, 2 * np.pi, -2 * np.pi])    # the first that fits is taken
 SLACK = 0.25    # [rad] beyond a joint's range that sagging and play explain
 
 logger = logging.getLogger("yam_driver")
@@ -37,13 +37,10 @@ def whole_turns(
         beyond = np.maximum(np.maximum(low[i] - at, at - high[i]), 0.0)
         fits = np.flatnonzero(beyond <= SLACK)
         best = int(fits[0]) if len(fits) else int(np.argmin(beyond))
-        if len(fits) > 1 and shafts is not None:    # a gripper whose stroke is more than a turn, near one of its ends
-            best = int(fits[np.argmin(np.abs(at[fits] - shafts[i]))])
-            logger.warning(
-                "motor %d (%s) came back after a loss of power and reads %.2f rad, which may be %s; taken is %.2f, the "
-                "nearest to where it was; look at it before you arm", hardware.motors[i].id, names[i], reading.position,
-                " or ".join(f"{value:.2f}" for value in at[fits]), at[best],
-            )
+        if len(fits) > 1:    # a gripper whose stroke is more than a turn, near one of its ends
+            if shafts is not None:
+                best = int(fits[np.argmin(np.abs(at[fits] - shafts[i]))])
+            _warn(hardware.motors[i].id, names[i], reading.position, at[fits], at[best], gripper, shafts is not None)
         if beyond[best] > SLACK:
             mend = "set its limits anew: molmoact2 yam gripper" if i == len(names) - 1 else "set its zero anew"
             raise DriverError(
@@ -53,3 +50,41 @@ def whole_turns(
             )
         offsets[i] = TURNS[best]
     return offsets
+
+
+def _warn(
+    number: int, name: str, reads: float, may_be: np.ndarray, taken: float, gripper: tuple[float, float],
+    came_back: bool,
+) -> None:
+    """may_be: where the shaft is by each turn that fits, taken: by the one that is taken [rad]."""
+    def told(value: float) -> str:
+        return f"{value:.2f} rad ({'closed' if abs(value - gripper[0]) < abs(value - gripper[1]) else 'open'})"
+
+    logger.warning(
+        "motor %d (%s)%s reads %.2f rad, which may be %s; taken is %s%s; look at it before you arm: where that is "
+        "wrong, put the gripper half open by hand and switch the power off and on",
+        number, name, " came back after a loss of power and" if came_back else "", reads,
+        " or ".join(map(told, may_be)), told(taken), ", the nearest to where it was" if came_back else "",
+    )
+
+
+class Doubt:
+    """Whether a gripper may be a whole turn off: until it was seen where only one reading fits its stroke.
+
+    gripper: what its motor reads closed and open [rad].
+    """
+
+    def __init__(self, gripper: tuple[float, float]):
+        self._low, self._high = min(gripper) - SLACK, max(gripper) + SLACK
+        self._sure = False
+
+    def begin(self) -> None:
+        """Turns were counted anew."""
+        self._sure = False
+
+    def fitting(self, shaft: float) -> int:
+        """How many turns may be the right one, with the one that is taken. shaft: where it is by that [rad]."""
+        fits = (shaft - TURNS >= self._low) & (shaft - TURNS <= self._high)
+        others = int(fits[1:].sum())
+        self._sure = self._sure or (bool(fits[0]) and not others)
+        return 1 if self._sure else 1 + others
