@@ -12,7 +12,8 @@ from golden_set import GOLDEN, textured
 from made_networks import LITTLE, made
 from PIL import Image
 
-from molmoact2_model import EngineOptions, InputError, cli
+from molmoact2_contract import cli
+from molmoact2_model import EngineOptions, InputError
 from molmoact2_model.engine_options import EULER
 from molmoact2_model.optimizations import Optimizations
 from molmoact2_model.serving.extension import Extra, SessionSettings, read_extra, write_extra

@@ -15,13 +15,13 @@ from made_networks import LITTLE, made
 from PIL import Image
 from torch import nn
 
+from molmoact2_contract import cli
 from molmoact2_model import (
     CheckpointError,
     EngineOptions,
     InputError,
     ModelError,
     MolmoAct2Policy,
-    cli,
     engine_options,
     machine,
     quantized,

@@ -13,7 +13,8 @@ import sys
 import pytest
 from golden_set import GOLDEN
 
-from molmoact2_model import InputError, cli
+from molmoact2_contract import cli
+from molmoact2_model import InputError
 from molmoact2_model.serving.server import check_reach, is_loopback, listen
 from molmoact2_model.serving.tokens import Token
 
