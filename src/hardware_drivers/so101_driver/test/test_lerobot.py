@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """LeRobot's follower, in an environment of its own, on the double with MuJoCo behind it.
 
-MOLMOACT2_LEROBOT_PYTHON names the Python that has lerobot (tried with 0.4.4); without it this is skipped.
+MOLMOACT2_LEROBOT_PYTHON names the Python that has lerobot 0.4.4, which scripts/side_environments makes for the long
+tests (make test-long); without it this is skipped.
 """
 
 import json
@@ -14,7 +15,10 @@ from pathlib import Path
 import pytest
 
 PYTHON = os.environ.get("MOLMOACT2_LEROBOT_PYTHON")
-pytestmark = pytest.mark.skipif(not PYTHON, reason="MOLMOACT2_LEROBOT_PYTHON names no Python with lerobot")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(not PYTHON, reason="MOLMOACT2_LEROBOT_PYTHON names no Python with lerobot"),
+]
 
 
 def test_lerobots_follower_connects_with_our_calibration_file_and_moves_the_arm(tmp_path):
