@@ -335,8 +335,9 @@ def draw_weights(
             setattr(module, name, nn.Parameter(value, requires_grad=trained))
 
 
-def close_depth_tokens(network: Network, config: ModelConfig) -> None:
-    """<depth_end> follows the codes at once, as `random_network` says. config: of a checkpoint with depth."""
+def close_depth_tokens(network: Network, config: ModelConfig, strength: float = 4.0) -> None:
+    """<depth_end> follows the codes at once, as `random_network` says. config: of a checkpoint with depth. strength: of
+    the direction, in what an embedding has in others; more of it goes through more and wider layers."""
     depth = config.depth
     assert depth is not None
     table, head = network.vlm.model.language_model.embed_tokens.weight, network.vlm.lm_head.weight
@@ -345,7 +346,7 @@ def close_depth_tokens(network: Network, config: ModelConfig) -> None:
     head[depth.end] = 0.0
     head[depth.end, 0] = 10.0
     for rows in (codes, slice(depth.start, depth.start + 1), slice(depth.end, depth.end + 1)):
-        table[rows, 0] = 4.0
+        table[rows, 0] = strength
 
 
 def write_checkpoint(

@@ -24,6 +24,13 @@ LIBRARY, LIBRARY_VERSIONS = "bitsandbytes", "bitsandbytes>=0.50,<0.51"
 GROUP = 64    # numbers that share a scale, which is a float32
 BYTES = {INT8: 1 + 4 / GROUP, NF4: 0.5 + 4 / GROUP}    # of a weight
 
+# Of the flow's noise. The expert was trained on noise of scale 1; far below that it is on ground that it does not know.
+NOISE_SCALES = (0.3, 1.0)
+NOISE_SCALE_HELP = (
+    f"of the flow's noise, 1 as released, {NOISE_SCALES[0]:g} the least; the less, the nearer chunks lie to the middle "
+    "of those that the model might do"
+)
+
 DRAFT_HELP = "adaptive depth generates by draft and verify: the same codes in fewer passes"
 SOLVER_HELP = f"of the flow: {', '.join(SOLVERS)}; others than {EULER} move the actions: measure with bench-model"
 LANGUAGE_WEIGHTS_HELP = (
@@ -51,6 +58,15 @@ def check_recorded(wanted: Optimizations, language_weights: str) -> None:
             f"optimisation graphs with language_weights {language_weights}: no step over weights of few bits was ever "
             f"recorded; leave graphs out, or use {STORED}"
         )
+
+
+def check_noise_scale(scale: float, action_mode: str) -> None:
+    """Errors: InputError."""
+    least, most = NOISE_SCALES
+    if not least <= scale <= most:
+        raise InputError(f"noise_scale is {scale!r}, expected a number from {least:g} to {most:g}")
+    if scale != 1 and action_mode == "discrete":
+        raise InputError(f"noise_scale is {scale!r}, but discrete actions have no flow; use 1")
 
 
 def evaluations(solver: str, steps: int) -> int:
@@ -110,6 +126,10 @@ class EngineOptions:
             check_recorded(wanted, self.language_weights)
         if wanted.graphs and not (wanted.fused_language and wanted.joined_passes):
             raise InputError("optimisation graphs needs fused_language and joined_passes; leave them on")
+
+
+def add_noise_scale(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--noise-scale", type=float, default=1.0, metavar="SCALE", help=NOISE_SCALE_HELP)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

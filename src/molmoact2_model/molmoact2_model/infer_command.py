@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .engine_options import EngineOptions, add_arguments
+from .engine_options import EngineOptions, add_arguments, add_noise_scale
 from .errors import InputError
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--device", default="cpu", help="torch device (default: cpu)")
     add("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
     add_arguments(parser)
+    add_noise_scale(parser)
     parser.set_defaults(func=run)
 
 
@@ -107,6 +108,7 @@ def run(args: argparse.Namespace) -> int:
         fast_tokenizer=args.fast_tokenizer,
         draft=options.draft,
         solver=options.solver,
+        noise_scale=args.noise_scale,
     )
     asked = {"num_steps": args.num_steps, "n_action_steps": args.n_action_steps, "seed": args.seed}
     if previous:

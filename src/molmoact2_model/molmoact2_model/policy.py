@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 from .checkpoint import DTYPES, Network, fill_network
 from .config import ModelConfig
 from .engine import Engine
-from .engine_options import EULER, LIBRARY, STORED, EngineOptions, check_recorded
+from .engine_options import EULER, LIBRARY, STORED, EngineOptions, check_noise_scale, check_recorded
 from .errors import InputError
 from .fast import FastTokenizer
 from .fused_network import Fused
@@ -115,6 +115,7 @@ class MolmoAct2Policy:
         clock: Callable[[], float] = time.monotonic,
         rtc: str = "gradient",
         rtc_beta: float = 5.0,
+        noise_scale: float = 1.0,
         draft: bool = False,
         beside: Session | None = None,
         solver: str = EULER,
@@ -130,15 +131,17 @@ class MolmoAct2Policy:
         pass at least every that many calls.
         fast_tokenizer: folder, for "discrete". max_gap [s]: with "bounded", a longer pause between calls
         forces a full pass. clock: monotonic seconds. rtc: how a call with a `prefix` continues it, "gradient" or
-        "replace" (guidance.py); rtc_beta: the largest guidance factor of "gradient". beside: a session of this policy
-        that is used in the same thread; what both are shown is then seen and prefilled once. solver: of the flow,
-        "euler" as released, or "midpoint" or "heun", which ask the expert twice a step (flow.py). optimizations: others
-        than the policy's, where there is no session beside.
+        "replace" (guidance.py); rtc_beta: the largest guidance factor of "gradient". noise_scale: of the noise that
+        calls draw, 1 as released, down to NOISE_SCALES[0]: the less, the nearer chunks lie to the middle of those that
+        the model might do. beside: a session of this policy that is used in the same thread; what both are shown is
+        then seen and prefilled once. solver: of the flow, "euler" as released, or "midpoint" or "heun", which ask the
+        expert twice a step (flow.py). optimizations: others than the policy's, where there is no session beside.
         """
         if rtc not in MODES:
             raise InputError(f"rtc is {rtc!r}, expected one of {list(MODES)}")
         self._check_modes(depth, action_mode, cache_policy, full_refresh_every, max_gap)
         EngineOptions(draft, solver).check_session(depth, action_mode)
+        check_noise_scale(noise_scale, action_mode)
         check_threshold(similarity_threshold)
         tag = self.stats.tag(norm_tag)
         if self.config.n_obs_steps - 1 + tag.n_action_steps > tag.horizon:
@@ -159,7 +162,7 @@ class MolmoAct2Policy:
         if depth == "adaptive" and self.config.depth is not None:
             cache = make_policy(cache_policy, self.config.depth.grid[0], bounds, similarity_threshold)
         watched = not wanted.unwatched
-        return Session(engine, prompts, tag, depth, draft, fast, cache, clock, rtc, beta, solver, watched)
+        return Session(engine, prompts, tag, depth, draft, fast, cache, clock, rtc, beta, solver, watched, noise_scale)
 
     def _engine(self, wanted: Optimizations) -> Engine:
         engine = Engine(self.network, self.images, wanted, self._fused)

@@ -47,9 +47,10 @@ class Session:
         rtc_beta: float,
         solver: str = EULER,
         watched: bool = True,
+        noise_scale: float = 1.0,
     ) -> None:
         """watched: on a GPU, each stage is waited for, so that its seconds are its own."""
-        self._solver, self._watched = solver, watched
+        self._solver, self._watched, self._noise_scale = solver, watched, noise_scale
         self.stage_clock: Callable[[], float] = time.perf_counter    # [s], by which a trace's stages are timed
         self._engine, self._prompts, self._tag, self._fast, self._clock = engine, prompts, tag, fast, clock
         self._depth, self._draft, self._rtc, self._rtc_beta = depth, draft or depth == VERIFIED, rtc, rtc_beta
@@ -339,7 +340,8 @@ class Session:
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
             raise InputError(f"seed is {seed!r}, expected an integer 0 <= seed < 2**63")
         generator = torch.Generator("cpu").manual_seed(int(seed))
-        return torch.randn(shape, generator=generator, dtype=torch.float32).numpy(), int(seed)
+        drawn = torch.randn(shape, generator=generator, dtype=torch.float32).numpy()
+        return drawn if self._noise_scale == 1 else drawn * np.float32(self._noise_scale), int(seed)
 
 
 @dataclass(frozen=True)

@@ -241,7 +241,7 @@ def test_a_missing_field_is_named(missing):
 
 def test_the_extension_comes_back_as_it_was_sent():
     noise, prefix = np.ones((30, 32), np.float32), np.zeros((3, 7), np.float32)
-    settings = SessionSettings(depth="adaptive", rtc_beta=2.0)
+    settings = SessionSettings(depth="adaptive", rtc_beta=2.0, noise_scale=0.5)
     sent = Extra("7", "robot", settings, "reset", 1.5, 2**62, noise, prefix, 2, 3)
     back = read_extra(loads(dumps(write_extra(sent))), SessionSettings())
     np.testing.assert_array_equal(back.noise, noise)

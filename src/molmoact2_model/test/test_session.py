@@ -170,6 +170,27 @@ def test_a_seed_fixes_the_noise_and_a_drawn_one_is_recorded(policy, images):
     assert given.trace.seed is None
 
 
+def test_noise_of_a_smaller_scale_brings_chunks_nearer_to_each_other_and_leaves_given_noise_alone(policy, images):
+    both = whole, half = [policy.session(norm_tag="tiny_arm", noise_scale=scale) for scale in (1.0, 0.5)]
+    spread = [np.std([ask(session, images, seed=seed).actions for seed in range(4)], axis=0).mean() for session in both]
+    assert spread[1] < spread[0]
+    generator = torch.Generator("cpu").manual_seed(3)
+    noise = torch.randn((30, policy.config.max_action_dim), generator=generator).numpy()
+    np.testing.assert_array_equal(ask(half, images, seed=3).actions, ask(whole, images, noise=noise / 2).actions)
+    np.testing.assert_array_equal(ask(half, images, noise=noise).actions, ask(whole, images, noise=noise).actions)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [({"noise_scale": 0.2}, "noise_scale is 0.2, expected a number from 0.3 to 1"),
+     ({"noise_scale": 1.5}, "noise_scale is 1.5"), ({"noise_scale": float("nan")}, "noise_scale is nan"),
+     ({"noise_scale": 0.5, "action_mode": "discrete"}, "discrete actions have no flow")],
+)    # fmt: skip
+def test_a_scale_of_noise_that_cannot_be_is_refused(policy, options, named):
+    with pytest.raises(InputError, match=named):
+        policy.session(norm_tag="tiny_arm", **options)
+
+
 def test_padding_of_the_noise_has_no_effect(policy, images):
     session = policy.session(norm_tag="tiny_arm")
     noise = np.random.default_rng(0).standard_normal((30, 32)).astype(np.float32)

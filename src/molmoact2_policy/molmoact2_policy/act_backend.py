@@ -29,7 +29,7 @@ ASK_WITHIN = 1.0    # [s]; questions beside inference, which the node's thread w
 LASTING = (TOKEN, FAILED, CHANGED)    # what no other observation mends
 NO_TRACE = "the plain /act protocol has no trace and takes no noise: nobody can see or repeat this inference"
 SESSION = ("depth", "action_mode", "cache_policy", "full_refresh_every", "similarity_threshold", "max_gap", "rtc_beta",
-           "draft", "solver")
+           "noise_scale", "draft", "solver")
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,7 @@ class ActBackend:
                 (settings.depth == "off", f"reason depth as asked (depth={settings.depth}): set depth=off"),
                 (settings.action_mode == "continuous", "choose how actions are decoded: set action_mode=continuous"),
                 (settings.solver == "euler", "choose how the flow is solved: set solver=euler"),
+                (settings.noise_scale == 1, "scale the flow's noise: set noise_scale=1"),
                 (settings.rtc == "off", "continue a running chunk: set rtc=off, and let arm_controller join by splice"),
                 (not self._seeded, "take a seed: set seed=-1"),
             )

@@ -57,6 +57,7 @@ class Settings:
     dtype: str = "float32"
     rtc: str = "gradient"
     rtc_beta: float = 5.0
+    noise_scale: float = 1.0
     num_steps: int = 0
     n_action_steps: int = 0
     smoothing: float = 0.0
@@ -159,6 +160,7 @@ class InProcessBackend:
                 fast_tokenizer=settings.fast_tokenizer or None,
                 rtc="gradient" if settings.rtc == "off" else settings.rtc,
                 rtc_beta=settings.rtc_beta,
+                noise_scale=settings.noise_scale,
                 clock=self._clock,
                 draft=options.draft,
                 solver=options.solver,

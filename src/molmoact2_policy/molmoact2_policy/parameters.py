@@ -18,10 +18,13 @@ from molmoact2_model.engine_options import (
     EULER,
     LANGUAGE_WEIGHTS,
     LANGUAGE_WEIGHTS_HELP,
+    NOISE_SCALE_HELP,
+    NOISE_SCALES,
     OPTIMIZATIONS_HELP,
     SOLVER_HELP,
     SOLVERS,
     STORED,
+    check_noise_scale,
 )
 from molmoact2_model.serving.connection import Address
 
@@ -75,6 +78,7 @@ INTEGERS = {
 NUMBERS = {
     "similarity_threshold": (0.996, 1.0, "of adaptive depth: a cell less alike than that is generated anew"),
     "max_gap": (5.0, 3600.0, "of adaptive depth, bounded: a longer pause between inferences forces a full pass [s]"),
+    "noise_scale": (1.0, NOISE_SCALES[1], NOISE_SCALE_HELP),
     "smoothing": (0.0, 2.0, "a cubic is fitted to so long a stretch of a chunk around each waypoint; 0: none [s]"),
     "min_period": (0.0, 60.0, "least time between the starts of two inferences, unless motion would pause for it [s]"),
     "least_latency": (0.0, 10.0, "in simulations only: an inference lasts so long from capture on, at least [s]"),
@@ -144,7 +148,8 @@ def configured(value: Callable[[str], Any]) -> Configuration:
         fast_tokenizer=str(find_resource("checkpoints", fast)) if fast else "",
         **{name: value(name) for name in ("depth", "action_mode", "cache_policy", "device", "dtype")},
         **{name: value(name) for name in ("full_refresh_every", "num_steps", "n_action_steps", "threads")},
-        **{name: value(name) for name in ("rtc", "rtc_beta", "max_gap", "similarity_threshold", "smoothing")},
+        **{name: value(name) for name in ("rtc", "rtc_beta", "max_gap", "similarity_threshold")},
+        **{name: value(name) for name in ("noise_scale", "smoothing")},
         **{name: value(name) for name in ("draft", "solver", "optimizations", "language_weights")},
     )
     settings = replace(settings, optimizations=_optimizations(settings, value("simulation"), remote))
@@ -172,11 +177,13 @@ def _optimizations(settings: Settings, simulation: bool, remote: Remote | None) 
     options = EngineOptions.of(settings)
     try:
         options.check_session(settings.depth, settings.action_mode)
+        check_noise_scale(settings.noise_scale, settings.action_mode)
         wanted = options.switches()
         if remote is None:    # else the server's, which knows its device
             options.check_device(settings.device)
     except InputError as error:
-        raise ContractError(f"parameters draft, solver, optimizations, language_weights: {error}") from None
+        names = "draft, solver, noise_scale, optimizations, language_weights"
+        raise ContractError(f"parameters {names}: {error}") from None
     if wanted.graphs and not simulation:
         raise ContractError(
             "parameter optimizations has graphs, which nobody has seen run on a GPU yet: it is for simulations and "

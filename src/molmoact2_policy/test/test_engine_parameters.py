@@ -31,7 +31,7 @@ def settings(**changed):
 def test_by_default_the_node_runs_the_engine_as_released():
     plain = settings()
     assert (plain.draft, plain.solver, plain.optimizations) == (False, "euler", "")
-    assert plain.language_weights == "stored"
+    assert (plain.language_weights, plain.noise_scale, plain.smoothing) == ("stored", 1.0, 0.0)
 
 
 def test_all_of_the_engines_options_reach_its_settings_always_in_the_same_words():
@@ -48,6 +48,7 @@ WRONG = {
     "solver": ({"solver": "rk4"}, "parameter solver is 'rk4'; it must be one of euler, midpoint, heun"),
     "unknown": ({"optimizations": "magic"}, "'magic' is no optimisation"),
     "no draft": ({"draft": True}, "draft is for depth='adaptive', and depth is 'off'"),
+    "no noise": ({"noise_scale": 0.1}, "noise_scale is 0.1, expected a number from 0.3 to 1"),
     "no GPU": ({"optimizations": "unwatched"}, "unwatched is for a GPU, and the device is 'cpu'"),
     "no weights": ({"language_weights": "int4"}, "language_weights is 'int4'; it must be one of stored, int8, nf4"),
     "recorded": ({"language_weights": "nf4", "optimizations": "graphs", "device": "cuda"}, "graphs with language_w"),
@@ -72,10 +73,11 @@ def test_how_the_model_is_computed_is_the_servers_own_where_it_is_on_one(name, v
         ActBackend(asked, load_contract(DEFAULTS["contract"]), Remote("http://127.0.0.1:1")).load()
 
 
-def test_draft_and_solver_go_to_a_server_with_each_session():
-    asked = settings(backend="act", checkpoint="", depth="adaptive", draft=True, solver="heun")
+def test_draft_solver_and_noise_scale_go_to_a_server_with_each_session():
+    asked = settings(backend="act", checkpoint="", depth="adaptive", draft=True, solver="heun", noise_scale=0.5)
     backend = ActBackend(asked, load_contract(DEFAULTS["contract"]), Remote("http://127.0.0.1:1"))
     assert (backend._options.draft, backend._options.solver, backend._options.depth) == (True, "heun", "adaptive")
+    assert backend._options.noise_scale == 0.5
 
 
 @pytest.mark.parametrize(("draft", "mode"), [(False, "DEPTH_ADAPTIVE"), (True, "DEPTH_ADAPTIVE_VERIFIED")])
@@ -91,6 +93,7 @@ def test_every_mode_of_a_trace_has_a_number_of_its_own():
 
 def test_what_a_recording_says_of_them_is_read_back_as_it_was():
     options = {"draft": True, "solver": "heun", "optimizations": "reuse_cameras", "language_weights": "int8"}
+    options |= {"noise_scale": 0.6, "smoothing": 0.3}
     wanted = settings(depth="adaptive", **options)
     said = {name: str(value) for name, value in asdict(wanted).items()}
     assert set(said) == {field.name for field in fields(Settings)}

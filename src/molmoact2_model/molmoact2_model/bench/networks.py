@@ -43,7 +43,7 @@ MEDIUM = replace(
 )    # fmt: skip
 SIZES = {"released": RELEASED, "medium": MEDIUM, "small": SMALL}
 TAG, JOINTS = "bench", 7
-_BLOCK = 1 << 20
+_BLOCK, _STRIDE = 1 << 20, 123457    # draws, and how many of them lie between the beginnings of two tensors
 
 
 def norm_stats() -> dict[str, Any]:
@@ -80,18 +80,19 @@ def random_policy(
 
 def fill(network: Network, seed: int, language_weights: str = STORED) -> Network:
     """Random weights as of blueprint.random_network, but of the network's own device and type, and drawn once and
-    repeated: billions of draws would take longer than what is measured."""
+    repeated, from another place on for each tensor: billions of draws would take longer than what is measured."""
     drawn = torch.from_numpy(np.random.default_rng(seed).standard_normal(_BLOCK - 3, np.float32))
     roots: list[nn.Module] = [network.vlm, network.gates, *([network.expert] if network.expert is not None else [])]
     quantize = quantizing(network, language_weights)
     for module in [child for root in roots for child in root.modules()]:
         table = isinstance(module, nn.Embedding)
         for name, parameter in list(module.named_parameters(recurse=False)):
+            drawn = drawn.roll(_STRIDE)
             value = _filled(name, parameter, table, drawn.to(network.device), network.dtype)
             setattr(module, name, nn.Parameter(value, requires_grad=False))
         quantize(module)
     if network.config.depth is not None:
-        close_depth_tokens(network, network.config)
+        close_depth_tokens(network, network.config, 4.0 * (network.config.text.hidden_size / 64) ** 0.5)
     return network
 
 

@@ -8,7 +8,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from ..engine_options import EngineOptions, add_arguments
+from ..engine_options import EngineOptions, add_arguments, add_noise_scale, check_noise_scale
 from ..errors import InputError
 
 _EPILOG = """\
@@ -55,6 +55,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
     add("--threads", type=int, default=0, help="processor threads of the engine (default: torch's)")
     add_arguments(parser)
+    add_noise_scale(parser)
     add("--no-warm-up", action="store_true", help="serve at once; the first answers are slow")
     parser.set_defaults(func=run)
 
@@ -93,6 +94,7 @@ def _check(args: argparse.Namespace) -> None:
     if not 0 < args.patience <= 3600:
         raise InputError(f"--patience is {args.patience:g}, expected seconds above 0, at most 3600")
     EngineOptions.of(args).check(args.depth, args.action_mode, args.device)
+    check_noise_scale(args.noise_scale, args.action_mode)
 
 
 def _make(args: argparse.Namespace, token, listener):
@@ -124,7 +126,7 @@ def _make(args: argparse.Namespace, token, listener):
         tag=args.tag or policy.norm_tags[0],
         settings=SessionSettings(
             depth=args.depth, action_mode=args.action_mode, cache_policy=args.cache_policy, draft=args.draft,
-            solver=args.solver,
+            solver=args.solver, noise_scale=args.noise_scale,
         ),
         num_steps=args.num_steps,
         n_action_steps=args.n_action_steps,

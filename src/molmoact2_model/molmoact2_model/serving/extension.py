@@ -38,6 +38,7 @@ class SessionSettings:
     max_gap: float = 5.0
     rtc: str = "gradient"
     rtc_beta: float = 5.0
+    noise_scale: float = 1.0
     draft: bool = False
     solver: str = EULER
 
@@ -47,7 +48,8 @@ class SessionSettings:
 
 
 def read_settings(value: Any, default: SessionSettings) -> SessionSettings:
-    """default: what is not named; of it a draft and a solver that the modes asked for have no use for are left out.
+    """default: what is not named; of it a draft, a solver and a noise scale that the modes asked for have no use for
+    are left out.
 
     Errors: WireError.
     """
@@ -70,6 +72,8 @@ def read_settings(value: Any, default: SessionSettings) -> SessionSettings:
         settings = replace(settings, draft=False)
     if "solver" not in found and settings.action_mode == "discrete":
         settings = replace(settings, solver=EULER)
+    if "noise_scale" not in found and settings.action_mode == "discrete":
+        settings = replace(settings, noise_scale=1.0)
     return settings
 
 

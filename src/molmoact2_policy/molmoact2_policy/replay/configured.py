@@ -20,7 +20,8 @@ STATUS_TYPE = "molmoact2_msgs/msg/PolicyStatus"
 READ: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": float, "bool": lambda text: text == "True"}
 KINDS = {field.name: READ[str(field.type)] for field in fields(Settings)}
 # Bags from before these settings: what they would have said.
-BEFORE = {"draft": "False", "solver": "euler", "optimizations": "", "language_weights": "stored", "smoothing": "0.0"}
+BEFORE = {"draft": "False", "solver": "euler", "optimizations": "", "language_weights": "stored", "smoothing": "0.0",
+          "noise_scale": "1.0"}
 MACHINE = ("torch", "processor", "threads")
 # What decides neither codes nor actions: names, and where the same thing lies.
 NAMES_ONLY = ("checkpoint", "contract", "device")

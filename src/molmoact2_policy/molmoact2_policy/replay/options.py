@@ -11,6 +11,7 @@ from molmoact2_model.engine_options import (
     DRAFT_HELP,
     LANGUAGE_WEIGHTS,
     LANGUAGE_WEIGHTS_HELP,
+    NOISE_SCALE_HELP,
     OPTIMIZATIONS_HELP,
     SOLVER_HELP,
     SOLVERS,
@@ -35,6 +36,7 @@ def add_what(group: Group, only_depth: bool = False) -> None:
         add("--action-mode", choices=["continuous", "discrete"])
         add("--fast-tokenizer", metavar="DIR")
         add("--num-steps", type=int, metavar="N")
+        add("--noise-scale", type=float, metavar="SCALE", help=NOISE_SCALE_HELP)
         add("--smoothing", type=float, metavar="SECONDS")
         add("--rtc", choices=["gradient", "replace"])
         add("--rtc-beta", type=float, metavar="BETA")

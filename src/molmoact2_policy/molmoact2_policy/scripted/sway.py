@@ -12,8 +12,8 @@ import numpy as np
 
 from molmoact2_contract import Arm, Contract
 
-TURN = 2.0           # angular frequency [rad/s]
-MOST, FASTEST = 0.45, 0.5    # amplitude [rad] at most, and share of the velocity limits that the sway reaches
+TURN, FASTEST = 2.0, 0.5     # angular frequency [rad/s]; share of the velocity limits that the sway reaches
+MOST = 0.45          # amplitude [rad] at most
 COMING = 0.2         # share of the velocity limits at which the arms come to the sway
 SHORTEST = 1.0       # [s] that coming takes
 # By joint of an arm: its share of the amplitude, and its phase [rad]; some joint moves at any time.
@@ -21,9 +21,13 @@ PARTS: Mapping[int, tuple[float, float]] = {0: (1.0, 0.0), 1: (0.4, math.pi / 2)
 
 
 class Sway:
-    """about: the pose (J,) in the contract's joint order; None: home. Times are of ROS [s]."""
+    """about: the pose (J,) in the contract's joint order; None: home. fastest: share of the velocity limits that it
+    reaches; turn: its angular frequency [rad/s]. Times are of ROS [s]."""
 
-    def __init__(self, contract: Contract, about: np.ndarray | None = None):
+    def __init__(
+        self, contract: Contract, about: np.ndarray | None = None, fastest: float = FASTEST, turn: float = TURN
+    ):
+        self._fastest, self._turn = fastest, turn
         self._lower, self._upper = contract.values("lower"), contract.values("upper")
         self._velocity = contract.values("velocity")
         self._pose = contract.values("home") if about is None else np.asarray(about, dtype=np.float64)
@@ -39,7 +43,7 @@ class Sway:
         for arm in contract.arms.values():
             for place, (share, at) in PARTS.items():
                 joint = self._place(contract, arm, place)
-                most = min(MOST, FASTEST * self._velocity[joint] / TURN)
+                most = min(MOST, self._fastest * self._velocity[joint] / self._turn)
                 amplitude[joint], phase[joint] = max(0.0, min(share * most, room[joint])), at
         return amplitude, phase
 
@@ -64,4 +68,4 @@ class Sway:
         return np.clip(table, self._lower, self._upper)
 
     def _target(self, times: np.ndarray) -> np.ndarray:
-        return self._pose + self._amplitude * np.sin(TURN * times[:, None] + self._phase)
+        return self._pose + self._amplitude * np.sin(self._turn * times[:, None] + self._phase)
