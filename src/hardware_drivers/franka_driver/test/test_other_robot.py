@@ -24,6 +24,8 @@ from franka_driver.options import parse
 PYTHON = os.environ.get("MOLMOACT2_FRANKA_SIM_PYTHON")
 pytestmark = [
     pytest.mark.long,
+    # That robot faults where another program keeps the processor from our loop of 1 kHz; it is named then.
+    pytest.mark.flaky(reruns=1),
     pytest.mark.skipif(not PYTHON, reason="MOLMOACT2_FRANKA_SIM_PYTHON names no Python with franka-sim"),
 ]
 HOST = "127.0.8.1"
@@ -81,6 +83,12 @@ def goes_on(driver):
         driver.write(here)
         time.sleep(PERIOD)
     assert np.abs(driver.read().positions - here).max() < 0.03
+
+
+@pytest.fixture(autouse=True)
+def ready(driver):
+    """However the test before has left it."""
+    goes_on(driver)
 
 
 def test_it_follows_setpoints(driver):
