@@ -220,7 +220,7 @@ class ActBackend:
                 raise BackendError(str(error)) from error
             raise Unanswered(error.kind, str(error), error.passing) from error
         self._because = ""
-        actions = self._smoothing(answer.actions, prefix.frozen if prefix else 0)
+        actions = self._smoothing(answer.actions, prefix.frozen if prefix and answer.guided else 0)
         return Inference(actions, _trace(answer), answer.flow_steps, answer.guided)
 
     def _extra(self, seed: int | None, prefix: Prefix | None) -> Extra:

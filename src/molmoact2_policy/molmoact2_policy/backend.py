@@ -219,8 +219,9 @@ class InProcessBackend:
         except ModelError as error:
             raise BackendError(str(error)) from error
         steps = (settings.num_steps or self._policy.config.flow.num_steps) if continuous else 0
-        actions = self._smoothing(result.actions, prefix.frozen if prefix else 0)
-        return Inference(actions, result.trace, steps, guided=continuous and prefix is not None)
+        guided = continuous and prefix is not None
+        actions = self._smoothing(result.actions, prefix.frozen if prefix and guided else 0)
+        return Inference(actions, result.trace, steps, guided)
 
     def check_instruction(self, instruction: str) -> None:
         self._session.check_instruction(instruction, len(self._contract.norm_tag(self._settings.norm_tag).cameras))

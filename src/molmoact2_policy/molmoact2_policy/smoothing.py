@@ -15,7 +15,8 @@ ORDER = 3    # of the polynomials: a motion that begins, turns or ends once with
 
 
 class Smoothing:
-    """Fits a cubic to a stretch of a chunk around each waypoint (Savitzky and Golay 1964).
+    """Fits a cubic to a stretch of a chunk around each waypoint (Savitzky and Golay 1964). Nothing goes further than the
+    chunk itself did: a cubic overshoots where a motion stops, and that may be at a joint's limit.
 
     seconds: the stretch's length; 0: chunks stay as they are; dt: between waypoints [s].
     """
@@ -29,5 +30,6 @@ class Smoothing:
         if window <= ORDER + 1:
             return actions
         smooth = savgol_filter(actions, window, ORDER, axis=0).astype(actions.dtype)
+        smooth = np.clip(smooth, actions.min(axis=0), actions.max(axis=0))
         smooth[:kept] = actions[:kept]
         return smooth

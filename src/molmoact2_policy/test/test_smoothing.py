@@ -22,6 +22,14 @@ def test_the_tremble_goes_and_the_motion_stays():
     np.testing.assert_allclose(Smoothing(0.5, 1 / 30)(MOTION[:, :2]), MOTION[:, :2], atol=1e-5)
 
 
+def test_a_motion_that_stops_at_a_limit_is_not_led_over_it():
+    for sign in (1, -1):
+        ramp = sign * np.minimum(1.2 * TIMES, 0.6).astype(np.float32)
+        smooth = Smoothing(0.5, 1 / 30)(ramp)
+        assert np.abs(smooth).max() <= np.float32(0.6) and sign * smooth.min() >= min(0, sign * 0.6)
+        assert (smooth != ramp).any()
+
+
 def test_what_another_chunk_already_does_stays_as_it_is():
     rough = MOTION + TREMBLE
     smooth = Smoothing(0.5, 1 / 30)(rough, kept=9)
