@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from molmoact2_bringup.check.wanted import configuration_of
-from molmoact2_bringup.evaluation.attempts import Attempt, Condition, difference, summary, wilson
+from molmoact2_bringup.evaluation.attempts import Attempt, Condition, summary, wilson
 from molmoact2_bringup.evaluation.disturbance import KINDS, Disturbance
 from molmoact2_bringup.evaluation.folder import ATTEMPTS, Folder
 from molmoact2_bringup.evaluation.in_process import Bench, Clock, SteppedArm
@@ -225,12 +225,6 @@ def test_wilsons_interval_is_that_of_the_literature():
     assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)    # Newcombe 1998, table I
     assert wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
     assert wilson(29, 29) == pytest.approx((0.8830, 1.0), abs=1e-4)
-
-
-def test_the_interval_of_a_difference_is_that_of_the_literature():
-    change, interval = difference((48, 80), (56, 70))    # Newcombe 1998 (II), table II, example a, method 10
-    assert change == pytest.approx(0.2)
-    assert interval == pytest.approx((0.0524, 0.3339), abs=1e-4)
 
 
 def test_a_summary_counts_successes_and_names_failures():

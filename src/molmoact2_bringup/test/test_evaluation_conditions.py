@@ -3,10 +3,12 @@
 """Which conditions an evaluation tries, and what its report says of several."""
 
 import json
+import math
 
+import numpy as np
 import pytest
 
-from molmoact2_bringup.evaluation.attempts import AS_IT_IS, Attempt, Condition
+from molmoact2_bringup.evaluation.attempts import AS_IT_IS, Attempt, Condition, compared, wilson
 from molmoact2_bringup.evaluation.report import FAST, LIVE, Found, write_results
 from molmoact2_bringup.evaluation.simulated import SimulatedScene
 from molmoact2_contract import load_system
@@ -35,6 +37,27 @@ def test_every_condition_can_be_made_of_a_system_whose_file_says_nothing_of_it(s
     policies = [system.process("policy").parameters for system in systems]
     assert [p["cache_policy"] for p in policies] == ["reference"] * 2
     assert [p["least_latency"] for p in policies] == [0.8, 0.0]
+
+
+def ends(both: int, lost: int, won: int, neither: int) -> list[dict[int, bool]]:
+    pairs = [(True, True)] * both + [(True, False)] * lost + [(False, True)] * won + [(False, False)] * neither
+    return [dict(enumerate(one)) for one in zip(*pairs, strict=True)]
+
+
+def test_of_pairs_that_have_nothing_to_do_with_each_other_the_interval_is_that_of_two_samples():
+    result = compared(*ends(32, 32, 8, 8))
+    (low, high), (other_low, other_high) = wilson(64, 80), wilson(40, 80)
+    assert result.change == pytest.approx(-0.3) and (result.same, result.scenes) == (40, 80)
+    assert result.interval[0] == pytest.approx(-0.3 - math.hypot(0.5 - other_low, high - 0.8))
+    assert result.interval[1] == pytest.approx(-0.3 + math.hypot(other_high - 0.5, 0.8 - low))
+
+
+def test_the_more_scenes_end_the_same_way_the_narrower_is_the_interval_of_their_difference():
+    alike, apart = compared(*ends(60, 2, 4, 34)), compared(*ends(42, 20, 22, 16))
+    assert alike.change == pytest.approx(apart.change) == pytest.approx(0.02)
+    assert np.ptp(alike.interval) < 0.5 * np.ptp(apart.interval)
+    assert alike.interval[0] < 0 < alike.interval[1]
+    assert compared({1: True}, {2: True}) is None and compared({1: True, 2: False}, {1: True}).scenes == 1
 
 
 def test_the_report_says_how_far_the_modes_agree_and_which_scenes_are_doubtful(tmp_path):
@@ -72,6 +95,8 @@ def test_a_condition_that_is_asked_for_beside_others_differs_in_what_it_says_alo
         ("depth", "'depth' is not NAME=VALUE"),
         ("depth=", "'depth=' is not NAME=VALUE"),
         ("task=pick", "the names are: latency, joining, when-late, depth, cache, cameras"),
+        ("latency=0.8,latency=0.6", "each name once"),
+        ("depth=full,cache=reference", "without depth adaptive, and so without a cache"),
         ("depth=deep", "--depth: there is no 'deep'"),
         ("latency=7", "after which controllers refuse a chunk"),
     ],

@@ -85,14 +85,34 @@ def wilson(successes: int, count: int, z: float = 1.959964) -> tuple[float, floa
     return max(0.0, middle - half) if successes else 0.0, min(1.0, middle + half) if successes < count else 1.0
 
 
-def difference(before: Sequence[int], after: Sequence[int]) -> tuple[float, tuple[float, float]]:
-    """By how much a share rose, and Newcombe's interval of it, 95 % (Newcombe 1998, method 10). before, after:
-    successes and tries."""
-    one, other = (counts[0] / counts[1] for counts in (before, after))
-    (low, high), (other_low, other_high) = wilson(*before), wilson(*after)
-    return other - one, (
-        other - one - math.hypot(other - other_low, high - one), other - one + math.hypot(other_high - other, one - low)
-    )
+@dataclass(frozen=True)
+class Compared:
+    """The same scenes twice. change: by how much the share of successes rose; interval: Newcombe's for pairs, 95 %;
+    same: scenes that ended the same way; scenes: how many."""
+
+    change: float
+    interval: tuple[float, float]
+    same: int
+    scenes: int
+
+
+def compared(before: Mapping[int, bool], after: Mapping[int, bool]) -> Compared | None:
+    """Of the scenes (by seed) that both have; None where there are none. (Newcombe 1998, Improved confidence intervals
+    for the difference between binomial proportions based on paired data, method 10 without continuity correction)"""
+    seeds = before.keys() & after.keys()
+    count = len(seeds)
+    if not count:
+        return None
+    both, neither = (sum(before[seed] == after[seed] == ended for seed in seeds) for ended in (True, False))
+    lost, won = (sum(before[seed] is kept and after[seed] is not kept for seed in seeds) for kept in (True, False))
+    one, other = (both + lost) / count, (both + won) / count
+    (low, high), (other_low, other_high) = wilson(both + lost, count), wilson(both + won, count)
+    margins = (both + lost) * (won + neither) * (both + won) * (lost + neither)
+    phi = (both * neither - lost * won) / math.sqrt(margins) if margins else 0.0
+    change = other - one
+    below, above = ((other - other_low, high - one), (other_high - other, one - low))
+    reach = [math.sqrt(max(0.0, a * a - 2 * phi * a * b + b * b)) for a, b in (below, above)]
+    return Compared(change, (change - reach[0], change + reach[1]), both + neither, count)
 
 
 class Named(Protocol):

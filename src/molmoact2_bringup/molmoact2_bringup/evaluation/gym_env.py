@@ -134,9 +134,10 @@ class GymBench:
         took = time.monotonic() - began
         attempt.latencies.append(took)
         attempt.inferences.append(took)
-        if steps and len(result.trace.refreshed):
-            attempt.refreshed.append(float(np.mean(result.trace.refreshed)))
+        if len(result.trace.refreshed):
             attempt.steps.append(int(result.trace.decoder_steps))
+            if steps:    # the first one has nothing to keep
+                attempt.refreshed.append(float(np.mean(result.trace.refreshed)))
         space = self._environment.action_space
         actions = result.actions[: self._map.actions]
         if actions.shape[1:] != space.shape:

@@ -248,9 +248,10 @@ class _Flight:
     def _count(self, inference: Inference, took: float) -> None:
         self._attempt.inferences.append(took)
         trace = inference.trace
-        if self._inferences > 1 and len(trace.refreshed):    # the first one has nothing to keep
-            self._attempt.refreshed.append(float(np.mean(trace.refreshed)))
+        if len(trace.refreshed):
             self._attempt.steps.append(int(trace.decoder_steps))
+            if self._inferences > 1:    # the first one has nothing to keep
+                self._attempt.refreshed.append(float(np.mean(trace.refreshed)))
 
     def _arrive(self, request: _Request) -> None:
         """An inference is over: its chunk reaches the controller, unless it is withheld or there is none."""

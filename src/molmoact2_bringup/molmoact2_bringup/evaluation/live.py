@@ -109,9 +109,10 @@ class LiveBench:
         self._traces += 1
         attempt.withheld += bool(message.withheld)
         attempt.inferences.extend(timing.seconds for timing in message.timings if timing.stage == "total")
-        if self._traces > 1 and len(message.refreshed):    # the first one has nothing to keep
-            attempt.refreshed.append(sum(message.refreshed) / len(message.refreshed))
+        if len(message.refreshed):
             attempt.steps.append(int(message.decoder_steps))
+            if self._traces > 1:    # the first one has nothing to keep
+                attempt.refreshed.append(sum(message.refreshed) / len(message.refreshed))
 
     # --- attempts ---------------------------------------------------------------------------------------------------
     def attempt(self, condition: Condition, seed: int, cube: str, instruction: str) -> Attempt:

@@ -26,7 +26,7 @@ from mujoco_driver.render import Eyes
 from mujoco_driver.tabletop import RATE, Tabletop
 from mujoco_driver.variation import apply_variation
 
-from .attempts import Attempt, Named, difference, summary
+from .attempts import Attempt, Named, compared, summary
 from .truth import FILM_EVERY
 
 FAST, LIVE = "fast", "live"
@@ -51,7 +51,7 @@ class Found:
 def write_results(out: Path, facts: Mapping[str, Any], found: Sequence[Found], table_: Tabletop | None) -> None:
     """facts: what was judged and how, in words. table_: of the scene, to draw videos with; None: no videos."""
     summaries = [one.summary for one in found]
-    content = {**facts, "conditions": summaries, "against_first": _against(summaries), "modes": _modes(found)}
+    content = {**facts, "conditions": summaries, "against_first": _against(found), "modes": _modes(found)}
     (out / "summary.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     films: list[str] = []
     if table_ is not None:
@@ -60,7 +60,7 @@ def write_results(out: Path, facts: Mapping[str, Any], found: Sequence[Found], t
             films = [part for one in found for part in _films(one, table_, eyes)]
         finally:
             eyes.close()
-    compared = [
+    both_modes = [
         (
             row["condition"], *(_share(row[mode]) for mode in (FAST, LIVE)), _share(row["same"]),
             _points(row["difference"], row["interval"]),
@@ -69,7 +69,7 @@ def write_results(out: Path, facts: Mapping[str, Any], found: Sequence[Found], t
     ]
     against = [
         (
-            f"{row['condition']} ({row['mode']})", _points(row["difference"], row["interval"]),
+            f"{row['condition']} ({row['mode']})", _points(row["difference"], row["interval"]), _share(row["same"]),
             None if row["steps"] is None else f"{100 * row['steps']:.0f} %",
         )
         for row in content["against_first"]
@@ -83,18 +83,19 @@ def write_results(out: Path, facts: Mapping[str, Any], found: Sequence[Found], t
         _table(summaries),
         "<p class='faint'>Intervals are Wilson's, 95 %. A test of success must hold for a third of a second. Latency "
         "is from an image's capture to an accepted chunk's arrival; in mode fast it is as asked for even where the "
-        "inference itself took longer. Cells and steps are of the inferences after an attempt's first. The judge's gap "
+        "inference itself took longer. Differences are of the same scenes, with Newcombe's interval for pairs. Cells are "
+        "of the inferences after an attempt's first, decoder steps of all. The judge's gap "
         "is the longest time for which it did not look, lost time what the simulated world left out.</p>",
         "<h2>Reasons of failure</h2>",
         table(("condition", "reason", "scenes"), [
             (_named(s), reason, count) for s in summaries for reason, count in s["failures"].items()
         ]),
         *(["<h2>Against the first condition of the same task and mode</h2>", table(
-            ("condition", "success", "decoder steps, as a share of the first's"), against
+            ("condition", "success", "scenes that end the same way", "decoder steps, of the first's"), against
         )] if against else []),
         *(["<h2>How far fast and live agree</h2>", table(
-            ("condition", FAST, LIVE, "scenes that end the same way", "live - fast"), compared
-        )] if compared else []),
+            ("condition", FAST, LIVE, "scenes that end the same way", "live - fast"), both_modes
+        )] if both_modes else []),
         *(["<h2>Doubtful scenes</h2>", "<p>The judge looked away for too long, or the simulated world left time out, "
            "because the machine was busy. They are counted all the same.</p>",
            table(("condition", "scenes"), doubtful)] if doubtful else []),
@@ -107,32 +108,35 @@ def _modes(found: Sequence[Found]) -> list[dict[str, Any]]:
     rows = []
     for live in (one for one in found if one.mode == LIVE):
         for fast in (one for one in found if one.mode == FAST and one.condition == live.condition):
-            ends = [{attempt.seed: attempt.success for attempt in one.attempts} for one in (fast, live)]
-            shares = [(sum(one.values()), len(one)) for one in ends]
-            if not all(count for _, count in shares):
-                continue    # interrupted before
-            both = ends[0].keys() & ends[1].keys()
-            change, interval = difference(*shares)
-            rows.append({
-                "condition": live.condition.name, FAST: shares[0], LIVE: shares[1], "difference": change,
-                "interval": interval, "same": (sum(ends[0][seed] == ends[1][seed] for seed in both), len(both)),
-            })    # fmt: skip
+            row = _compared(fast, live)
+            if row is not None:    # else it was interrupted before
+                shares = {one.mode: (one.summary["successes"], one.summary["n"]) for one in (fast, live)}
+                rows.append({"condition": live.condition.name, **shares, **row})
     return rows
 
 
-def _against(summaries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _against(found: Sequence[Found]) -> list[dict[str, Any]]:
     """How each condition differs from the first of its task and mode. steps: the ratio of their decoder steps."""
-    rows, firsts = [], dict[tuple[str, str], Mapping[str, Any]]()
-    for s in summaries:
-        first = firsts.setdefault((s["task"], s["mode"]), s)
-        if s is not first:
-            change, interval = difference((first["successes"], first["n"]), (s["successes"], s["n"]))
-            both = first["decoder_steps"], s["decoder_steps"]
+    rows, firsts = [], dict[tuple[str, str], Found]()
+    for one in found:
+        first = firsts.setdefault((one.condition.task, one.mode), one)
+        row = None if one is first else _compared(first, one)
+        if row is not None:
+            steps = first.summary["decoder_steps"], one.summary["decoder_steps"]
             rows.append({
-                "condition": s["condition"], "mode": s["mode"], "first": first["condition"], "difference": change,
-                "interval": interval, "steps": both[1] / both[0] if all(both) else None,
+                "condition": one.condition.name, "mode": one.mode, "first": first.condition.name, **row,
+                "steps": steps[1] / steps[0] if all(steps) else None,
             })    # fmt: skip
     return rows
+
+
+def _compared(before: Found, after: Found) -> dict[str, Any] | None:
+    """Of the scenes that both tried."""
+    ends = ({attempt.seed: attempt.success for attempt in one.attempts} for one in (before, after))
+    result = compared(*ends)
+    if result is None:
+        return None
+    return {"difference": result.change, "interval": result.interval, "same": (result.same, result.scenes)}
 
 
 def _table(summaries: Sequence[Mapping[str, Any]]) -> str:

@@ -67,7 +67,10 @@ class SimulatedScene:
             for task in dict.fromkeys(condition.task for condition in found):
                 first = next(condition for condition in found if condition.task == task)
                 own = {name: f"{getattr(first, FIELDS.get(name, name)) or AS_IT_IS_TEXT}" for name in asked}
-                found += [one for one in self._combined(own | differing) if one not in found]
+                more = self._combined(own | differing)
+                if "cache" in differing and more[0].depth != "adaptive":
+                    raise ValueError(f"--also: {text!r} is without depth adaptive, and so without a cache")
+                found += [one for one in more if one not in found]
         return found
 
     @staticmethod
@@ -75,9 +78,10 @@ class SimulatedScene:
         parts = [part.partition("=") for part in text.split(",")]
         names = [name.strip().replace("-", "_") for name, _, _ in parts]
         known = [name for name in asked if name != "task"]
-        if not all(equals and value for _, equals, value in parts) or not set(names) <= set(known):
+        told = all(equals and value for _, equals, value in parts) and len(set(names)) == len(names)
+        if not told or not set(names) <= set(known):
             options = ", ".join(name.replace("_", "-") for name in known)
-            raise ValueError(f"--also: {text!r} is not NAME=VALUE, several with commas; the names are: {options}")
+            raise ValueError(f"--also: {text!r} is not NAME=VALUE, several with commas, each name once; the names are: {options}")
         return {name: value.strip() for name, (_, _, value) in zip(names, parts, strict=True)}
 
     def _combined(self, asked: Mapping[str, str]) -> list[Condition]:
