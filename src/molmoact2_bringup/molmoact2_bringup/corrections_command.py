@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from typing import Any
 
@@ -12,6 +13,7 @@ BAD_INPUT = 2
 
 
 def register(subparsers: Any) -> None:
+    from molmoact2_model.engine_options import add_noise_scale
     from mujoco_driver.demos.command import add_arguments
 
     parser = subparsers.add_parser(
@@ -27,6 +29,11 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--norm-tag", default="so101_sim_molmoact2_tiny", help="(default %(default)s)")
     depths = ["off", "full", "adaptive", "verified"]
     parser.add_argument("--depth", default="off", choices=depths, help="(default %(default)s)")
+    add_noise_scale(parser)
+    parser.add_argument(
+        "--smoothing", type=float, default=0.0, metavar="SECONDS",
+        help="a cubic is fitted to so long a stretch of a chunk around each waypoint; 0: none (default %(default)s)",
+    )
     add_arguments(parser)
     parser.set_defaults(func=run, alternatives=3)
 
@@ -41,8 +48,12 @@ def run(args: argparse.Namespace) -> int:
     try:
         if args.alternatives < 1:
             raise ValueError("--alternatives must be at least 1: it is what is learnt of these data")
+        if not 0 <= args.smoothing < math.inf:
+            raise ValueError(f"--smoothing is {args.smoothing:g}; it must be a length in seconds, 0 for none")
         checkpoint = str(find_resource("checkpoints", args.checkpoint))
-        settings = Settings(checkpoint, args.norm_tag, args.depth, threads=1)
+        settings = Settings(
+            checkpoint, args.norm_tag, args.depth, noise_scale=args.noise_scale, smoothing=args.smoothing, threads=1
+        )
         InProcessBackend(settings, load_contract(args.contract)).load()    # what is wrong with it is said once, here
     except (ContractError, BackendError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -7,11 +7,13 @@ import json
 import numpy as np
 import pytest
 
+from molmoact2_contract import find_resource, load_system
 from molmoact2_contract.cli import main
 from molmoact2_data.companions import ALTERNATIVES, Companion
 from molmoact2_data.layout import CORRECTED, NOTES
 from molmoact2_data.reader import Dataset
 from molmoact2_data.streaming import Share, Stream
+from molmoact2_policy.backend import InProcessBackend
 from mujoco_driver.demos.episode import Demonstrator, Wanted
 from mujoco_driver.scene import build
 from mujoco_driver.tabletop import Tabletop
@@ -63,8 +65,28 @@ def test_what_a_checkpoint_did_wrong_becomes_data_of_what_was_right(tmp_path, ca
 
 
 @pytest.mark.parametrize(
+    ("given", "noise_scale", "smoothing"),
+    [([], 1.0, 0.0), (["--noise-scale", "0.6", "--smoothing", "0.5"], 0.6, 0.5)],
+)
+def test_the_pilot_drives_with_the_noise_and_the_smoothing_that_are_given(monkeypatch, given, noise_scale, smoothing):
+    pilots = []
+    monkeypatch.setattr("mujoco_driver.demos.command.run", lambda args, pilot: pilots.append(pilot) or 0)
+    monkeypatch.setattr(InProcessBackend, "load", lambda _: None)
+    assert main(["corrections", "molmoact2-tiny-think-so101", "--out", "nowhere", *given]) == 0
+    assert (pilots[0].settings.noise_scale, pilots[0].settings.smoothing) == (noise_scale, smoothing)
+
+
+def test_the_suites_own_checkpoint_is_corrected_as_it_drives():
+    policy = load_system("so101_sim").process("policy").parameters
+    written = (find_resource("checkpoints", "molmoact2-tiny-think-so101").parent / "retrain").read_text()
+    assert f"--noise-scale {policy['noise_scale']} --smoothing {policy['smoothing']} " in written
+
+
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["molmoact2-tiny-think-so101", "--noise-scale", "0.1"], "noise_scale is 0.1, expected a number from 0.3 to 1"),
+        (["molmoact2-tiny-think-so101", "--smoothing", "-1"], "--smoothing is -1; it must be a length in seconds"),
         (["nowhere"], "nowhere"),
         (["molmoact2-tiny-think-so101", "--alternatives", "0"], "--alternatives must be at least 1"),
         (["molmoact2-tiny-think-so101", "--norm-tag", "libero"], "libero"),
