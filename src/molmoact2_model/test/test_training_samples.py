@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a frame becomes: the reference's questions, and nothing to learn where nothing is known."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -15,7 +16,7 @@ from molmoact2_model import InputError
 from molmoact2_model.training.batch import CODES, DISCRETE, IGNORED, PLACE, Batch
 from molmoact2_model.training.beginning import Beginning, begin
 from molmoact2_model.training.recipe import load_recipe
-from molmoact2_model.training.samples import named_in
+from molmoact2_model.training.samples import Augment, named_in
 
 IMAGE = np.full((SIDE, SIDE, 3), 90, np.uint8)
 FRAME = TrainingFrame(
@@ -139,6 +140,24 @@ def test_places_in_the_second_image_are_asked_behind_the_state_and_only_where_th
     first, second = patches.chunk(2)
     assert [float(batch.look_at[0, 0, first].sum()), float(batch.look_at[0, 1, second].sum())] == [1, 1]
     assert float(batch.look_at[0].sum()) == 2 and not batch.look_at[1, 1].any()
+
+
+def test_where_a_camera_fails_nothing_is_asked_of_what_it_would_show(beginning):
+    points, elsewhere = {"red square": (0.5, 0.5)}, {"wrist": {"red square": (0.25, 0.5)}}
+    frame = dataclasses.replace(FRAME, points=points, elsewhere=elsewhere)
+    sampler = copy.copy(beginning.sampler)
+    sampler._augment = Augment(lost=1.0)
+    asked = set()
+    for seed in range(20):
+        batch = sampler.batch([frame], "action", np.random.default_rng(seed))
+        asked.add((len(places(beginning, batch, 0)), tuple((batch.look_at[0] > 0).any(-1).tolist())))
+    assert asked == {(0, (False, False)), (2, (True, False))}    # of the one that does not fail
+
+
+def test_data_that_know_no_place_in_the_second_image_are_told(tmp_path):
+    data = toy_set(tmp_path / "toy", episodes=2)
+    recipe = load_recipe(recipe_of(tmp_path, data, cameras=["front", "wrist"], mix={"places": True}))
+    assert "no data say where a named thing is in images of camera 'wrist'" in begin(recipe, tmp_path / "files").note
 
 
 def test_a_head_that_the_checkpoint_does_not_have_is_refused(tmp_path):

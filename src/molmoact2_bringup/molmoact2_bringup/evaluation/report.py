@@ -83,8 +83,8 @@ def write_results(out: Path, facts: Mapping[str, Any], found: Sequence[Found], t
         _table(summaries),
         "<p class='faint'>Intervals are Wilson's, 95 %. A test of success must hold for a third of a second. Latency "
         "is from an image's capture to an accepted chunk's arrival; in mode fast it is as asked for even where the "
-        "inference itself took longer. Differences are of the same scenes, with Newcombe's interval for pairs. Cells are "
-        "of the inferences after an attempt's first, decoder steps of all. The judge's gap "
+        "inference itself took longer. Differences are of the same scenes, with Newcombe's interval for pairs. Cells "
+        "are of the inferences after an attempt's first, decoder steps of all. The judge's gap "
         "is the longest time for which it did not look, lost time what the simulated world left out.</p>",
         "<h2>Reasons of failure</h2>",
         table(("condition", "reason", "scenes"), [

@@ -81,7 +81,9 @@ class SimulatedScene:
         told = all(equals and value for _, equals, value in parts) and len(set(names)) == len(names)
         if not told or not set(names) <= set(known):
             options = ", ".join(name.replace("_", "-") for name in known)
-            raise ValueError(f"--also: {text!r} is not NAME=VALUE, several with commas, each name once; the names are: {options}")
+            raise ValueError(
+                f"--also: {text!r} is not NAME=VALUE, several with commas, each name once; the names are: {options}"
+            )
         return {name: value.strip() for name, (_, _, value) in zip(names, parts, strict=True)}
 
     def _combined(self, asked: Mapping[str, str]) -> list[Condition]:

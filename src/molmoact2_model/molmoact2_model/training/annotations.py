@@ -64,9 +64,11 @@ def _store(data: Data, camera: str) -> DepthCodes:
     return store
 
 
-def check_places(recipe: Recipe) -> None:
-    """Errors: InputError where `mix.places` would teach nothing, because no instruction names a thing whose place in
-    the main image is known. Reads no further than to the first one that does."""
+def check_places(recipe: Recipe) -> str:
+    """What `mix.places` cannot teach, in words: places in the second image, where no data set has any.
+
+    Errors: InputError where it would teach nothing, because no instruction names a thing whose place in the main image
+    is known. Reads no further than to the first one that does."""
     if not any(_names_one(data, recipe.cameras[0]) for data in recipe.data):
         paths = ", ".join(data.path for data in recipe.data)
         raise InputError(
@@ -74,6 +76,10 @@ def check_places(recipe: Recipe) -> None:
             f"{recipe.cameras[0]!r} is known ({FOLDER}/{POINTS}: a phrase stands in the instruction word for word); "
             "leave mix.places out, or add points (docs/datasets.md)"
         )
+    second = recipe.cameras[1:2]
+    if second and not any(_names_one(data, second[0]) for data in recipe.data):
+        return f"no data say where a named thing is in images of camera {second[0]!r}: places are of the first alone"
+    return ""
 
 
 def _names_one(data: Data, camera: str) -> bool:

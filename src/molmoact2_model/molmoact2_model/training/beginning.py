@@ -33,7 +33,7 @@ from .saving import FETCHED, copy_files
 @dataclass(frozen=True)
 class Beginning:
     """Everything that training needs besides data. files: folder with all files of the checkpoint but the weights.
-    digests: of what the recipe names by its place alone."""
+    digests: of what the recipe names by its place alone; note: what cannot be taught, in words, else empty."""
 
     network: Network
     images: ImageConfig
@@ -43,6 +43,7 @@ class Beginning:
     sampler: Sampler
     files: Path
     digests: dict[str, str]
+    note: str = ""
 
 
 def begin(recipe: Recipe, work: Path) -> Beginning:
@@ -60,8 +61,7 @@ def begin(recipe: Recipe, work: Path) -> Beginning:
     if recipe.start.norm_stats:
         shutil.copyfile(_existing(recipe.start.norm_stats), work / config.norm_stats_filename)
     _check_head(recipe, config)
-    if recipe.mix.places:
-        check_places(recipe)
+    note = check_places(recipe) if recipe.mix.places else ""
     codes = add_codebook(recipe, work) if recipe.mix.depth or recipe.mix.depth_action else {}
     images, tokenizer = load_image_config(work, config.vision), load_tokenizer(work)
     check_vocabulary(config, tokenizer)
@@ -78,7 +78,7 @@ def begin(recipe: Recipe, work: Path) -> Beginning:
     fast = _fast(recipe, config)
     sampler = Sampler(config, images, prompts, tag, recipe.cameras, recipe.mix, recipe.augment, fast)
     known = digests(stats, recipe.norm_tag, codes, recipe.start.fast_tokenizer, source)
-    return Beginning(network, images, stats, tokenizer, tag, sampler, work, known)
+    return Beginning(network, images, stats, tokenizer, tag, sampler, work, known, note)
 
 
 def _fast(recipe: Recipe, config: ModelConfig) -> FastTokenizer | None:

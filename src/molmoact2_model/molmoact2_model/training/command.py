@@ -88,8 +88,10 @@ def run(args: argparse.Namespace) -> int:
         sweep(args.out / CHECKPOINT)
     trainer: Trainer | None = None
     try:
-        trainer = Trainer(recipe, begin(recipe, files), args.out, processes)
-        told = trainer.load(args.accept_changes) if there else []
+        beginning = begin(recipe, files)
+        trainer = Trainer(recipe, beginning, args.out, processes)
+        told = [beginning.note] if beginning.note else []
+        told += trainer.load(args.accept_changes) if there else []
         if processes.is_main_process:
             for line in told:
                 print(line, file=sys.stderr)

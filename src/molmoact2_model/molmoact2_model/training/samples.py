@@ -93,14 +93,20 @@ class Sampler:
             if random.random() < self._augment.lost:
                 camera = int(random.integers(len(images)))
                 images[camera] = _lost(images[camera].shape, random)
-                if camera == 0:    # nothing can be found there; depth codes are asked still, so that they are ended
-                    frame = dataclasses.replace(frame, points={}, questions=())
+                frame = self._blind(frame, camera)
             pixels.append(pixel_values(images, self._images, torch.device("cpu")))
             sequences.append(self._sequences(frame, style, random))
         return collate(
             torch.stack(pixels), sequences, self._tag.horizon, self._tag.action.dim, self._config.max_action_dim,
             self._config.image_tokens.patch, self._images.token_grid,
         )
+
+    def _blind(self, frame: TrainingFrame, camera: int) -> TrainingFrame:
+        """Without what is found in that camera's image alone; depth codes are asked still, so that they are ended."""
+        if camera == 0:
+            return dataclasses.replace(frame, points={}, questions=())
+        seen = {name: view for name, view in frame.elsewhere.items() if name != self._cameras[camera]}
+        return dataclasses.replace(frame, elsewhere=seen)
 
     def _changed(self, image: np.ndarray, random: np.random.Generator) -> np.ndarray:
         if not (self._augment.brightness or self._augment.contrast):
