@@ -1,15 +1,16 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""Faults of devices: the table by itself, and some rows of each driver in the running system of its double."""
-
-import os
+"""Faults of devices: the table by itself, and every row of each driver in the running system of its double."""
 
 import pytest
 
 from franka_driver.double.robot_server import ERRORS
 from franka_driver.double.server import Double
+from molmoact2_bringup.faults.campaign import of_devices
 from molmoact2_bringup.faults.command import SYSTEMS, faults
-from molmoact2_bringup.faults.devices import FAULTS, double_of, driver_of
+from molmoact2_bringup.faults.control_rows import ControlRows
+from molmoact2_bringup.faults.devices import FAULTS, GONE, SOUND, double_of, driver_of
+from molmoact2_bringup.faults.policy_rows import PolicyRows
 from molmoact2_contract import ContractError, load_system
 from so101_driver.double.bus import BusDouble
 from so101_driver.double.plants import PointPlant
@@ -17,9 +18,7 @@ from so101_driver.double.servo import ServoDouble
 from yam_driver.double import DoubleArm
 from yam_driver.double.command import obey
 
-DOMAINS = {"so101_double": 79, "yam_bimanual_double": 80, "franka_droid_double": 112}
-# What stands for all rows of its driver here; `molmoact2 faults` runs every one.
-SHORT = {"so101": ("a servo is silent",), "yam": ("a motor is hot",), "franka": ("a joint meets resistance",)}
+DOMAINS = {"so101_double": 79, "yam_single_double": 80, "franka_droid_double": 112}
 
 
 def lines(driver):
@@ -60,8 +59,22 @@ def test_faults_of_every_kind_that_a_bus_has_are_in_the_table():
 
 
 def test_all_campaigns_together_have_at_least_sixty_rows():
-    in_simulation = 53    # of test_faults.py, which runs them
-    assert in_simulation + sum(map(len, FAULTS.values())) >= 60
+    simulated = [*ControlRows(None, None, None).rows(), *PolicyRows(None, None, "front", "wrist").rows()]
+    assert len(simulated) + sum(map(len, FAULTS.values())) >= 60
+
+
+def test_where_setpoints_reach_a_device_in_time_the_arm_has_to_be_brought_to_rest_within_its_limits():
+    for driver, table in FAULTS.items():
+        named = [fault for fault in table if fault.named]
+        assert any(fault.bus == SOUND and not fault.falls for fault in named), driver
+        assert all(fault.bus != GONE for fault in table if not fault.named)
+
+
+def test_a_world_that_only_shows_doubles_is_left_out_and_one_that_they_live_in_is_not():
+    left = of_devices(load_system("franka_droid_double"))
+    assert {process.name for process in left.processes} == {"double", "arm_controller"}
+    assert left.process("double").parameters["mirror"] is False
+    assert {process.name for process in of_devices(load_system("so101_double")).processes} >= {"world", "double"}
 
 
 def test_each_arm_of_a_system_of_doubles_has_one():
@@ -74,25 +87,14 @@ def test_each_arm_of_a_system_of_doubles_has_one():
         double_of(load_system("so101_sim"), "arm")
 
 
-# Two YAM drivers at 250 Hz, their doubles, a world and its cameras need more than two cores in real time.
-MANY = pytest.mark.skipif((os.cpu_count() or 1) < 4, reason="two arms with their doubles need four cores")
-
-
-def each_system():
-    return [pytest.param(name, marks=MANY) if "bimanual" in name else name for name in DOMAINS]
-
-
-@pytest.mark.parametrize("name", each_system())
+@pytest.mark.parametrize("name", DOMAINS)
 @pytest.mark.long
 def test_a_fault_of_a_device_is_named_and_latched_stops_every_arm_and_moves_nothing_until_an_operator_says_so(
     name, tmp_path, monkeypatch, capsys
 ):
-    driver = driver_of(load_system(name))
-    chosen = tuple(fault for fault in FAULTS[driver] if fault.name in SHORT[driver])
-    monkeypatch.setattr("molmoact2_bringup.faults.device_rows.FAULTS", {**FAULTS, driver: chosen})
     monkeypatch.setenv("ROS_DOMAIN_ID", str(DOMAINS[name]))
     assert faults([name], tmp_path) == 0, capsys.readouterr().out + (tmp_path / "log.txt").read_text()
     rows = (tmp_path / "faults.md").read_text().splitlines()[2:]
-    arms = len(load_system(name).contract.arms)
-    assert len(rows) == len(chosen) + arms    # the others' arms too, and the recording
+    system = load_system(name)
+    assert len(rows) == len(FAULTS[driver_of(system)]) + len(system.contract.arms)    # other arms', and the recording
     assert all(row.endswith("| passed |") for row in rows)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from molmoact2_bringup.faults.judgement import Judge, Trace
+from molmoact2_bringup.faults.judgement import BUS_SPAN, Judge, Trace
 from molmoact2_contract import load_contract
 
 CONTRACT = load_contract(Path(__file__).parents[3] / "config/embodiments/so101.yaml")
@@ -57,14 +57,36 @@ def test_setpoints_that_break_a_promise_are_named(angle, named):
     assert named in JUDGE.setpoints(pan(angle), LONG_AFTER, cut_off=True)
 
 
-def test_where_a_bus_stalls_changes_of_speed_are_not_told_from_arrivals_but_speeds_and_limits_are():
-    judge = Judge(CONTRACT, ARM, timely=False)
+def test_where_a_bus_stalls_changes_of_speed_are_not_told_from_arrivals_but_speeds_limits_and_ends_are():
+    judge = Judge(CONTRACT, ARM, BUS_SPAN)
     stalled = pan(ramp)
     times = np.where((stalled.times > 100.5) & (stalled.times < 100.53), 100.53, stalled.times)
     assert JUDGE.setpoints(Trace(times, stalled.positions), LONG_AFTER, cut_off=False) != ""
-    assert judge.setpoints(Trace(times, stalled.positions), LONG_AFTER, cut_off=False) == ""
-    assert "was told to move at" in judge.setpoints(pan(lambda t: 2.6 * t if t < 0.5 else 1.3), LONG_AFTER, True)
-    assert "outside its position limits" in judge.setpoints(pan(lambda t: 3.0 * t), LONG_AFTER, True)
+    assert judge.setpoints(Trace(times, stalled.positions), LONG_AFTER, cut_off=False, timely=False) == ""
+    fast, far = pan(lambda t: 2.6 * t if t < 0.5 else 1.3), pan(lambda t: 3.0 * t)
+    assert "was told to move at" in judge.setpoints(fast, LONG_AFTER, True, timely=False)
+    assert "outside its position limits" in judge.setpoints(far, LONG_AFTER, True, timely=False)
+    moving = pan(lambda t: ramp(min(t, 0.8)), seconds=0.8)
+    assert "was given its last setpoint at" in judge.setpoints(moving, LONG_AFTER, False, timely=False)
+
+
+def test_behind_a_bus_that_takes_its_time_a_stop_between_two_setpoints_is_named_and_a_ramp_is_not():
+    """The goals of 100 setpoints a second as motors hear them that are commanded 250 times a second: in steps, late."""
+    judge, late = Judge(CONTRACT, ARM, BUS_SPAN), np.random.default_rng(0).uniform(0, 0.004, 150)
+
+    def heard(angle):
+        even = pan(angle)
+        return Trace(even.times + late, even.positions)
+
+    assert judge.setpoints(heard(ramp), LONG_AFTER, cut_off=False) == ""
+    assert "change its speed" in judge.setpoints(heard(lambda t: 1.4 * ramp(min(t, 0.8))), LONG_AFTER, cut_off=False)
+
+
+def test_an_arm_that_brakes_harder_than_its_setpoints_may_is_named_where_it_is_judged_by_that():
+    judge = Judge(CONTRACT, ARM, BUS_SPAN)
+    dead = pan(lambda t: ramp(min(t, 0.8)) * 1.4)
+    assert judge.arm(dead) == "" and judge.arm(pan(ramp), braking=True) == ""
+    assert "changed its speed by" in judge.arm(dead, braking=True)
 
 
 def test_setpoints_that_end_at_speed_are_named_unless_they_could_not_but_end():

@@ -24,6 +24,7 @@ from .session import LOWER, UPPER, ArmSession
 RECOVER_WITHIN = 1.0    # [s] of a request; a recovery that takes longer goes on, and is asked for again
 FOR_THE_DOUBLE = 60.0   # [s]; it is started beside the controller
 LOOK_AGAIN = 0.2        # [s] between two tries to connect to it
+RAMP = 1.0              # [s] after the hand has failed in which setpoints move the arm, for a ramp to rest
 SILENT_SHARE = 0.75     # of the contract's joint_state_timeout: the driver names a silent robot before the controller
 
 
@@ -43,7 +44,7 @@ class FrankaDriver(ArmDriver):
         self._count, self._patience = len(arm.joints), patience
         self._session = ArmSession(options, _compliance(contract, arm), SILENT_SHARE * contract.joint_state_timeout)
         self._hand = Hand(options) if self._gripper is not None else None
-        self._broken = ""
+        self._broken, self._ramps_until = "", 0.0    # steady clock [s]
         self._recovery: Call | None = None
 
     def connect(self) -> None:
@@ -66,12 +67,13 @@ class FrankaDriver(ArmDriver):
 
     def read(self) -> ArmState:
         """Errors: DriverError."""
-        self._must_be_sound()
+        if not self._ramps_down:
+            self._must_be_sound()
         try:
             arm, stamp = self._session.look()
-            self._look_at_hand()
         except DriverError as error:
             raise self._break(error) from error
+        self._look_at_hand()
         positions = np.empty(self._count)
         positions[self._joints] = arm
         if self._hand is not None:
@@ -79,15 +81,16 @@ class FrankaDriver(ArmDriver):
         return ArmState(positions, stamp)
 
     def write(self, positions: np.ndarray) -> None:
-        """Errors: DriverError."""
-        self._must_be_sound()
+        """For a second after the hand has failed it moves the arm alone: a ramp to rest. Errors: DriverError."""
+        if not self._ramps_down:
+            self._must_be_sound()
         if np.shape(positions) != (self._count,) or not np.isfinite(positions).all():
             raise DriverError(f"setpoint {positions!r} is not {self._count} finite numbers; nothing was sent")
         try:
             self._session.follow(np.asarray(positions, dtype=np.float64)[self._joints])
         except DriverError as error:
             raise self._break(error) from error
-        if self._hand is not None:
+        if self._hand is not None and not self._broken:
             self._hand.aim(float(positions[self._gripper]))
 
     def stop(self) -> None:
@@ -126,7 +129,7 @@ class FrankaDriver(ArmDriver):
         except DriverError:
             self._recovery = None
             raise
-        self._recovery, self._broken = None, ""
+        self._recovery, self._broken, self._ramps_until = None, "", 0.0
 
     def _recover(self) -> None:
         self._session.recover()
@@ -148,18 +151,41 @@ class FrankaDriver(ArmDriver):
 
     # ------------------------------------------------------------------------------------------------------------------
     def _look_at_hand(self) -> None:
-        if self._hand is not None and self._hand.trouble:
-            raise DriverError(self._hand.trouble)
+        """One that has failed ends the arm's motion: by the controller's ramp, where it is one that setpoints lead."""
+        if self._hand is None or not self._hand.trouble:
+            return
+        error = DriverError(self._broken or self._hand.trouble)
+        if self._broken:    # ramping down
+            raise error
+        if not self._session.led:
+            raise self._break(error)
+        self._broken, self._ramps_until = str(error), time.monotonic() + RAMP
+        self._session.health.failed(self._broken)
+        raise error
+
+    @property
+    def _ramps_down(self) -> bool:
+        """Whether the hand has failed just now and the arm is led still; a motion that is left after that is ended."""
+        if not self._ramps_until:
+            return False
+        if time.monotonic() < self._ramps_until and self._session.led:    # and begins no motion anew
+            return True
+        self._ramps_until = 0.0
+        self._session.abandon()
+        return False
 
     def _must_be_sound(self) -> None:
         if self._broken:
             raise DriverError(self._broken)
 
     def _break(self, error: DriverError) -> DriverError:
-        self._broken = str(error)
-        self._session.health.failed(self._broken)
+        """Returns what is wrong: where the hand had failed before, that."""
+        self._ramps_until = 0.0
+        if not self._broken:
+            self._broken = str(error)
+            self._session.health.failed(self._broken)
         self._session.abandon()
-        return error
+        return DriverError(self._broken)
 
 
 def _layout(contract: Contract, arm: Arm) -> tuple[np.ndarray, int | None]:

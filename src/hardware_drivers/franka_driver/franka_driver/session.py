@@ -203,6 +203,11 @@ class ArmSession:
         self._tracker.set_target(np.clip(self._positions, LOWER, UPPER), np.zeros(7))
         self._goal, self._goal_at = None, time.monotonic()
 
+    @property
+    def led(self) -> bool:
+        """Whether setpoints move the arm."""
+        return self._tracker is not None and not self._guided
+
     def guide(self) -> None:
         """The arm yields, and carries its own weight and the load that is set in Desk."""
         if self._tracker is None:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The driver against the double: the vendor's library and the network protocol are the real ones."""
 
+import json
 import pickle
 import time
 
@@ -45,6 +46,23 @@ def fails_with(driver, goal, words):
     for call in (driver.read, driver.stop, driver.guide, lambda: driver.write(goal)):
         with pytest.raises(DriverError, match=words):
             call()
+
+
+def hand_fails_with(driver, goal, words):
+    """As fails_with; only setpoints are taken still, for a ramp to rest."""
+    with pytest.raises(DriverError, match=words):
+        follow(driver, goal, 20.0)
+    for call in (driver.read, driver.stop, driver.guide):
+        with pytest.raises(DriverError, match=words):
+            call()
+
+
+def refuses(driver, goal):
+    try:
+        driver.write(goal)
+    except DriverError as error:
+        return str(error)
+    return ""
 
 
 def test_connecting_moves_nothing_and_reads_where_the_arm_is(driver, double):
@@ -199,11 +217,55 @@ def test_a_robot_that_falls_silent_is_named_and_connected_to_anew(driver, double
     assert np.abs(follow(driver, here, 0.3).positions - here)[:7].max() < 0.03
 
 
-def test_a_hand_that_fails_ends_the_motion_of_the_arm_too(driver, double):
+def test_when_the_hand_fails_setpoints_bring_the_arm_to_rest_and_nothing_moves_it_when_their_time_is_over(
+    driver, double
+):
     goal = moving(driver)
     double.say("hand silent")
-    fails_with(driver, goal, "the hand at")
+    hand_fails_with(driver, goal, "the hand at")
+    for _ in range(5):
+        goal[0] += 0.002
+        driver.write(goal)
+        time.sleep(PERIOD)
+    assert double.ask()["moving"]
+    wait_until(lambda: "the hand at" in refuses(driver, goal))
     wait_until(lambda: not double.ask()["moving"])
+    assert "the hand at" in refuses(driver, goal) and not double.ask()["moving"]
+
+
+def test_an_arm_that_is_guided_when_the_hand_fails_is_held_at_once(driver, double):
+    follow(driver, driver.read().positions, 0.2)
+    driver.guide()
+    double.say("hand silent")
+    wait_until(lambda: _fails(driver))
+    assert "the hand at" in refuses(driver, driver._session._positions.tolist() + [1.0])
+    wait_until(lambda: not double.ask()["moving"])
+
+
+def _fails(driver):
+    try:
+        driver.read()
+    except DriverError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize(("fault", "cured"), [("silent on", "silent off"), ("freeze on", "freeze off")])
+def test_a_robot_whose_client_hears_nothing_new_stops_by_itself_and_says_so_when_it_is_heard_again(
+    driver, double, fault, cured
+):
+    goal = moving(driver)
+    double.say("trail")
+    double.say(fault)
+    wait_until(lambda: not double.ask()["moving"])
+    wait_until(lambda: np.abs(double.ask()["velocities"]).max() < 5e-3)
+    went = [row["positions"][0] for row in json.loads(double.say("trail"))["seen"]]
+    assert len(went) > 2 and np.ptp(went) < 0.1    # at 0.3 rad/s; with the last torque it would go on for ever
+    with pytest.raises(DriverError):
+        follow(driver, goal, 20.0)
+    double.say(cured)
+    wait_until(lambda: recovers(driver))
+    assert not double.ask()["moving"]
 
 
 def recovers(driver):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from robot_double import wait_until
-from test_franka_driver import fails_with, follow
+from test_franka_driver import fails_with, follow, hand_fails_with
 
 from arm_controller.driver import DriverError
 from franka_driver.hand import CLOSED, OPEN, wanted
@@ -69,7 +69,7 @@ def test_what_the_hand_was_told_last_is_known_to_whoever_arms_the_arm_anew_until
 def test_a_hand_that_fails_is_named_and_connected_to_anew(driver, double, fault, words):
     follow(driver, goal_with(driver, 1.0), 0.1)
     double.say(f"hand {fault}")
-    fails_with(driver, goal_with(driver, 0.0), words)
+    hand_fails_with(driver, goal_with(driver, 0.0), words)
     double.say("hand ok")
     wait_until(lambda: recovered(driver))
     before = double.ask()["hand"]
@@ -91,4 +91,4 @@ def test_a_hand_that_never_ends_its_motion_is_named(driver, double, monkeypatch)
     monkeypatch.setattr(hand, "MOVE_WITHIN", 0.3)
     follow(driver, goal_with(driver, 1.0), 0.1)
     double.say("hand hangs")
-    fails_with(driver, goal_with(driver, 0.0), "did not end within")
+    hand_fails_with(driver, goal_with(driver, 0.0), "did not end within")

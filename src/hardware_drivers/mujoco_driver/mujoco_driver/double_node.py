@@ -4,7 +4,7 @@
 
 The program must answer in time like the device itself, so it has a process of its own, in which no middleware holds
 Python's lock. It takes a fault a line and answers a line, "done ..." or "error ..."; to "ask" it answers with what it
-is like in JSON.
+is like in JSON, to "trail" with where its arm was and what that was told since it was last asked (trail.py).
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ from typing import Any
 
 import numpy as np
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
+from rclpy.duration import Duration
 from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from arm_controller.running import DriverNode
 from molmoact2_contract import ContractError, load_contract
@@ -38,7 +41,8 @@ PRIORITY = 45       # of the real-time class; below the controller, which never 
 BEGIN_WITHIN = 60.0    # [s]
 ANSWER_WITHIN = 5.0    # [s]
 END_WITHIN = 5.0       # [s]
-SHOWN = 50.0        # [1/s] that the world's arm is told where the double is
+SHOWN = 50.0        # [1/s] that the world's arm is told where the double is, and its trail is published
+TRAIL = QoSProfile(depth=200)    # of messages, each of 20 ms; none may be lost
 
 
 class DoubleError(RuntimeError):
@@ -117,7 +121,9 @@ def _of_device() -> None:
 class DoubleNode(DriverNode):
     """Runs a double's program. Each setting of the parameter `fault` is a line for it; its value is the last.
 
-    Where the parameter `mirror` is true the arm of the simulated world follows the double's.
+    Where the parameter `mirror` is true the arm of the simulated world follows the double's. To whoever subscribes to
+    `seen` and `told` under its name it tells where the double's arm was and what that was told: joints in ROS units,
+    times on the clocks of trail.py.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -133,12 +139,14 @@ class DoubleNode(DriverNode):
         command, forms = self._of_device()
         self._program = Program(command)
         self.declare_parameter("fault", "ok", ParameterDescriptor(description=forms))
+        self._trails = {
+            kind: self.create_publisher(JointTrajectory, f"{self.get_name()}/{kind}", TRAIL)
+            for kind in ("seen", "told")
+        }
         self._ending = threading.Event()
-        self._showing: threading.Thread | None = None
-        if mirror:
-            given = (self._contract, self._arm, address or default_address())
-            self._showing = threading.Thread(target=self._show, args=given, name="mirror", daemon=True)
-            self._showing.start()
+        given = (self._contract, self._arm, address or default_address()) if mirror else None
+        self._showing = threading.Thread(target=self._show, args=(given,), name="mirror", daemon=True)
+        self._showing.start()
         self.get_logger().info(f"arm {self._arm.name!r}: {self._program.greeting}")
 
     def _declare(self, name: str, default: Any, description: str) -> Any:
@@ -150,7 +158,7 @@ class DoubleNode(DriverNode):
 
     @abstractmethod
     def _positions(self, told: dict[str, Any]) -> np.ndarray:
-        """The arm's joints (J,) in ROS units, from an answer to "ask"."""
+        """The arm's joints (J,) in ROS units, from an answer to "ask" or a row of its trail."""
 
     def _on_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         for parameter in parameters:
@@ -161,20 +169,39 @@ class DoubleNode(DriverNode):
                     return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 
-    def _show(self, contract: Any, arm: Any, address: str) -> None:
+    def _show(self, given: tuple[Any, Any, str] | None) -> None:
+        """given: what a mirror is made of; None: no world shows the arm."""
         assert self._program is not None
         try:
-            mirror = Mirror(contract, arm, address)
+            mirror = Mirror(*given) if given else None
         except Exception as error:    # also what the world refuses
             self._error = f"the simulated world cannot show the arm: {error}"
             return
         while not self._ending.wait(1.0 / SHOWN):
             try:
-                mirror.show(self._positions(self._program.ask()))
+                if mirror is not None:
+                    mirror.show(self._positions(self._program.ask()))
+                self._tell_trail()
             except DoubleError as error:
                 self._error = str(error)
                 break
-        mirror.close()
+        if mirror is not None:
+            mirror.close()
+
+    def _tell_trail(self) -> None:
+        assert self._program is not None
+        if not any(publisher.get_subscription_count() for publisher in self._trails.values()):
+            return
+        for kind, rows in json.loads(self._program.say("trail")).items():
+            if rows:
+                points = [
+                    JointTrajectoryPoint(
+                        positions=self._positions(row).tolist(),
+                        time_from_start=Duration(nanoseconds=round(row["time"] * 1e9)).to_msg(),
+                    )
+                    for row in rows
+                ]
+                self._trails[kind].publish(JointTrajectory(joint_names=list(self._arm.joints), points=points))
 
     @property
     def error(self) -> str:
@@ -183,8 +210,7 @@ class DoubleNode(DriverNode):
 
     def close(self) -> None:
         self._ending.set()
-        if self._showing is not None:
-            self._showing.join()
+        self._showing.join()
         if self._program is not None:
             self._program.close()
 

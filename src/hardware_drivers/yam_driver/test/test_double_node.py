@@ -7,9 +7,12 @@ import json
 import numpy as np
 import pytest
 import rclpy
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
+from trajectory_msgs.msg import JointTrajectory
 
 from molmoact2_contract import load_system
+from mujoco_driver.double_node import TRAIL
 from yam_driver.double.command import obey
 from yam_driver.double.node import YamDouble
 from yam_driver.driver import create
@@ -49,6 +52,32 @@ def test_the_driver_finds_the_double_of_its_arm(node, contract):
     driver.close()
     assert positions[3] == pytest.approx(-0.24, abs=1e-2) and positions[6] == pytest.approx(1.0, abs=1e-2)
     assert node._positions(node._program.ask()) == pytest.approx(positions, abs=1e-2)
+
+
+def test_whoever_subscribes_hears_where_the_arm_was_and_what_its_motors_were_told(node, contract, until):
+    listener = rclpy.create_node("listener", context=node.context)
+    executor = SingleThreadedExecutor(context=node.context)
+    executor.add_node(listener)
+    heard = {"seen": [], "told": []}
+    for kind, points in heard.items():
+        listener.create_subscription(JointTrajectory, f"double/{kind}", lambda m, p=points: p.extend(m.points), TRAIL)
+    driver = create(contract, contract.arm("left"), {"channel": "double"})
+    driver.connect()
+    try:
+        goal = driver.read().positions.clip(driver._lower, driver._upper)
+        driver.write(goal)
+        goal[0] += 0.1
+        driver.write(goal)
+        until(lambda: executor.spin_once(0.05) or (heard["told"] and heard["told"][-1].positions[0] > 0.09))
+        until(lambda: executor.spin_once(0.05) or heard["seen"][-1].positions[0] > 0.05)
+    finally:
+        driver.close()
+        executor.shutdown()
+        listener.destroy_node()
+    told = np.array([point.positions for point in heard["told"]])
+    assert told[-1] == pytest.approx(goal, abs=2e-3)
+    times = [point.time_from_start.sec + point.time_from_start.nanosec / 1e9 for point in heard["seen"]]
+    assert len(times) > 10 and (np.diff(times) > 0).all()
 
 
 def test_a_program_that_dies_is_the_nodes_error(node, until):

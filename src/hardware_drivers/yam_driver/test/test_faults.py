@@ -194,7 +194,7 @@ def test_what_the_gripper_holds_it_goes_on_holding_when_another_motor_has_failed
     count = len(double.frames)
     until(lambda: len(double.frames) > count + 70)
     sent = [data for number, data in double.frames[begun:] if number == 7 and data[:7] != b"\xff" * 7]
-    told = [double.motor(7)._unpack(data).pos for data in sent]
+    told = [double.motor(7).meant(data).pos for data in sent]
     assert told and min(told) > 3.25 + 0.03    # closed is 6.5: it squeezes within the vendor's limit
     assert on.read().positions[-1] == pytest.approx(0.5, abs=0.01)
 

@@ -187,7 +187,7 @@ def test_closing_away_from_the_rest_pose_lets_the_arm_sink_before_it_is_switched
         begun = len(heavy.frames)
         driver.close()
         sent = [data for number, data in heavy.frames[begun:] if number == 2 and data[:7] != b"\xff" * 7]
-        commands: list[Command] = [heavy.motor(2)._unpack(data) for data in sent]
+        commands: list[Command] = [heavy.motor(2).meant(data) for data in sent]
         damped = [c for c in commands if c.kp == 0 and c.kd > 4]
         assert len(damped) > 10 and abs(damped[0].torque) > 2 * abs(damped[-1].torque)
         assert all(motor.status == Status.OFF for motor in heavy.motors)

@@ -55,7 +55,7 @@ def controlled(double, driver, contract, monkeypatch):
 def commands_of(double, number, begun):
     """Positions and stiffnesses that motor `number` was commanded since `begun` frames."""
     sent = [data for to, data in double.frames[begun:] if to == number and data[:7] != b"\xff" * 7]
-    return [(command.pos, command.kp) for command in map(double.motor(number)._unpack, sent)]
+    return [(command.pos, command.kp) for command in map(double.motor(number).meant, sent)]
 
 
 @pytest.mark.parametrize("led", [0.2, 0.8])

@@ -24,15 +24,19 @@ from ..running import RunningSystem
 from .clock import ShiftedClock
 from .control_rows import ControlRows
 from .device_rows import DeviceRows
-from .devices import FAULTS, WORLDS_OWN, driver_of
+from .devices import FAULTS, WORLDS_OWN, double_of, driver_of
 from .policy_rows import PolicyRows
 from .recording import Recording, lost
 from .relay import Relays, remap
 from .scripted import swaying
 from .stage import Row, S, Stage
+from .witness import DoublesWitness, Witness, WorldsWitness
 
 BEGIN_WITHIN = 180.0   # [s] for controllers to appear; a double begins first
 UNNEEDED = ("cameras", "visualizer")
+# Of the sway under faults of devices: share of the limits of velocity, and angular frequency [rad/s]. So fast that most
+# of the time some joint would take a tenth of a second to come to rest, by which it is judged.
+FAST, TURN = 0.8, 3.5
 
 
 def campaign(system: System, say: Callable[[str], None], progress: Callable[[Row], None]) -> list[Row]:
@@ -77,9 +81,14 @@ def _tag(system: System) -> NormTag:
 @contextmanager
 def _staged(system: System, running: RunningSystem) -> Iterator[list[Stage]]:
     """A stage for each arm."""
-    driver, tag = driver_of(system), _tag(system)
-    given = driver in WORLDS_OWN, driver not in FAULTS
-    stages = [Stage(running, system.contract, tag, arm, *given) for arm in system.contract.arms]
+    tag, contract, driver = _tag(system), system.contract, driver_of(system)
+
+    def witness(arm: str) -> Witness:
+        if driver in WORLDS_OWN:
+            return WorldsWitness(contract, contract.arm(arm), bus=driver in FAULTS)
+        return DoublesWitness(contract, contract.arm(arm), running.node, double_of(system, arm).name)
+
+    stages = [Stage(running, contract, tag, arm, witness(arm)) for arm in contract.arms]
     try:
         yield stages
     finally:
@@ -104,6 +113,7 @@ def _begin(*stages: Stage) -> None:
                 raise RuntimeError(f"arm {stage.arm!r} did not begin to follow: {failed or 'it was not seen'}")
     for stage in stages:
         stage.broken()
+        stage.forget_heard()
 
 
 def _control(
@@ -143,13 +153,26 @@ def _policy(
 def _devices(
     system: System, say: Callable[[str], None], judge: Callable[[Row], None], _: Path
 ) -> dict[str, list[int]]:
-    """Rows with doubles and a scripted policy, without cameras."""
+    """Rows with doubles and a scripted policy, without cameras; where doubles tell of themselves, without a world."""
     about = system.process("policy").parameters.get("about")
-    without = replace(system, processes=tuple(p for p in system.processes if p.name not in ("policy", *UNNEEDED)))
-    with RunningSystem(without, say) as running, _staged(system, running) as stages:
-        plan = EasedSway(running.node, system.contract, Sway(system.contract, about))
+    with RunningSystem(of_devices(system), say) as running, _staged(system, running) as stages:
+        sway = Sway(system.contract, about, FAST, TURN)
+        plan = EasedSway(running.node, system.contract, sway)
         ScriptedPolicy(running.node, system.contract, _tag(system), plan)
         _begin(*stages)
         for row in DeviceRows(system, stages).rows():
             judge(row())
     return {topic: stamps for stage in reversed(stages) for topic, stamps in stage.heard.items()}
+
+
+def of_devices(system: System) -> System:
+    """What faults of its devices need of it: no policy, no cameras, and no world that only shows where doubles are."""
+    gone = ("policy", *UNNEEDED) if driver_of(system) in WORLDS_OWN else ("policy", *UNNEEDED, "world")
+    unseen = {"mirror": False} if "world" in gone else {}
+    return replace(
+        system,
+        processes=tuple(
+            replace(p, parameters={**p.parameters, **unseen}) if p.executable == "double" else p
+            for p in system.processes if p.name not in gone
+        ),
+    )

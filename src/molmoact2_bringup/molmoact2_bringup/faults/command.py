@@ -15,7 +15,7 @@ from ..running import Stopped, SystemEnded
 from ..swaying import that_sways
 from .campaign import Row, campaign
 
-SYSTEMS = ("so101_sim", "so101_double", "yam_bimanual_double", "franka_droid_double")
+SYSTEMS = ("so101_sim", "so101_double", "yam_single_double", "franka_droid_double")
 
 
 def faults(system_names: Sequence[str], out: Path) -> int:

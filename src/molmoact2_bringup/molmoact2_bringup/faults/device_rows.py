@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Faults of a device, put into its double while the arms follow a scripted policy.
 
-Each ends in a fault that is named and latched, with every arm of the robot at rest; when its cause is gone nothing
-moves until an operator has cleared the fault and armed.
+Each comes while the arms move fast, and ends in a fault that is named and latched, with every arm of the robot at rest;
+where setpoints reach the device it is brought to rest within the limits. When its cause is gone nothing moves until an
+operator has cleared the fault and armed.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from functools import partial
 
 from molmoact2_contract import System
 
-from .devices import FAULTS, DeviceFault, double_of, driver_of
+from .devices import FAULTS, GONE, SOUND, DeviceFault, double_of, driver_of
+from .judgement import GAP
 from .stage import FAULT, UNHARMED, Row, S, Stage
 
 GOES_ON = 3.0          # [s] for which a fault must be borne that is to be borne
 REST = 0.3             # [s] in which an arm at rest is looked at
 RESTING = 0.005        # [rad] that it may creep in that time
-MOVING = 0.02          # [rad] that an arm that follows moves in that time
+AT_SPEED = 0.1         # [s] that a joint would take to come to rest at its limit: a stop at once is seen to be one
 UNTOUCHED = 0.7        # [s] after the cause is gone, in which nothing may move
 
 
@@ -54,9 +56,9 @@ class DeviceRows:
         mended = self._tell(stage, fault.mend)
         failed = failed or mended or self._latched()
         cleared = self._clear(stage)
-        failed = failed or cleared or self._still(REST, "cleared, the arm moved") or self._broken(fault.falls)
+        failed = failed or cleared or self._still(REST, "cleared, the arm moved") or self._broken(stage, fault)
         followed = self._follow_again()
-        failed = failed or followed or self._broken(False)
+        failed = failed or followed or self._broken()
         return Row(name, f"{FAULT}, {'falls' if fault.falls else 'holds'}", seen, took or 0.0, failed)
 
     def _borne(self, fault: DeviceFault, stage: Stage, name: str, failed: str) -> Row:
@@ -64,7 +66,7 @@ class DeviceRows:
         seen = stage.status.reason if ended is None else stage.status.fault_text or stage.status.reason
         failed = failed or ("" if ended is None else f"the arm did not go on: {seen}")
         mended = self._tell(stage, fault.mend)
-        failed = failed or mended or self._broken(False)
+        failed = failed or mended or self._broken(stage, fault)
         if ended is not None:    # for the rows that come
             self._clear(stage)
             self._follow_again()
@@ -72,14 +74,14 @@ class DeviceRows:
 
     # --- what must hold; each returns why it does not -----------------------------------------------------------------
     def _moves(self) -> str:
-        """Every arm follows, resumed where it asks for that, and is seen to move."""
+        """Every arm follows, resumed where it asks for that, and is seen to move fast."""
         for stage in self._stages:
             failed = stage.follow()
             if failed:
                 return failed
             seen = stage.wait(partial(_is_led, stage))
             if seen is None:
-                return f"arm {stage.arm!r} does not move: {stage.status.fault_text or stage.status.reason}"
+                return f"arm {stage.arm!r} does not move fast: {stage.status.fault_text or stage.status.reason}"
         return ""
 
     @staticmethod
@@ -129,13 +131,21 @@ class DeviceRows:
         failed = ""
         for stage in self._stages:
             failed = failed or stage.operate("arm")
+        time.sleep(GAP)
         for stage in self._stages:
+            stage.witness.forget_told()
             failed = failed or stage.follow()
         return failed
 
-    def _broken(self, falls: bool) -> str:
-        # What a device that is cut off is told last it is told at speed.
-        found = [(stage.arm, stage.broken(cut_off=True, falls=falls)) for stage in self._stages]
+    def _broken(self, faulty: Stage | None = None, fault: DeviceFault | None = None) -> str:
+        """faulty: the arm whose device had the fault; others' come to rest as they always do."""
+        found = []
+        for stage in self._stages:
+            if stage is faulty and fault is not None:
+                broken = stage.broken(cut_off=fault.bus == GONE, falls=fault.falls, timely=fault.bus == SOUND)
+            else:
+                broken = stage.broken()
+            found.append((stage.arm, broken))
         return "; ".join(f"arm {arm!r}: {broken}" for arm, broken in found if broken)
 
     def _tell(self, stage: Stage, lines: Sequence[str]) -> str:
@@ -148,7 +158,7 @@ class DeviceRows:
 
 
 def _is_led(stage: Stage) -> bool:
-    return stage.is_in(S.FOLLOWING) and stage.witness.moved(REST) > MOVING
+    return stage.is_in(S.FOLLOWING) and stage.witness.brakes_for() > AT_SPEED
 
 
 def _stopped_for_a_peer(stage: Stage) -> bool:

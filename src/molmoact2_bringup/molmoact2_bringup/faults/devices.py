@@ -15,6 +15,7 @@ from molmoact2_msgs.msg import ControllerStatus
 
 S = ControllerStatus
 OF_DRIVER = (S.FAULT_DRIVER, S.FAULT_STATE_STALE)
+SOUND, SLOW, GONE = "sound", "slow", "gone"    # what is left of a bus: slow, where it asks again; gone, for setpoints
 OF_FROZEN = (S.FAULT_STATE_FROZEN, S.FAULT_TRACKING, S.FAULT_STATE_STALE)
 
 
@@ -22,7 +23,9 @@ OF_FROZEN = (S.FAULT_STATE_FROZEN, S.FAULT_TRACKING, S.FAULT_STATE_STALE)
 class DeviceFault:
     """name: in words. spoil, mend: what the double is told, one after the other. named: words, one of which the fault's
     text has; empty where the arm must go on. codes: one of which is expected. falls: a joint that has lost its torque
-    moves as gravity wants."""
+    moves as gravity wants. bus: SOUND: what the arm is told comes to rest within the limits, and it is judged by that;
+    SLOW: likewise, but when it is told tells nothing of changes of its speed; GONE: it is told nothing, and stops as
+    its device does."""
 
     name: str
     spoil: tuple[str, ...]
@@ -30,11 +33,12 @@ class DeviceFault:
     named: tuple[str, ...] = ()
     codes: tuple[int, ...] = OF_DRIVER
     falls: bool = False
+    bus: str = GONE
 
 
 SO101 = (
-    DeviceFault("single answers are lost", ("drop 0.01",), ("ok",)),
-    DeviceFault("single answers are corrupt", ("corrupt 0.01",), ("ok",)),
+    DeviceFault("single answers are lost", ("drop 0.01",), ("ok",), bus=SLOW),
+    DeviceFault("single answers are corrupt", ("corrupt 0.01",), ("ok",), bus=SLOW),
     DeviceFault("a servo is silent", ("silent 3",), ("ok",), ("servo 3 does not answer (elbow_flex)",)),
     DeviceFault("every answer is lost", ("drop 1",), ("ok",), ("does not answer",)),
     DeviceFault("every answer is corrupt", ("corrupt 1",), ("ok",), ("broken frames",)),
@@ -43,22 +47,28 @@ SO101 = (
     DeviceFault("the power fails", ("power_off",), ("power_on",), ("power supply",), falls=True),
     DeviceFault("the power of one servo dips", ("limp 2",), (), ("shoulder_lift lost torque",), falls=True),
     DeviceFault("a servo is overloaded", ("overload 4",), (), ("overloaded",), falls=True),
-    DeviceFault("a servo is hot", ("heat 2 68",), ("heat 2 40",), ("68 deg C",)),
+    DeviceFault("a servo is hot", ("heat 2 68",), ("heat 2 40",), ("68 deg C",), bus=SOUND),
     DeviceFault(
         "a servo overheats", ("heat 2 80",), ("heat 2 40", "power_off", "power_on"), ("overheated",), falls=True
     ),
-    DeviceFault("the supply sags", ("volts 1 5",), ("volts 1 7.4",), ("5.0 V",)),
+    DeviceFault("the supply sags", ("volts 1 5",), ("volts 1 7.4",), ("5.0 V",), bus=SOUND),
 )
 YAM = (
-    DeviceFault("single answers are lost", ("drop 0.01",), ("ok",)),
-    DeviceFault("single answers are corrupt", ("corrupt 0.01",), ("ok",)),
-    DeviceFault("a motor is overloaded", ("fail 4 OVERLOAD",), (), ("reports overload",), falls=True),
-    DeviceFault("a motor takes too much current", ("fail 1 OVER_CURRENT",), (), ("reports over current",), falls=True),
-    DeviceFault("a motor has too little voltage", ("fail 6 UNDER_VOLTAGE",), (), ("under voltage",), falls=True),
-    DeviceFault("a motor has too much voltage", ("fail 5 OVER_VOLTAGE",), (), ("over voltage",), falls=True),
-    DeviceFault("a motor is hot", ("heat 3 71",), ("ok",), ("is at 71 degC, more than 70; the arm holds",)),
-    DeviceFault("a motor overheats", ("heat 6 101",), ("ok",), ("over temperature at 101 degC",), falls=True),
-    DeviceFault("a motor's cable comes off", ("cable 6 out",), ("cable 6 in",), ("motor 6",), falls=True),
+    DeviceFault("single answers are lost", ("drop 0.01",), ("ok",), bus=SLOW),
+    DeviceFault("single answers are corrupt", ("corrupt 0.01",), ("ok",), bus=SLOW),
+    DeviceFault("a motor is overloaded", ("fail 4 OVERLOAD",), (), ("reports overload",), falls=True, bus=SOUND),
+    DeviceFault(
+        "a motor takes too much current", ("fail 1 OVER_CURRENT",), (), ("reports over current",), falls=True, bus=SOUND
+    ),
+    DeviceFault(
+        "a motor has too little voltage", ("fail 6 UNDER_VOLTAGE",), (), ("under voltage",), falls=True, bus=SOUND
+    ),
+    DeviceFault("a motor has too much voltage", ("fail 5 OVER_VOLTAGE",), (), ("over voltage",), falls=True, bus=SOUND),
+    DeviceFault("a motor is hot", ("heat 3 71",), ("ok",), ("is at 71 degC, more than 70; the arm holds",), bus=SOUND),
+    DeviceFault(
+        "a motor overheats", ("heat 6 101",), ("ok",), ("over temperature at 101 degC",), falls=True, bus=SOUND
+    ),
+    DeviceFault("a motor's cable comes off", ("cable 6 out",), ("cable 6 in",), ("motor 6",), falls=True, bus=SLOW),
     DeviceFault("every answer is lost", ("drop 1",), ("ok",), ("any more",), falls=True),
     DeviceFault("every answer is corrupt", ("corrupt 1",), ("ok",), ("any more",), falls=True),
     DeviceFault("the bus is off", ("busoff on",), ("busoff off",), ("any more",), falls=True),
@@ -84,9 +94,9 @@ FRANKA = (
         "states repeat themselves", ("freeze on",), ("freeze off",),
         ("repeat themselves", "away from its command", "sent no state"), (*OF_DRIVER, *OF_FROZEN),
     ),
-    DeviceFault("the hand is silent", ("hand silent",), ("hand ok",), ("the hand at",)),
+    DeviceFault("the hand is silent", ("hand silent",), ("hand ok",), ("the hand at",), bus=SOUND),
 )
-WORLDS_OWN = ("mujoco", "so101")    # whose setpoints the simulated servos get; others' servos show where the arm is
+WORLDS_OWN = ("mujoco", "so101")    # whose setpoints the simulated servos get; of others the double tells itself
 FAULTS: Mapping[str, tuple[DeviceFault, ...]] = {"so101": SO101, "yam": YAM, "franka": FRANKA}
 
 

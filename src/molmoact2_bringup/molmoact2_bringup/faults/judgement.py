@@ -12,11 +12,15 @@ import numpy as np
 from molmoact2_contract import Arm, Contract
 
 SPAN = 0.03            # [s] over which a speed is taken, and a change of speed: arrivals scatter by some milliseconds
-UNTIMELY_SPAN = 0.06    # [s] the same for speeds, where a bus asks again: a cycle that it takes longer is less of it
+BUS_SPAN = 0.06        # [s] the same behind a bus, whose cycles take now more and now less time
 GAP = 0.1              # [s] without a setpoint: there the one before was the last of its motion
 SPEED, CHANGE = 1.15, 1.6    # of the limits of velocity and acceleration, for setpoints
+# Of the limit of velocity, where a bus asks again and a driver's command catches up with its setpoints: what the loop
+# of the YAM allows that (FASTER). With one answer in a hundred lost, motors were told to move at 1.22.
+CATCHING_UP = 1.5
 MEASURED_SPEED = 1.25  # of the limit of velocity; an arm overshoots by this much at most
 SLACK = 0.1            # [rad, 1] outside the position limits, where an arm may sag or swing to
+ROUNDING = 2e-4        # [rad, 1] outside the position limits, for setpoints: half a step of what a YAM's motor is told
 OUTSIDE, SAG = 0.005, 0.03    # [m] outside the workspace: setpoints, and the arm itself
 LAST = 0.35            # of the velocity limit; what is left at the last setpoint of a ramp is far less
 
@@ -46,20 +50,20 @@ class Trace:
 
 
 class Judge:
-    """Of one arm, by its contract. timely: setpoints arrive as they are sent; where a bus asks again or stalls, when
-    they arrive tells nothing of changes of speed. memory: how much of what was seen belongs to what comes next [s]."""
+    """Of one arm, by its contract. span: over which speeds and changes of speed are taken [s]. untimely: share of the
+    limits of velocity for setpoints that arrive otherwise than they are sent. memory: how much of what was seen belongs
+    to what comes next [s]."""
 
-    memory = 4 * SPAN
-
-    def __init__(self, contract: Contract, arm: Arm, timely: bool = True):
-        self._arm, self._timely = arm, timely
+    def __init__(self, contract: Contract, arm: Arm, span: float = SPAN, untimely: float = SPEED):
+        self._arm, self._span, self.memory, self._untimely = arm, span, 4 * span, untimely
         names = ("lower", "upper", "velocity", "acceleration")
         self._lower, self._upper, self._velocity, self._acceleration = (
             contract.values(name, arm.joints) for name in names
         )
 
-    def arm(self, seen: Trace) -> str:
-        """Which promise the arm itself broke; empty where none. seen: where it was."""
+    def arm(self, seen: Trace, braking: bool = False) -> str:
+        """Which promise the arm itself broke; empty where none. seen: where it was; braking: whether it has to speed up
+        and to slow down as its setpoints have to."""
         positions = seen.positions
         outside = (positions < self._lower - SLACK) | (positions > self._upper + SLACK)
         if outside.any():
@@ -68,15 +72,19 @@ class Judge:
         if left:
             return f"the arm left its workspace: {left}"
         _, velocity = seen.speeds(SPAN)
-        return self._over(velocity, MEASURED_SPEED * self._velocity, "moved at")
+        error = self._over(velocity, MEASURED_SPEED * self._velocity, "moved at")
+        if error or not braking:
+            return error
+        return self._over(self._changes(*seen.speeds(self._span)), CHANGE * self._acceleration, "changed its speed by")
 
-    def setpoints(self, told: Trace, now: float, cut_off: bool) -> str:
+    def setpoints(self, told: Trace, now: float, cut_off: bool, timely: bool = True) -> str:
         """Which promise its setpoints broke; empty where none. told: by their arrival; now: as far as is known [s];
-        cut_off: they could not but end at speed."""
+        cut_off: they could not but end at speed; timely: they arrived as they were sent, so that changes of their speed
+        are known."""
         if not len(told.times):
             return ""
         positions = told.positions
-        outside = (positions < self._lower - 1e-4) | (positions > self._upper + 1e-4)
+        outside = (positions < self._lower - ROUNDING) | (positions > self._upper + ROUNDING)
         if outside.any():
             return f"a setpoint of {self._name(outside)} is outside its position limits"
         left = self._arm.outside(positions[int(np.argmax(self._depth(positions)))], OUTSIDE)
@@ -87,29 +95,31 @@ class Judge:
         over = now - told.times[-1] > GAP
         for first, last in zip(ends[:-1], ends[1:], strict=True):
             ended = last < len(told.times) or over
-            error = self._motion(told[first:last], ended and not cut_off)
+            error = self._motion(told[first:last], ended and not cut_off, timely)
             if error:
                 return error
         return ""
 
-    def _motion(self, told: Trace, ended: bool) -> str:
+    def _motion(self, told: Trace, ended: bool, timely: bool) -> str:
         """Of setpoints without a gap; ended: none came after them for a while."""
-        times, velocity = told.speeds(SPAN if self._timely else UNTIMELY_SPAN)
+        times, velocity = told.speeds(self._span)
         if not len(times):
             return ""
-        error = self._over(velocity, SPEED * self._velocity, "was told to move at")
-        if error:
-            return error
-        if not self._timely:
-            return ""
-        later = np.searchsorted(times, times + SPAN)
-        inside = later < len(times)
-        first, last = np.flatnonzero(inside), later[inside]
-        change = (velocity[last] - velocity[first]) / (times[last] - times[first])[:, None]
-        error = self._over(change, CHANGE * self._acceleration, "was told to change its speed by")
+        most = (SPEED if timely else self._untimely) * self._velocity
+        error = self._over(velocity, most, "was told to move at")
+        if not error and timely:
+            change = self._changes(times, velocity)
+            error = self._over(change, CHANGE * self._acceleration, "was told to change its speed by")
         if error or not ended:
             return error
         return self._over(velocity[-1:], LAST * self._velocity, "was given its last setpoint at")
+
+    def _changes(self, times: np.ndarray, velocity: np.ndarray) -> np.ndarray:
+        """Mean accelerations (N, J) over the span, of velocities (M, J) at times (M,)."""
+        later = np.searchsorted(times, times + self._span)
+        inside = later < len(times)
+        first, last = np.flatnonzero(inside), later[inside]
+        return (velocity[last] - velocity[first]) / (times[last] - times[first])[:, None]
 
     def _over(self, values: np.ndarray, limits: np.ndarray, what: str) -> str:
         worst = np.abs(values).max(axis=0, initial=0.0) / limits

@@ -46,15 +46,10 @@ class Row:
 class Stage:
     """Hears one arm and the policy of a running system, plays the operator, and judges what holds for every row.
 
-    goals, timely: whether the simulated servos get the arm's own setpoints, which are judged then, and as they are
-    sent.
     heard: what a recording must hold: stamps of what was heard [ns], by topic, but for the first moments of a process.
     """
 
-    def __init__(
-        self, running: RunningSystem, contract: Contract, tag: NormTag, arm: str, goals: bool = True,
-        timely: bool = True,
-    ):
+    def __init__(self, running: RunningSystem, contract: Contract, tag: NormTag, arm: str, witness: Witness):
         self.running, self.contract, self.tag, self.arm = running, contract, tag, arm
         self.node = running.node
         self._met = time.time() + MEETING
@@ -65,7 +60,7 @@ class Stage:
         self._status_at = 0.0
         self._news = threading.Condition()
         self._arming, self._armed_itself = False, ""
-        self.witness = Witness(contract, contract.arm(arm), goals, timely)
+        self.witness = witness
         subscribe = self.node.create_subscription
         subscribe(ControllerStatus, f"{arm}/status", self._on_status, STATUS)
         subscribe(PolicyStatus, "policy/status", self._on_policy, STATUS)
@@ -74,6 +69,12 @@ class Stage:
 
     def close(self) -> None:
         self.witness.close()
+
+    def forget_heard(self) -> None:
+        """What was said until now, while the middleware brought everybody together, may be in no recording."""
+        with self._news:
+            for stamps in self.heard.values():
+                stamps.clear()
 
     # --- ears ---------------------------------------------------------------------------------------------------------
     def _on_status(self, message: ControllerStatus) -> None:
@@ -209,11 +210,12 @@ class Stage:
             os.kill(pid, number)
 
     # --- promises -----------------------------------------------------------------------------------------------------
-    def broken(self, cut_off: bool = False, falls: bool = False) -> str:
+    def broken(self, cut_off: bool = False, falls: bool = False, timely: bool = True) -> str:
         """Which promise that holds for every row was broken since this was last asked; empty where none. cut_off:
-        setpoints could not but end at speed; falls: what has no torque moves as gravity wants."""
+        setpoints could not but end at speed; falls: what has no torque moves as gravity wants; timely: setpoints came
+        as they were sent."""
         armed_itself, self._armed_itself = self._armed_itself, ""
-        return self.witness.motion_error(cut_off, falls) or armed_itself
+        return self.witness.motion_error(cut_off, falls, timely) or armed_itself
 
 
 def stamp_ns(message: ActionChunk | ReasoningTrace | ControllerStatus) -> int:

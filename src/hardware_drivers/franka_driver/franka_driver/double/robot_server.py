@@ -44,7 +44,8 @@ ERRORS = {
     "power_limit_violation": 26,
     "controller_torque_discontinuity": 32,
 }
-LOST_IN_A_ROW = 20    # commands; after that many a robot ends the motion
+NUMBER = "_FrankaServer__message_id"    # of the next state: franky-sim's own
+LOST_IN_A_ROW = 20    # commands; after that many a robot ends the motion, which until then goes on with the last one
 
 
 class Rejected(Exception):
@@ -59,7 +60,7 @@ class Rejected(Exception):
 class Faults:
     """What is wrong with the robot now. mode: what it says of itself instead of idle; None: nothing is wrong. errors:
     places in the list of errors; by_hand: recovery needs a person at Desk; refuses: thresholds of the collision reflex;
-    drops: commands of the client are lost; frozen: the state repeats itself; silent: no state is sent; version: of the
+    drops: commands of the client are lost; frozen: the state repeats itself; silent: nothing is sent; version: of the
     protocol; success_rate: of commands."""
 
     mode: RobotMode | None = None
@@ -71,6 +72,11 @@ class Faults:
     silent: bool = False
     version: int = 10
     success_rate: float = 1.0
+
+    @property
+    def unheard(self) -> bool:
+        """Whether a client hears nothing new, and so commands nothing."""
+        return self.frozen or self.silent
 
 
 class RobotServer(FrankaRobotServer):
@@ -85,6 +91,7 @@ class RobotServer(FrankaRobotServer):
         self._with_hand, self._robot = with_hand, robot
         self._lost = 0
         self._frozen: bytes | None = None
+        self._untold: tuple[int, MoveStatus] | None = None    # a motion that has ended, and how
         super().__init__(robot, hostnames)
         commands = self._FrankaServer__command_class_map
         commands[Command.kConnect] = _Connect
@@ -123,9 +130,27 @@ class RobotServer(FrankaRobotServer):
         if not motion:
             return
         self.stop_motion(send_preemption_signal=False)
+        self._untold = motion, status
+        self._tell_end()
+
+    def _tell_end(self) -> None:
+        """Tells the client how its motion has ended, as soon as it hears anything."""
+        if self._untold is None or self.faults.unheard:
+            return
+        motion, status = self._untold
         self.send_state()    # libfranka takes the names of the errors from the newest state
         BaseCommand.send_response(self._tcp_socket, RobotCommand.kMove, motion, status)
+        self._untold = None
         self.reset_current_motion_id()
+
+    def _reset_state(self) -> None:
+        self._untold = None
+        super()._reset_state()
+
+    @property
+    def moves(self) -> bool:
+        """Whether a motion of the client's is under way, as far as the robot knows."""
+        return bool(self.current_motion_id) and self._untold is None
 
     # --- protocol -----------------------------------------------------------------------------------------------------
     def start_motion(
@@ -148,7 +173,9 @@ class RobotServer(FrankaRobotServer):
 
     def _pre_process_commands(self) -> None:
         super()._pre_process_commands()
-        if self.faults.drops and self.current_motion_id:
+        self._tell_end()
+        # Counted where a fault takes them: a computer that is busy for a moment loses more than a real-time one may.
+        if (self.faults.drops or self.faults.unheard) and self.moves:
             self._lost += 1
             if self._lost > LOST_IN_A_ROW:
                 self.reflex("communication_constraints_violation")
@@ -158,17 +185,20 @@ class RobotServer(FrankaRobotServer):
         state = super().robot_state
         faults = self.faults
         named = tuple(place in faults.errors for place in range(41))
-        moving = self.current_motion_id > 0
         return state.replace(
             robot_mode=state.robot_mode if faults.mode is None else faults.mode,
             errors=named,
             reflex_reason=named,
-            control_command_success_rate=faults.success_rate if moving else 0.0,
+            control_command_success_rate=faults.success_rate if self.moves else 0.0,
         )
 
     def send_state(self) -> None:
-        if not self.faults.silent:
-            super().send_state()
+        if self.faults.silent:
+            return
+        number = vars(self)[NUMBER]
+        super().send_state()
+        if self.faults.frozen:    # the same datagram again: a client takes it for an old one
+            vars(self)[NUMBER] = number
 
     def _get_state_bytes(self) -> bytes:
         if not self.faults.frozen:

@@ -8,7 +8,8 @@ Says "ready HOST" when it can be connected to. Each line of its input is a fault
     reflex NAME | user_stop | brakes | release      what the robot does, or a person at it
     by_hand on|off                                  recovery needs a person
     refuse on|off                                   thresholds of the collision reflex
-    drop on|off | freeze on|off | silent on|off     the network
+    drop on|off | freeze on|off | silent on|off     the network; a client that hears nothing new commands nothing, and
+                                                    after 20 commands that do not come a robot stops itself
     hang_up                                         the connection is cut
     rate 0..1 | version N                           success rate of commands; version of the protocol
     push JOINT TORQUE                               a person's hand on joint 0 .. 6 [Nm]
@@ -16,6 +17,7 @@ Says "ready HOST" when it can be connected to. Each line of its input is a fault
     ok                                              none of these any more; a reflex stays until the robot recovers
     reset                                           as at the start, with nobody connected
     ask                                             -> joint positions, goals of the hand, clients, pauses ... (JSON)
+    trail                                           -> where the arm was, since this was last asked (JSON)
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from franky_sim.franka_robot_protocol import RobotMode
 from franky_sim.mujoco_simulator import FrankaMujocoRobot, MujocoSimulator
+
+from mujoco_driver.trail import Trail
 
 from .robot_server import ERRORS, Faults, RobotServer
 
@@ -53,6 +57,7 @@ class Double:
         self.server.init()
         self._simulator.start()
         self._pushes = np.zeros(7)
+        self._kept, self._time = Trail(), 0.0    # of the physics [s]
         self.pause, self._ticked = 0.0, time.monotonic()    # longest time between two ticks [s]
         self._simulator.register_pre_step_callback(self._push_joints)
 
@@ -63,6 +68,9 @@ class Double:
         self.server.process_commands()
         self._simulator.step()
         self.server.send_state()
+        self._time += TICK
+        if self._kept.is_due(self._time):
+            self._kept.see(self._time, positions=list(self.robot.inner_state.q), width=self.robot.hand_width)
 
     def _push_joints(self, _: MujocoSimulator) -> None:
         self.robot.data.qfrc_applied[self.robot._dof_addrs] += self._pushes
@@ -155,13 +163,16 @@ class Double:
             "velocities": list(self.robot.inner_state.dq),
             "width": self.robot.hand_width,
             "hand": [] if hand is None else hand.commands,
-            "moving": bool(self.server.current_motion_id),
+            "moving": self.server.moves,
             "clients": self.server.clients,
             "recoveries": self.server.recoveries,
             "collision": self.server.collision,
             "pause": self.pause,
         }
         return "done " + json.dumps(told)
+
+    def _trail(self) -> str:
+        return "done " + json.dumps(self._kept.take())
 
 
 def run(double: Double, lines: queue.SimpleQueue[str | None]) -> None:

@@ -12,9 +12,12 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from mujoco_driver.trail import Trail
 
 from .adapter import Adapter, Frame
-from .motor import Motor
+from .motor import Motor, Status
 from .plants import STROKE, Plant, SimplePlant
 
 KINDS = ("DM4340", "DM4340", "DM4340", "DM4310", "DM4310", "DM4310", "DM4310")
@@ -35,13 +38,17 @@ class DoubleArm:
         self.plant = plant or SimplePlant(len(kinds))
         self.plant.place(start)
         self.frames: list[Frame] = []    # what the bus carried to the motors, the newest 200000
+        self._trail = Trail()
+        self._goals: list[float | None] = [None] * len(kinds)    # of the shafts [rad]; None: not held anywhere
+        self._turn_at, self._noted = 0, list(self._goals)        # the motor that was told last; goals of the last turn
         self._lock = threading.Lock()
         self._ending = threading.Event()
         self._show()
         self.adapter = Adapter(Path(link), self._hear)
         self._thread = threading.Thread(target=self._run, name="plant", daemon=True) if real_time else None
         self.unanswered = FRAME    # [s] of bus time that a frame takes which nobody answers
-        self._owed = 0.0    # bus time that the plant has not gone yet [s]
+        self._owed = 0.0    # time that the plant has not gone yet [s]
+        self._last = time.monotonic()
         if self._thread is not None:
             self._thread.start()
 
@@ -64,6 +71,11 @@ class DoubleArm:
         """Of the shafts [rad]."""
         with self._lock:
             return [float(value) for value in self.plant.state()[0]]
+
+    def take_trail(self) -> dict[str, list[dict[str, Any]]]:
+        """Where the shafts were and what the motors were told [rad], since this was last called."""
+        with self._lock:
+            return self._trail.take()
 
     def place(self, positions: Sequence[float]) -> None:
         with self._lock:
@@ -88,6 +100,8 @@ class DoubleArm:
             self.time += self.plant.step
             self._owed -= self.plant.step
         self._show()
+        if self._trail.is_due(self.time):
+            self._trail.see(self.time, positions=[float(value) for value in self.plant.state()[0]])
 
     def _hear(self, frame: Frame) -> list[Frame]:
         with self._lock:
@@ -95,15 +109,32 @@ class DoubleArm:
             del self.frames[:-200000]
             if self._thread is None:
                 self._go(FRAME)
+            else:
+                self._catch_up()
             answers = [answer for answer in (motor.hear(*frame) for motor in self.motors) if answer is not None]
             if self._thread is None and not answers:
                 self._go(self.unanswered - FRAME)
+            self._note(*frame)
         return answers
 
+    def _note(self, number: int, data: bytes) -> None:
+        """What motors are told in one turn of whoever commands them, where that is another goal than before."""
+        if not 1 <= number <= len(self._goals) or data[:7] == b"\xff" * 7:
+            return
+        if number <= self._turn_at and self._goals != self._noted and None not in self._goals:
+            self._trail.tell(time.monotonic(), positions=list(self._goals))
+            self._noted = list(self._goals)
+        self._turn_at, motor = number, self.motor(number)
+        command = motor.meant(data)    # also of one in error: it is told like the others
+        held = command.kp and motor.status != Status.OFF    # one that had no power may count in another turn
+        self._goals[number - 1] = command.pos - motor.turns if held else None
+
     def _run(self) -> None:
-        last = time.monotonic()
         while not self._ending.wait(self.plant.step):
-            now = time.monotonic()
             with self._lock:
-                self._go(min(now - last, MOST_CATCH_UP))
-            last = now
+                self._catch_up()
+
+    def _catch_up(self) -> None:
+        now = time.monotonic()
+        self._go(min(now - self._last, MOST_CATCH_UP))
+        self._last = now

@@ -27,8 +27,9 @@ HELP = """faults, one a line:
   drop 0.1               share of answers that are lost
   corrupt 0.1            share of answers that are spoilt
   ok                     nothing is spoilt or hot, and all is plugged in; motors in error stay so
-and a question:
-  ask                    -> positions of the shafts, states of the motors (JSON)"""
+and questions:
+  ask                    -> positions of the shafts, states of the motors (JSON)
+  trail                  -> where the shafts were and what the motors were told, since this was last asked (JSON)"""
 
 
 class BadLine(ValueError):
@@ -60,6 +61,8 @@ def obey(arm: DoubleArm, line: str) -> str:
                 _mend(arm)
             case ["ask"]:
                 return json.dumps(_told(arm))
+            case ["trail"]:
+                return json.dumps(arm.take_trail())
             case _:
                 raise BadLine(f"{line!r} is no fault\n{HELP}")
     except (ValueError, KeyError, IndexError) as error:

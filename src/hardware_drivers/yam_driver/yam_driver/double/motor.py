@@ -133,7 +133,7 @@ class Motor:
         if data[:7] == b"\xff" * 7 and data[7] in (0xFB, 0xFC, 0xFD, 0xFE):
             self._special(data[7])
         elif self.registers[10] == 1:
-            self.command = self._unpack(data)
+            self.command = self.meant(data)
         else:
             return None    # another mode answers no MIT frame
         return self._feedback()
@@ -165,7 +165,8 @@ class Motor:
         value = self.registers.get(number, 0)
         return answer, data[:4] + struct.pack(form, int(value) if form == "<I" else value)
 
-    def _unpack(self, data: bytes) -> Command:
+    def meant(self, data: bytes) -> Command:
+        """What a MIT frame says."""
         word = int.from_bytes(data, "big")
         p, v, kp, kd, t = word >> 48, word >> 36 & 0xFFF, word >> 24 & 0xFFF, word >> 12 & 0xFFF, word & 0xFFF
         pmax, vmax, tmax = self.registers[21], self.registers[22], self.registers[23]

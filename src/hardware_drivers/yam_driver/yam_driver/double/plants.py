@@ -11,6 +11,7 @@ import numpy as np
 
 STROKE = 6.5                 # [rad] of a linear gripper's motor from open to closed
 FINGER = 0.0475              # [m] that a finger goes meanwhile
+TABLE = -0.01                # [m] its top, below the arm's foot: an arm that falls comes to lie on it
 RANGES = ((-2.618, 3.1416), (0.0, 3.6652), (0.0, 3.1416), (-1.693, 1.5708), (-1.5708, 1.5708), (-2.0944, 2.0944))
 
 
@@ -74,6 +75,8 @@ class MujocoPlant:
             # Neighbours touch at their joint by design; all others may, as link 5 lies on link 2 in the rest pose.
             for one, next_ in zip(CHAIN, CHAIN[1:], strict=False):
                 spec.add_exclude(bodyname1=one, bodyname2=next_)
+            plane = mujoco.mjtGeom.mjGEOM_PLANE
+            spec.worldbody.add_geom(name="table", type=plane, size=[2, 2, 0.1], pos=[0, 0, TABLE])
             model = spec.compile()
         finally:
             remove(file)
@@ -82,6 +85,8 @@ class MujocoPlant:
         model.opt.gravity[2] = -9.81 if gravity else 0.0
         # Of the gearboxes; the model has none.
         model.dof_frictionloss[:6] = [1.0, 1.5, 1.5, 0.4, 0.2, 0.2]
+        # As it comes, friction in MuJoCo yields: the wrist of a limp arm crept by 27 mrad in 0.7 s, and so by 0.5.
+        model.dof_solimp[:6, :2] = 0.999
         model.dof_armature[:6], model.dof_damping[:6] = 0.02, 0.3
         # What the gripper's motor has of it, as its two fingers feel it.
         per_finger = (STROKE / FINGER) ** 2 / 2
