@@ -256,7 +256,7 @@ class ActBackend:
 
     def facts(self) -> dict[str, str]:
         settings = {name: str(value) for name, value in asdict(self._settings).items()}
-        facts = settings | {"act": "plain", "act_images": self._remote.images}
+        facts = settings | self._smoothing.facts() | {"act": "plain", "act_images": self._remote.images}
         if self._server is None:
             return facts
         offer = self._server.offer

@@ -233,7 +233,8 @@ class InProcessBackend:
         from molmoact2_model import machine
 
         settings = {name: str(value) for name, value in asdict(self._settings).items()}
-        return settings | machine(self._settings.device, self._settings.language_weights)
+        computed = machine(self._settings.device, self._settings.language_weights)
+        return settings | computed | self._smoothing.facts()
 
     def close(self) -> None:
         """Frees the memory of the checkpoint."""

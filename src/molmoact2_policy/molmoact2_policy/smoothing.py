@@ -9,14 +9,15 @@ controller that keeps limits of acceleration and jerk can follow a trembling pat
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from scipy.signal import savgol_filter
 
 ORDER = 3    # of the polynomials: a motion that begins, turns or ends once within the stretch is kept
 
 
 class Smoothing:
-    """Fits a cubic to a stretch of a chunk around each waypoint (Savitzky and Golay 1964). Nothing goes further than the
-    chunk itself did: a cubic overshoots where a motion stops, and that may be at a joint's limit.
+    """Fits a cubic to a stretch of a chunk around each waypoint (Savitzky and Golay 1964). Nothing goes further than
+    the chunk itself did: a cubic overshoots where a motion stops, and that may be at a joint's limit.
 
     seconds: the stretch's length; 0: chunks stay as they are; dt: between waypoints [s].
     """
@@ -33,3 +34,7 @@ class Smoothing:
         smooth = np.clip(smooth, actions.min(axis=0), actions.max(axis=0))
         smooth[:kept] = actions[:kept]
         return smooth
+
+    def facts(self) -> dict[str, str]:
+        """What the last bits of a smoothed chunk depend on besides the chunk."""
+        return {"scipy": scipy.__version__} if self._window else {}

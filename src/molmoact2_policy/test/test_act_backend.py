@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 from act_double import Double
 from served import PATIENCE, Served
-from tiny_robot import CHECKPOINT, CONTRACT, SETTINGS, picture
+from tiny_robot import CHECKPOINT, CONTRACT, SETTINGS, TAG, picture
 
 from molmoact2_model import MolmoAct2Policy, fingerprint
 from molmoact2_model.serving.tokens import Token
 from molmoact2_policy.act_backend import NO_TRACE, ActBackend, Remote
 from molmoact2_policy.backend import BackendError, InProcessBackend, Unanswered
 from molmoact2_policy.continuity import Prefix
+from molmoact2_policy.replay.configured import Configured, Wanted, unpromised
+from molmoact2_policy.smoothing import Smoothing
 
 STATE = np.linspace(-1, 1, 7, dtype=np.float32)
 PLAIN = replace(SETTINGS, checkpoint="", depth="off", rtc="off", num_steps=0)
@@ -83,6 +85,40 @@ def test_with_the_same_seeds_a_server_gives_what_the_engine_in_this_process_give
                      "code_probs", "depth_mode", "cause", "decoder_steps", "reused_runs", "seed", "warnings"):
             np.testing.assert_array_equal(getattr(one.trace, name), getattr(other.trace, name), err_msg=name)
         first = one.actions
+
+
+BACKENDS = {
+    "in process": lambda served, settings: InProcessBackend(settings, CONTRACT),
+    "on a server": lambda served, settings: ActBackend(settings, CONTRACT, Remote(served.url)),
+}
+
+
+@pytest.mark.parametrize("where", BACKENDS)
+def test_a_chunk_is_the_sessions_own_smoothed_but_for_what_is_already_being_followed(policy, served, where):
+    backend = BACKENDS[where](served, replace(SETTINGS, depth="off", noise_scale=0.6, smoothing=0.5))
+    backend.load()
+    session, smooth = policy.session(norm_tag=TAG.name, noise_scale=0.6), Smoothing(0.5, TAG.dt)
+    running = session.infer(images=images(0), state=STATE, instruction="go", num_steps=2, seed=1).actions
+    made = session.infer(
+        images=images(1), state=STATE, instruction="go", num_steps=2, seed=2, prefix=running[4:], frozen=6, overlap=26
+    ).actions
+    first = backend.infer(images(0), STATE, "go", 1).actions
+    np.testing.assert_array_equal(first, smooth(running))
+    second = backend.infer(images(1), STATE, "go", 2, Prefix(running[4:], 6, 26)).actions
+    np.testing.assert_array_equal(second, smooth(made, 6))
+    assert (second[:6] == made[:6]).all() and (second[6:] != made[6:]).any() and (first[:6] != running[:6]).any()
+    backend.close()
+
+
+@pytest.mark.parametrize("where", BACKENDS)
+def test_where_chunks_are_smoothed_another_scipy_is_a_reason_why_actions_need_not_be_equal(served, where, monkeypatch):
+    plain, smoothed = (BACKENDS[where](served, replace(SETTINGS, smoothing=seconds)) for seconds in (0.0, 0.5))
+    assert "scipy" not in plain.facts()
+    then, wanted = Configured(0, smoothed.facts()), Wanted(SETTINGS, CONTRACT, TAG, {})
+    before = unpromised(then, wanted, smoothed.facts())
+    monkeypatch.setattr("scipy.__version__", "0.1")
+    now = unpromised(then, wanted, smoothed.facts())
+    assert [text for text in now if text not in before] == [f"scipy was {then.facts['scipy']} and is 0.1"]
 
 
 def test_the_time_on_the_way_is_told_beside_the_servers_own(there):

@@ -16,7 +16,7 @@ from molmoact2_policy.act_backend import ActBackend, Remote
 from molmoact2_policy.backend import BackendError, Settings
 from molmoact2_policy.messages import DEPTH_MODES, status_message
 from molmoact2_policy.parameters import INTEGERS, NUMBERS, TEXTS, configured
-from molmoact2_policy.replay.configured import BEFORE, KINDS, Configured, Wanted, unpromised
+from molmoact2_policy.replay.configured import BEFORE, KINDS, Configured, Wanted, choose, unpromised
 
 DEFAULTS = {name: given[0] for given_by in (TEXTS, INTEGERS, NUMBERS) for name, given in given_by.items()} | {
     "draft": False, "simulation": False, "instruction": "", "contract": str(HERE / "tiny_arm.yaml"),
@@ -108,3 +108,18 @@ def test_a_recording_from_before_these_options_promises_what_it_always_did():
     assert unpromised(old, wanted, facts | {"solver": "heun"}) == ["solver was euler and is heun"]
     found = unpromised(old, wanted, facts | {"language_weights": "nf4", "bitsandbytes": "1"})
     assert found == ["language_weights was stored and is nf4", "bitsandbytes was not known and is 1"]
+
+
+def test_a_replay_by_other_modes_leaves_out_what_these_have_no_use_for_unless_it_is_asked_for_too(tmp_path):
+    recorded = settings(depth="adaptive", draft=True, solver="heun", noise_scale=0.6, smoothing=0.3)
+    facts = {name: str(value) for name, value in asdict(recorded).items()}
+    bag, there = SimpleNamespace(path="bag"), {"contract": DEFAULTS["contract"], "checkpoint": str(CHECKPOINT)}
+
+    def chosen(**given):
+        found = choose(bag, Configured(0, facts), there | given, tmp_path).settings
+        return found.draft, found.solver, found.noise_scale, found.smoothing
+
+    assert chosen() == (True, "heun", 0.6, 0.3)
+    assert chosen(depth="full") == (False, "heun", 0.6, 0.3)
+    assert chosen(action_mode="discrete") == (True, "euler", 1.0, 0.3)
+    assert chosen(action_mode="discrete", noise_scale=0.6)[2] == 0.6

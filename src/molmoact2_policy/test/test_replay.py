@@ -20,7 +20,7 @@ INFERENCES = 6
 
 @pytest.fixture(scope="module")
 def bag(tmp_path_factory):
-    return record_a_run(tmp_path_factory.mktemp("run") / "bag", INFERENCES)
+    return record_a_run(tmp_path_factory.mktemp("run") / "bag", INFERENCES, noise_scale=0.6, smoothing=0.5)
 
 
 @pytest.fixture

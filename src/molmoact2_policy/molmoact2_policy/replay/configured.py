@@ -82,8 +82,9 @@ def choose(bag: Bag, recorded: Configured | None, given: Mapping[str, Any], scra
     # What the modes that are asked for have no use for is left out, unless it is asked for, too.
     if given.get("draft") is None and values.get("depth") != "adaptive":
         values["draft"] = BEFORE["draft"]
-    if given.get("solver") is None and values.get("action_mode") == "discrete":
-        values["solver"] = BEFORE["solver"]
+    for name in ("solver", "noise_scale"):
+        if given.get(name) is None and values.get("action_mode") == "discrete":
+            values[name] = BEFORE[name]
     for name in ("contract", "checkpoint", "norm_tag"):
         if not values.get(name):
             option = name.replace("_", "-")
