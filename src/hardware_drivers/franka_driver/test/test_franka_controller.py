@@ -182,8 +182,8 @@ def test_a_fault_in_motion_is_named_and_latched_and_an_operator_goes_on_from_whe
 def test_states_that_repeat_themselves_are_a_fault(arm):
     arm.begin_moving()
     arm.double.say("freeze on")
-    arm.fails_with("repeat themselves|away from its command")
-    assert arm.now.fault in (Fault.STATE_FROZEN, Fault.TRACKING)
+    arm.fails_with("sent no state|has stood for")
+    assert arm.now.fault in (Fault.DRIVER, Fault.STATE_STALE)
 
 
 @twice

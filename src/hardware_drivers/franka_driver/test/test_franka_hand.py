@@ -59,8 +59,9 @@ def test_what_the_hand_was_told_last_is_known_to_whoever_arms_the_arm_anew_until
     assert held[7] == 0.1 and np.isnan(held[:7]).all()
     driver.stop()
     assert driver.held()[7] == 0.1
+    goal = goal_with(driver, 0.1)
     double.say("reflex joint_reflex")
-    fails_with(driver, goal_with(driver, 0.1), "joint_reflex")
+    fails_with(driver, goal, "joint_reflex")
     wait_until(lambda: recovered(driver))
     assert np.isnan(driver.held()).all()
 

@@ -195,10 +195,10 @@ class RobotServer(FrankaRobotServer):
     def send_state(self) -> None:
         if self.faults.silent:
             return
-        number = vars(self)[NUMBER]
+        number: int = getattr(self, NUMBER)
         super().send_state()
         if self.faults.frozen:    # the same datagram again: a client takes it for an old one
-            vars(self)[NUMBER] = number
+            setattr(self, NUMBER, number)
 
     def _get_state_bytes(self) -> bytes:
         if not self.faults.frozen:
