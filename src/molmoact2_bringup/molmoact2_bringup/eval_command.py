@@ -8,7 +8,10 @@ import argparse
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from molmoact2_contract import Process
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 PREFIX = "gym:"
@@ -17,6 +20,8 @@ OF_SYSTEMS = (    # no environment's
     "task", "latency", "joining", "when_late", "cache", "cameras", "also", "settings", "mode",
 )
 OF_ENVIRONMENTS = ("map", "norm_tag", "device", "dtype")    # no system's
+# Of a policy's parameters what stands elsewhere in a report.
+TOLD_ELSEWHERE = ("contract", "checkpoint", "simulation", "instruction", "depth", "cache_policy", "least_latency")
 
 
 def register(subparsers: Any) -> None:
@@ -140,7 +145,8 @@ def _run(args: argparse.Namespace) -> bool:
     ]    # fmt: skip
     facts = {
         "title": f"{Path(checkpoint).name} in {scene.table.scene.name}", "system": args.system,
-        "settings": ", ".join(args.settings) or "as in the file", **_identity(checkpoint), "scenes": _told(seeds),
+        "settings": ", ".join(args.settings) or "as in the file", **_identity(checkpoint),
+        "policy": _parameters(scene.system.process("policy")), "scenes": _told(seeds),
         "processor": machine("cpu")["processor"],
     }
     return try_all(folder, trials, seeds, facts, scene.table)
@@ -184,6 +190,16 @@ def _identity(checkpoint: str) -> dict[str, str]:
     if not checkpoint:
         return {"checkpoint": "the server's"}
     return {"checkpoint": checkpoint, "fingerprint": fingerprint(find_checkpoint(checkpoint))}
+
+
+def _parameters(policy: Process) -> str:
+    """The policy's parameters that are not the node's defaults."""
+    from .check.wanted import policy_defaults
+
+    defaults = policy_defaults()
+    own = {name: value for name, value in policy.parameters.items() if value != defaults[name]}
+    text = ", ".join(f"{name}={value}" for name, value in own.items() if name not in TOLD_ELSEWHERE)
+    return text or "the node's defaults"
 
 
 def _told(seeds: range) -> str:

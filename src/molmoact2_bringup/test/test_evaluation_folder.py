@@ -149,3 +149,12 @@ def test_held_out_scenes_are_named_in_the_report_and_are_not_the_default(tmp_pat
     assert main([*COMMAND, "--out", str(tmp_path / "two")]) == 0
     assert played.tried[2:] == list(range(80000, 80020))
     assert "held-out" not in (tmp_path / "two/report.html").read_text()
+
+
+def test_the_report_says_what_of_the_judged_policy_is_not_the_nodes_default(tmp_path, monkeypatch):
+    Played(monkeypatch)
+    changed = ["--set", "policy.smoothing=0.25", "--set", "policy.min_period=0.0"]
+    assert main([*COMMAND, *changed, "--scenes", "80000:80001", "--out", str(tmp_path / "out")]) == 0
+    said = "norm_tag=so101_sim_molmoact2_tiny, noise_scale=0.6, smoothing=0.25"
+    assert json.loads((tmp_path / "out/summary.json").read_text())["policy"] == said
+    assert said in (tmp_path / "out/report.html").read_text()

@@ -34,18 +34,13 @@ def controllers_of(system: System) -> dict[str, Process]:
 def configuration_of(process: Process) -> Configuration:
     """The policy's configuration. Errors: ContractError, also for parameters that the policy does not have, which ROS
     passes over without a word, and for values of another type or out of range."""
-    from molmoact2_policy.parameters import INTEGERS, NUMBERS, TEXTS, configured
+    from molmoact2_policy.parameters import INTEGERS, NUMBERS, configured
 
     ranges: dict[str, tuple[float, float]] = {
         **{name: (least, most) for name, (_, least, most, _) in INTEGERS.items()},
         **{name: (0.0, highest) for name, (_, highest, _) in NUMBERS.items()},
     }
-    defaults: dict[str, Any] = {
-        **{name: entry[0] for entries in (TEXTS, INTEGERS, NUMBERS) for name, entry in entries.items()},
-        "simulation": False,
-        "draft": False,
-        "instruction": "",
-    }
+    defaults = policy_defaults()
     for name, value in process.parameters.items():
         if name not in defaults:
             raise ContractError(f"process {process.name!r}: the policy has no parameter {name!r}; is it misspelt?")
@@ -56,6 +51,18 @@ def configuration_of(process: Process) -> Configuration:
         if not least <= value <= most:
             raise ContractError(f"process {process.name!r}: {name} is {value!r}; it must be {least:g} to {most:g}")
     return configured(lambda name: process.parameters.get(name, defaults[name]))
+
+
+def policy_defaults() -> dict[str, Any]:
+    """All parameters of the policy node."""
+    from molmoact2_policy.parameters import INTEGERS, NUMBERS, TEXTS
+
+    return {
+        **{name: entry[0] for entries in (TEXTS, INTEGERS, NUMBERS) for name, entry in entries.items()},
+        "simulation": False,
+        "draft": False,
+        "instruction": "",
+    }
 
 
 def image_names(contract: Contract, configuration: Configuration | None) -> tuple[str, ...]:
