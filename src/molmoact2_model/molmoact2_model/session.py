@@ -24,6 +24,7 @@ from .images import check_images
 from .normalization import TagStats
 from .processing import Prompt, PromptBuilder
 from .results import InferenceResult, Reasoning, Trace
+from .stopwatch import Stopwatch
 from .think import Codes, Decision, ReferencePolicy, Request
 
 MAX_NUM_STEPS = 1000
@@ -158,7 +159,7 @@ class Session:
                 self._forget("call_failed")
                 raise
 
-    def _read(self, request: _Checked, instruction: str, watch: _Stopwatch) -> Prompt:
+    def _read(self, request: _Checked, instruction: str, watch: Stopwatch) -> Prompt:
         prompt = self._prompts.build(
             instruction, self._tag.state.normalize(request.state), len(request.images), self._depth != "off"
         )
@@ -198,8 +199,8 @@ class Session:
         trace = self._trace(prompt, input_ids, action_ids, seen, request, watch.done(), clock)
         return InferenceResult(actions, trace)
 
-    def _stopwatch(self) -> _Stopwatch:
-        return _Stopwatch(self._engine.network.device, self._watched, self.stage_clock)
+    def _stopwatch(self) -> Stopwatch:
+        return Stopwatch(self._engine.network.device, self._watched, self.stage_clock)
 
     def _guidance(self, request: _Checked) -> Guidance | None:
         if request.running is None:
@@ -365,24 +366,6 @@ class _Seen:
     decision: Decision
     outcome: DepthOutcome
     codes: Codes
-
-
-class _Stopwatch:
-    """Splits a call into stages; on a GPU each lap waits for the work it measures, where it is to be watched."""
-
-    def __init__(self, device: torch.device, watched: bool, clock: Callable[[], float]) -> None:
-        self._device, self._laps, self._clock = device, dict[str, float](), clock
-        self._waits = watched and device.type == "cuda"
-        self._begin = self._last = clock()
-
-    def lap(self, name: str) -> None:
-        if self._waits:
-            torch.cuda.synchronize(self._device)
-        now = self._clock()
-        self._laps[name], self._last = now - self._last, now
-
-    def done(self) -> dict[str, float]:
-        return {**self._laps, "total": self._last - self._begin}
 
 
 def _merged(outcome: DepthOutcome, refreshed: np.ndarray, known: Codes | None) -> Codes:

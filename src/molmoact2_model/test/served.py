@@ -5,6 +5,7 @@
 import base64
 import http.client
 import json
+import threading
 
 import numpy as np
 
@@ -47,6 +48,24 @@ class Served:
             return answer.status, unpack(data) if is_json else data.decode()
         finally:
             connection.close()
+
+
+class Held:
+    """The engine is busy until `release`."""
+
+    def __init__(self, engine):
+        began, self._end = threading.Event(), threading.Event()
+
+        def work():
+            began.set()
+            assert self._end.wait(PATIENCE)
+
+        self.done = engine.submit(None, -1, work, PATIENCE)
+        assert began.wait(PATIENCE)
+
+    def release(self):
+        self._end.set()
+        self.done.result(PATIENCE)
 
 
 def pack(value):

@@ -19,7 +19,7 @@ from molmoact2_model.engine import Engine
 from molmoact2_model.fused_language import BUCKET, Buffers, FusedLanguage
 from molmoact2_model.graphs import CodeSteps
 from molmoact2_model.optimizations import PLAIN, Optimizations
-from molmoact2_model.session import _Stopwatch
+from molmoact2_model.stopwatch import Stopwatch
 
 STATE = np.array([0.1, -0.2, 0.3, 0.0, -0.5, 1.0, 0.4], np.float32)
 ALL = Optimizations.only(Optimizations.names())
@@ -78,7 +78,7 @@ def test_a_gpu_is_waited_for_at_the_end_of_each_stage_unless_unwatched(policy, m
     gpu, clock = torch.device("cuda"), iter(range(100)).__next__
     for unwatched in (False, True):
         session = policy.session(norm_tag="tiny_arm", optimizations=Optimizations(unwatched=unwatched))
-        watch = _Stopwatch(gpu, session._watched, clock)
+        watch = Stopwatch(gpu, session._watched, clock)
         watch.lap("vision")
         watch.lap("expert")
         assert set(watch.done()) == {"vision", "expert", "total"}
