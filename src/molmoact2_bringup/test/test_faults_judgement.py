@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from molmoact2_bringup.faults.judgement import BUS_SPAN, Judge, Trace
+from molmoact2_bringup.faults.judgement import BUS_SPAN, LATE, Judge, Trace
 from molmoact2_contract import load_contract
 
 CONTRACT = load_contract(Path(__file__).parents[3] / "config/embodiments/so101.yaml")
@@ -80,6 +80,19 @@ def test_behind_a_bus_that_takes_its_time_a_stop_between_two_setpoints_is_named_
 
     assert judge.setpoints(heard(ramp), LONG_AFTER, cut_off=False) == ""
     assert "change its speed" in judge.setpoints(heard(lambda t: 1.4 * ramp(min(t, 0.8))), LONG_AFTER, cut_off=False)
+
+
+def test_what_a_computer_that_stood_still_has_delayed_is_no_change_of_speed_and_a_stop_away_from_it_is():
+    judge = Judge(CONTRACT, ARM, BUS_SPAN, late=LATE)
+
+    def delayed(angle):
+        even = pan(lambda t: 1.4 * angle(t))
+        return Trace(np.where((even.times > 100.301) & (even.times < 100.339), 100.34, even.times), even.positions)
+
+    steady, stops = delayed(lambda t: ramp(min(t, 0.8)) if t < 0.8 else 1.0), delayed(lambda t: ramp(min(t, 0.8)))
+    assert "change its speed" in Judge(CONTRACT, ARM, BUS_SPAN).setpoints(steady[:60], LONG_AFTER, True)
+    assert judge.setpoints(steady[:60], LONG_AFTER, cut_off=True) == ""
+    assert "change its speed" in judge.setpoints(stops, LONG_AFTER, cut_off=True)
 
 
 def test_an_arm_that_brakes_harder_than_its_setpoints_may_is_named_where_it_is_judged_by_that():

@@ -156,11 +156,11 @@ def _devices(
     """Rows with doubles and a scripted policy, without cameras; where doubles tell of themselves, without a world."""
     about = system.process("policy").parameters.get("about")
     with RunningSystem(of_devices(system), say) as running, _staged(system, running) as stages:
-        sway = Sway(system.contract, about, FAST, TURN)
-        plan = EasedSway(running.node, system.contract, sway)
+        slow, fast = Sway(system.contract, about), Sway(system.contract, about, FAST, TURN)
+        plan = EasedSway(running.node, system.contract, slow)
         ScriptedPolicy(running.node, system.contract, _tag(system), plan)
         _begin(*stages)
-        for row in DeviceRows(system, stages).rows():
+        for row in DeviceRows(system, stages, lambda hurried: plan.change(fast if hurried else slow)).rows():
             judge(row())
     return {topic: stamps for stage in reversed(stages) for topic, stamps in stage.heard.items()}
 

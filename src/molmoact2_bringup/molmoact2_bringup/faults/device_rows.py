@@ -22,16 +22,17 @@ from .stage import FAULT, UNHARMED, Row, S, Stage
 GOES_ON = 3.0          # [s] for which a fault must be borne that is to be borne
 REST = 0.3             # [s] in which an arm at rest is looked at
 RESTING = 0.005        # [rad] that it may creep in that time
+MOVING = 0.02          # [rad] that an arm that follows moves in that time
 AT_SPEED = 0.1         # [s] that a joint would take to come to rest at its limit: a stop at once is seen to be one
 UNTOUCHED = 0.7        # [s] after the cause is gone, in which nothing may move
 
 
 class DeviceRows:
     """Every row of one system. stages: of its arms; faults are put into the first one's device, at last into the
-    others'."""
+    others'. hurry: has the policy move the arms fast, or not, from the next time on that they begin to follow."""
 
-    def __init__(self, system: System, stages: Sequence[Stage]):
-        self._system, self._stages = system, list(stages)
+    def __init__(self, system: System, stages: Sequence[Stage], hurry: Callable[[bool], None]):
+        self._system, self._stages, self._hurry, self._fast = system, list(stages), hurry, False
         self._faults = FAULTS[driver_of(system)]
 
     def rows(self) -> Iterator[Callable[[], Row]]:
@@ -44,7 +45,7 @@ class DeviceRows:
 
     def _row(self, fault: DeviceFault, stage: Stage) -> Row:
         name = f"{self._system.name}, {stage.arm}: {fault.name}"
-        failed = self._moves()
+        failed = self._change_speed(bool(fault.named)) or self._moves()
         began = time.monotonic()
         failed = failed or self._tell(stage, fault.spoil)
         if not fault.named:
@@ -73,15 +74,27 @@ class DeviceRows:
         return Row(name, UNHARMED, seen, GOES_ON, failed)
 
     # --- what must hold; each returns why it does not -----------------------------------------------------------------
+    def _change_speed(self, fast: bool) -> str:
+        """Fast where the arm is to be stopped; where it is to go on, a bus that asks again must keep up with it."""
+        if fast == self._fast:
+            return ""
+        self._hurry(fast)
+        self._fast = fast
+        failed = ""
+        for stage in self._stages:
+            failed = failed or stage.operate("stop")
+            stage.wait(partial(stage.is_in, S.HOLDING))
+        return failed
+
     def _moves(self) -> str:
-        """Every arm follows, resumed where it asks for that, and is seen to move fast."""
+        """Every arm follows, resumed where it asks for that, and is seen to move."""
         for stage in self._stages:
             failed = stage.follow()
             if failed:
                 return failed
-            seen = stage.wait(partial(_is_led, stage))
+            seen = stage.wait(partial(_is_led, stage, self._fast))
             if seen is None:
-                return f"arm {stage.arm!r} does not move fast: {stage.status.fault_text or stage.status.reason}"
+                return f"arm {stage.arm!r} does not move as it should: {stage.status.fault_text or stage.status.reason}"
         return ""
 
     @staticmethod
@@ -157,8 +170,9 @@ class DeviceRows:
         return ""
 
 
-def _is_led(stage: Stage) -> bool:
-    return stage.is_in(S.FOLLOWING) and stage.witness.brakes_for() > AT_SPEED
+def _is_led(stage: Stage, fast: bool) -> bool:
+    moves = stage.witness.brakes_for() > AT_SPEED if fast else stage.witness.moved(REST) > MOVING
+    return stage.is_in(S.FOLLOWING) and moves
 
 
 def _stopped_for_a_peer(stage: Stage) -> bool:

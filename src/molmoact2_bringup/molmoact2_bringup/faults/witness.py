@@ -17,7 +17,7 @@ from mujoco_driver.bus import BusClient, BusError, default_address
 from mujoco_driver.double_node import TRAIL
 from mujoco_driver.scene import build
 
-from .judgement import BUS_SPAN, CATCHING_UP, SPAN, SPEED, Judge, Trace
+from .judgement import BUS_SPAN, CATCHING_UP, LATE, SPEED, Judge, Trace
 
 PERIOD, TIMEOUT, PATIENCE = 0.01, 0.5, 20.0    # [s]
 LOOK = 2.0      # [s] that it takes to see the arm at most
@@ -25,11 +25,11 @@ STALE = 1.0     # [s] without news after which nothing is known of an arm
 
 
 class Witness:
-    """Of one arm, until closed. span, untimely: the Judge's. braking: whether the arm itself is judged by how it comes
-    to rest. Setpoints are told on the steady clock, and the arm is seen on one of its own."""
+    """Of one arm, until closed. braking: whether the arm itself is judged by how it comes to rest. Setpoints are told
+    on the steady clock, and the arm is seen on one of its own."""
 
-    def __init__(self, contract: Contract, arm: Arm, span: float, braking: bool, untimely: float = SPEED):
-        self._arm, self._judge, self._braking = arm, Judge(contract, arm, span, untimely), braking
+    def __init__(self, arm: Arm, contract: Contract, judge: Judge, braking: bool):
+        self._arm, self._judge, self._braking = arm, judge, braking
         self._acceleration = contract.values("acceleration", arm.joints)
         self._seen: list[tuple[float, np.ndarray]] = []
         self._told: list[tuple[float, np.ndarray]] = []
@@ -96,7 +96,8 @@ class WorldsWitness(Witness):
     """Asks the simulated world, on the steady clock. bus: whether its servos hear of setpoints over a driver's bus."""
 
     def __init__(self, contract: Contract, arm: Arm, bus: bool = False):
-        super().__init__(contract, arm, BUS_SPAN if bus else SPAN, braking=False)
+        judge = Judge(contract, arm, BUS_SPAN, SPEED, LATE) if bus else Judge(contract, arm)
+        super().__init__(arm, contract, judge, braking=False)
         self._grippers = np.array([contract.joints[joint].is_gripper for joint in arm.joints])
         self._heard_ns = time.monotonic_ns()
         self._closed = threading.Event()
@@ -155,7 +156,7 @@ class DoublesWitness(Witness):
     is told torques, and no goals, is judged by how its arm moves alone."""
 
     def __init__(self, contract: Contract, arm: Arm, node: Node, double: str):
-        super().__init__(contract, arm, BUS_SPAN, True, CATCHING_UP)
+        super().__init__(arm, contract, Judge(contract, arm, BUS_SPAN, CATCHING_UP, LATE), braking=True)
         self._node, self._heard = node, 0.0    # steady clock [s]
         self._subscriptions = [
             node.create_subscription(JointTrajectory, f"{double}/seen", self._on_seen, TRAIL),

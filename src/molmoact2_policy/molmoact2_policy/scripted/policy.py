@@ -95,11 +95,16 @@ class EasedSway:
 
     def __init__(self, node: Node, contract: Contract, sway: Sway):
         self._node, self._sway, self._names = node, sway, list(contract.joint_names)
+        self._next = sway
         self._measured = np.full(len(self._names), np.nan)
         self._following = dict.fromkeys(contract.arms, False)
         node.create_subscription(JointState, "joint_states", self._on_joints, SENSOR_SUBSCRIBE)
         for arm in contract.arms:
             node.create_subscription(ControllerStatus, f"{arm}/status", partial(self._on_status, arm), STATUS)
+
+    def change(self, sway: Sway) -> None:
+        """Another sway, from the next time on that the arms begin to follow."""
+        self._next = sway
 
     def _on_joints(self, message: JointState) -> None:
         for name, position in zip(message.name, message.position, strict=False):
@@ -111,5 +116,6 @@ class EasedSway:
 
     def __call__(self, times: np.ndarray) -> np.ndarray:
         if not all(self._following.values()):
+            self._sway = self._next
             self._sway.begin(self._measured, self._node.get_clock().now().nanoseconds / 1e9)
         return self._sway.plan(times)
