@@ -121,6 +121,7 @@ class FrankaDriver(ArmDriver):
         if not self._broken:
             return
         if self._recovery is None:
+            self._ramps_until = 0.0    # the session is the recovery's from now on
             self._recovery = Call(self._recover)
         try:
             self._recovery.result(RECOVER_WITHIN)
@@ -129,7 +130,7 @@ class FrankaDriver(ArmDriver):
         except DriverError:
             self._recovery = None
             raise
-        self._recovery, self._broken, self._ramps_until = None, "", 0.0
+        self._recovery, self._broken = None, ""
 
     def _recover(self) -> None:
         self._session.recover()

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the tests of the YAM share."""
 
-from yam_driver.double import DoubleArm
+from arm_controller.driver import DriverError
+from yam_driver.double import DoubleArm, Status
 
 RAISED = (0.3, 0.8, 0.9, 0.1, 0.1, 0.1, 3.0)    # away from the rest pose, shafts [rad]
 
@@ -18,3 +19,26 @@ def patient_double(link, *arguments, **options) -> DoubleArm:
     for motor in arm.motors:
         motor.registers[9] = motor.saved[9] = 20000
     return arm
+
+
+def complaint(driver) -> str:
+    try:
+        driver.read()
+    except DriverError as error:
+        return str(error)
+    return ""
+
+
+def others_hold(double, number, until) -> bool:
+    """They are on, and go on being commanded."""
+    rest = [motor for motor in double.motors if motor.id != number]
+    count = len(double.frames)
+    until(lambda: len(double.frames) > count + 14)
+    return all(motor.status == Status.ON and motor.command.kp > 0 for motor in rest)
+
+
+def switch_on_again(driver, until):
+    """As an operator does who clears the fault and arms."""
+    until(lambda: not complaint(driver))
+    driver.recover()
+    hold_here(driver)
