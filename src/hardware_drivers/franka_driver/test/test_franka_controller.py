@@ -128,6 +128,26 @@ def twice(test):
     return tried
 
 
+@pytest.mark.parametrize("starved", [0, 1, 2])
+def test_a_double_without_processor_time_is_tried_once_more_and_is_a_failure_then(starved):
+    arms = []
+
+    @twice
+    def trial(arm):
+        if len(arms) <= starved:
+            raise Starved
+
+    def tried():
+        trial(lambda: arms.append("an arm"))
+
+    if starved == 2:
+        with pytest.raises(Starved):
+            tried()
+    else:
+        tried()
+    assert len(arms) == min(starved + 1, 2)
+
+
 def rests(double):
     """Where the robot is, once it rests."""
     wait_until(lambda: np.abs(double.ask()["velocities"]).max() < 5e-3)
