@@ -11,7 +11,7 @@ import pytest
 
 from molmoact2_contract import load_contract
 from molmoact2_contract.cli import main
-from molmoact2_model import MolmoAct2Policy
+from molmoact2_model import MolmoAct2Policy, fingerprint
 from molmoact2_model.depth import CODEBOOK_FILE
 from mujoco_driver.render import Eyes
 from mujoco_driver.scene import build
@@ -50,6 +50,10 @@ def observed(table, seed):
 def test_it_is_small_and_uses_no_released_tag(tiny):
     assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 16_000_000
     assert tiny.norm_tags == (TAG,)
+
+
+def test_its_card_is_of_these_weights():
+    assert fingerprint(FOLDER) in (FOLDER / "README.md").read_text(), "figures of other weights: judge these anew"
 
 
 def test_its_depth_codes_mean_distances_and_these_are_about_right(tiny, table):
