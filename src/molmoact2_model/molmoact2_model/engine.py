@@ -15,8 +15,7 @@ optimizations.py has a switch for each thing done here for speed alone. What is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +35,7 @@ from .guidance import Guidance
 from .images import ImageConfig
 from .optimizations import SHARED, Optimizations
 from .processing import Prompt, pixel_values, pooling_index
+from .results import DepthOutcome
 from .think import runs
 from .visibility import visible_to_expert
 from .vlm import KVCache
@@ -45,18 +45,6 @@ from .vlm import KVCache
 MIN_DEPTH_END_STEPS = 8
 DISCRETE_STEPS_PER_WAYPOINT = 16
 MOST_MODULATIONS = 4    # numbers of steps whose modulations are kept, those last used
-
-
-@dataclass(frozen=True)
-class DepthOutcome:
-    """Depth codes and their probabilities (cells,), the generated token ids with start and end, and how many
-    runs of reused codes were replayed. A reused code has probability NaN here; the caller knows what it
-    was."""
-
-    codes: np.ndarray
-    probs: np.ndarray
-    token_ids: list[int]
-    reused_runs: int
 
 
 class Engine:
@@ -79,6 +67,8 @@ class Engine:
         self._language = self.fused.language if optimizations.fused_language else None
         self.expert: Expert | None = (self.fused.expert if optimizations.fused_expert else None) or network.expert
         self.steps = self.passes = self.tokens_read = 0
+        # Is shown the logits (k, codebook) that codes are chosen by; not those of a recorded step.
+        self.scored: Callable[[torch.Tensor], object] | None = None
         text = network.config.text
         self._cache: KVCache | Buffers = KVCache(text.num_layers, optimizations.fixed_cache)
         if self._language is not None:
@@ -258,10 +248,9 @@ class Engine:
             graphed = self._graphed(rows, depth.first) if end - begin > 1 else None
             ahead = 0 if graphed is None else end - begin - 1
             for _ in range(end - begin - ahead):
-                scores = functional.linear(self._read(), rows)
-                code = scores.argmax(dim=-1)
+                code, prob = self._choose(self._read(), rows)
                 codes.append(code)
-                probs.append(scores.float().softmax(dim=-1).gather(-1, code[:, None])[0])
+                probs.append(prob)
                 self._next(code + depth.first)
             if graphed is not None:
                 more, found = graphed.run(codes[-1], ahead)
@@ -273,6 +262,15 @@ class Engine:
         token_ids = [depth.start, *(all_codes + depth.first).tolist(), *tail]
         self._ids += token_ids
         return DepthOutcome(all_codes, torch.cat(probs).float().cpu().numpy(), token_ids, reused_runs)
+
+    def _choose(self, hidden: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Hidden states (k, hidden) -> at each the code whose row of the head scores highest, int64 (k,), and its
+        probability over the codebook (k,)."""
+        scores = functional.linear(hidden, rows)
+        codes = scores.argmax(dim=-1)
+        if self.scored is not None:
+            self.scored(scores)
+        return codes, scores.float().softmax(dim=-1).gather(-1, codes[:, None])[:, 0]
 
     def _graphed(self, rows: torch.Tensor, first: int) -> CodeSteps | None:
         """What generates codes by a recorded step, where that is wanted and there is fused language."""
@@ -289,7 +287,7 @@ class Engine:
         """What `depth(free, draft)` generates, by draft and verify: one pass over all codes says what the model would
         have chosen at each; what is right up to the first that differs stays, that one is replaced, and the rest is
         drafted and verified again (drafting.py). In float32 the codes are the same; in other types kernels of other
-        widths may round a close decision the other way.
+        widths may round a close decision the other way (bench/agreement.py counts them).
 
         draft: int (cells,), e.g. the last call's codes; free: bool (cells,), which codes may change.
         """
@@ -304,9 +302,7 @@ class Engine:
             tokens = np.concatenate([[depth.start], drafting.codes + depth.first, drafted]).astype(np.int64)[sure:]
             self.steps += 1
             hidden = self._feed(torch.from_numpy(tokens).to(device))
-            scores = functional.linear(hidden[: count - sure], rows)
-            chosen = scores.argmax(dim=-1)
-            found = scores.float().softmax(dim=-1).gather(-1, chosen[:, None])[:, 0]
+            chosen, found = self._choose(hidden[: count - sure], rows)
             kept = drafting.verify(chosen.cpu().numpy())
             # Up to and with the first that differed, the model chose from what it will be conditioned on.
             probs[sure : drafting.sure] = found.cpu().numpy()[: drafting.sure - sure]

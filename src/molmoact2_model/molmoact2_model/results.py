@@ -1,6 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a call of a session gives back."""
+"""What a call of a session gives back, and what its engine gives it of depth."""
 
 from __future__ import annotations
 
@@ -57,3 +57,15 @@ class Reasoning:
     refreshed: np.ndarray
     cause: str
     decoder_steps: int
+
+
+@dataclass(frozen=True)
+class DepthOutcome:
+    """Depth codes and their probabilities (cells,), the generated token ids with start and end, and how many
+    runs of reused codes were replayed. A reused code has probability NaN here; the caller knows what it
+    was."""
+
+    codes: np.ndarray
+    probs: np.ndarray
+    token_ids: list[int]
+    reused_runs: int

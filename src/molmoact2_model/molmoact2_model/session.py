@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .engine import DepthOutcome, Engine
+from .engine import Engine
 from .engine_options import EULER
 from .errors import DecodeError, InputError, ModelError
 from .fast import FastTokenizer, action_bins
@@ -23,7 +23,7 @@ from .guidance import Guidance, Running, check_running, make_guidance
 from .images import check_images
 from .normalization import TagStats
 from .processing import Prompt, PromptBuilder
-from .results import InferenceResult, Reasoning, Trace
+from .results import DepthOutcome, InferenceResult, Reasoning, Trace
 from .stopwatch import Stopwatch
 from .think import Codes, Decision, ReferencePolicy, Request
 

@@ -123,7 +123,7 @@ def test_a_run_writes_table_figures_and_plot(golden, tmp_path, capsys, monkeypat
     line = ["--checkpoint", golden.checkpoint, "--tag", "tiny_arm", "--out", tmp_path, "--calls", 1, "--num-steps", 2]
     line += ["--rates", "10,0.1", "--depth", "off", "--depth", "verified", "--changed", "4", "--cameras", 1]
     line += ["--dtype", "float32", "--dtype", "bfloat16"]
-    assert bench(*line, "--solvers", "heun:2", "--against", "their_own:make") == 0
+    assert bench(*line, "--solvers", "heun:2", "--agreement", "--against", "their_own:make") == 0
     assert torch.get_num_threads() == threads
     found = json.loads((tmp_path / "bench_model.json").read_text())
     names = ["plain", "optimised", "optimised, bfloat16"]
@@ -134,8 +134,11 @@ def test_a_run_writes_table_figures_and_plot(golden, tmp_path, capsys, monkeypat
     assert set(found["rows"][5]["roofline"]) == {"vision", "prefill", "depth", "expert"}
     assert [row["solver"] for row in found["solvers"]] == ["euler x 2", "heun x 2"]
     assert found["solvers"][0]["released_max"] == 0.0 < found["solvers"][1]["released_max"]
+    assert [(row["name"], row["draft_wrong"]) for row in found["agreement"]] == [("float32", 4), ("bfloat16", 4)]
+    assert found["agreement"][0]["agree"] == found["agreement"][0]["codes"] == 100
     table = (tmp_path / "bench_model.txt").read_text()
     assert table in capsys.readouterr().out and "depth verified, 4 changed" in table
+    assert "codes of verified depth beside those of full decoding" in table
     with Image.open(tmp_path / "bench_model.png") as picture:
         assert picture.width > 500
 

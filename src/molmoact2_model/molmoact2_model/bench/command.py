@@ -35,6 +35,7 @@ examples:
   molmoact2 bench-model --random released --only-roofline --rates 3350,989 --dtype bfloat16
   molmoact2 bench-model --random released --only-memory --dtype bfloat16
   molmoact2 bench-model --random medium --depth full --compare-weights int8,nf4
+  molmoact2 bench-model --checkpoint checkpoints/molmoact2-tiny-think-so101 --dtype bfloat16 --depth off --agreement
 """
 
 
@@ -66,7 +67,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     add(
         "--changed", default="0,5,25,65", metavar="N,N",
-        help="with adaptive: cells that change from call to call; with verified: codes of the draft that are wrong",
+        help="with adaptive: cells that change from call to call; with verified, and for --agreement: codes of the "
+        "draft that are wrong",
     )
     add("--calls", type=int, default=20, metavar="N", help="measured calls of each row (default: 20)")
     add("--fastest", action="store_true", help="the least of the calls instead of the median: on a busy machine")
@@ -79,6 +81,11 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add(
         "--compare-weights", metavar="NAME,NAME", default="",
         help="also rows with language weights of these kinds, in each type, compared with the first row",
+    )
+    add(
+        "--agreement", action="store_true",
+        help="also how many codes of depth verified are those of full decoding with the same weights and type, for "
+        "each type and kind of weights, and by what margins of the logits the others fell otherwise",
     )
     add("--each", action="store_true", help="also a row without each of the optimisations that are on")
     add(
@@ -153,6 +160,7 @@ def _setting(args: argparse.Namespace) -> Setting:
         solvers=_solvers(args.solvers),
         against=args.against or "",
         compare_weights=_kinds(args.compare_weights),
+        agreement=args.agreement,
         only_roofline=args.only_roofline,
         only_memory=args.only_memory,
         rates=_numbers("--rates", args.rates, float) if args.rates else (),

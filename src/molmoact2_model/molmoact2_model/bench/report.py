@@ -123,6 +123,33 @@ def solver_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def agreement_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Codes of verified depth beside those of full decoding, and the margins of full decoding's logits."""
+    width = max(len(row["name"]) for row in rows) + 2
+    counts = {"wrong": "draft_wrong", "calls": "calls", "codes": "codes", "agree": "agree"}
+    head = "".join(f"{name:>8}" for name in (*counts, "median"))
+    lines = [
+        "",
+        "codes of verified depth beside those of full decoding, same weights and type, by how many are wrong in the "
+        "draft;",
+        "margins of full decoding's logits: of all codes, of the first of a call that differ (rounding alone), and of "
+        "those after it",
+        f"{'':{width}}{head}" + "".join(f"{name:>9}{'median':>9}{'largest':>9}" for name in ("first", "after")),
+    ]
+    for row in rows:
+        line = f"{row['name']:{width}}" + "".join(f"{row[key]:8}" for key in counts.values())
+        line += f"{_margin(row['margin_median']):>8}"
+        for name in ("flipped", "followed"):
+            line += f"{row[name]:9}{_margin(row[f'{name}_margin_median']):>9}{_margin(row[f'{name}_margin_max']):>9}"
+        unended = [f"{mode} {row[f'unended_{mode}']}" for mode in ("full", "verified") if row[f"unended_{mode}"]]
+        lines.append(line + (f"  left out, no <depth_end>: {', '.join(unended)}" if unended else ""))
+    return "\n".join(lines)
+
+
+def _margin(logits: float | None) -> str:
+    return "-" if logits is None else f"{logits:.4f}"
+
+
 def bounds_table(bounds: Bounds, rates: Rates) -> str:
     """The least time by stage alone."""
     lines = [

@@ -22,6 +22,7 @@ from ..footprint import cached, computed, read_back
 from ..optimizations import PLAIN, Optimizations
 from ..policy import MolmoAct2Policy, find_device, machine, set_threads
 from . import report
+from .agreement import agreement
 from .measure import SEED, EngineRunner, Measured, Row, Runner, compare, load_given, measured, memory, weights
 from .networks import SIZES, random_policy, released_config
 from .roofline import Rates, Shape, measure_rates, work
@@ -53,6 +54,7 @@ class Setting:
     solvers: tuple[tuple[str, int], ...]
     against: str
     compare_weights: tuple[str, ...]
+    agreement: bool
     only_roofline: bool
     only_memory: bool
     rates: tuple[float, ...]
@@ -97,6 +99,8 @@ def measure_all(setting: Setting) -> tuple[str, dict[str, Any], Callable[[Path],
     tag = setting.tag or policy.norm_tags[0]
     cameras = setting.cameras or len(policy.stats.tag(tag).camera_keys) or 2
     shape = measured(policy, tag, cameras)
+    if setting.agreement and policy.config.depth is None:
+        raise InputError(f"--agreement: {policy.name} has no depth reasoning, so no codes to compare; leave it out")
     steps = setting.num_steps or policy.config.flow.num_steps
     runners = _runners(setting, policies, tag, steps)
     asked = evaluations(setting.engine.solver, steps)
@@ -109,6 +113,7 @@ def measure_all(setting: Setting) -> tuple[str, dict[str, Any], Callable[[Path],
             bounds = _bounds(policy, row, shape, asked, dtype) if row is ours else None
             found.append(report.figures(row, rows[0], bounds, rates, setting.fastest))
     solvers = [_solved(policy, tag, setting, shape, *named) for named in _with_released(setting.solvers, steps)]
+    agreed = _agreed(setting, policies, tag, shape) if setting.agreement else []
     parts = {label: weights(one) for label, one in policies.items()}
     facts: dict[str, Any] = {
         "what": policy.name, "tag": tag, "device": setting.device, "cameras": cameras, "flow_steps": steps,
@@ -131,9 +136,11 @@ def measure_all(setting: Setting) -> tuple[str, dict[str, Any], Callable[[Path],
     ]
     ends = ["", *left_out] if left_out else []
     ends.append(report.parts_table("weights [MiB]", parts))
-    text = "\n".join([*head, report.table(found), *ends, *([report.solver_table(solvers)] if solvers else [])])
+    ends += [report.solver_table(solvers)] if solvers else []
+    ends += [report.agreement_table(agreed)] if agreed else []
+    text = "\n".join([*head, report.table(found), *ends])
     title = f"{Path(policy.name).name}, {setting.dtypes[0]}, {cameras} cameras, {facts['threads']} threads"
-    figures = {**facts, "rows": found, "left_out": left_out, "solvers": solvers}
+    figures = {**facts, "rows": found, "left_out": left_out, "solvers": solvers, "agreement": agreed}
     return text, figures, partial(report.plot, found, title)
 
 
@@ -238,6 +245,19 @@ def _bounds(policy: MolmoAct2Policy, row: Row, shape: Measured, asked: int, dtyp
         min(row.mean("tokens_read"), config.depth.num_codes + 2 if config.depth else 0),
     )  # fmt: skip
     return work(config, needed, dtype.itemsize, block_size)
+
+
+def _agreed(
+    setting: Setting, policies: Mapping[str, MolmoAct2Policy], tag: str, shape: Measured
+) -> list[dict[str, Any]]:
+    """Rows of each network by itself; nothing is compared with the first."""
+    cells = shape.grid[0] * shape.grid[1]
+    wrong = list(dict.fromkeys(min(count, cells) for count in setting.changed))
+    return [
+        {"name": dtype if kind == STORED else f"{dtype}, {kind}", **row}
+        for (dtype, kind), policy in zip(setting.kinds, policies.values(), strict=True)
+        for row in agreement(policy, tag, setting.ours, shape, wrong, setting.calls)
+    ]
 
 
 # --- solvers ----------------------------------------------------------------------------------------------
