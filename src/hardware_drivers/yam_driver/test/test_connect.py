@@ -170,7 +170,8 @@ def test_a_gripper_that_may_be_open_or_closed_is_warned_of_at_connect_until_it_w
 def test_a_gripper_between_its_ends_is_not_warned_of(double, make, caplog):
     with caplog.at_level(logging.WARNING, "yam_driver"):
         make(double).connect()
-    assert not caplog.text
+    # The vendor's library warns by itself, of motors that answered while they were off.
+    assert not [record.message for record in caplog.records if record.name.startswith("yam_driver")]
 
 
 # --- the bus ----------------------------------------------------------------------------------------------------------
