@@ -232,7 +232,16 @@ def _yam_station() -> Scene:
     return yam_station()
 
 
-SCENES: dict[str, Callable[[], Scene]] = {"fr3_table": _fr3_table, "yam_station": _yam_station} | {
-    name: partial(_so101_tabletop, name, varied)
-    for name, varied in (("so101_tabletop", False), ("so101_tabletop_varied", True))
+def _yam_table() -> Scene:
+    from .yam_scene import yam_table  # which needs this module
+
+    return yam_table()
+
+
+SCENES: dict[str, Callable[[], Scene]] = {
+    "fr3_table": _fr3_table,
+    "yam_station": _yam_station,
+    "yam_table": _yam_table,
+    "so101_tabletop": partial(_so101_tabletop, "so101_tabletop", False),
+    "so101_tabletop_varied": partial(_so101_tabletop, "so101_tabletop_varied", True),
 }

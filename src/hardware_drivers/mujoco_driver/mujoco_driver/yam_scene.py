@@ -1,9 +1,11 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""The scene `yam_station`: two I2RT YAM arms with linear grippers at a table, a camera above and one on each wrist.
+"""The scenes `yam_station` and `yam_table`: two I2RT YAM arms at a table, or one.
 
-The base of the left arm is the origin, the right one stands 0.61 m to its right. Kinematics, masses and the cameras'
-places are those of the station that I2RT publishes; the servos' gains are those of the arm's own control loop.
+They have linear grippers; a camera looks from above and one from each wrist. In the station the base of the left arm is
+the origin, and the right one stands 0.61 m to its right. Kinematics, masses and the cameras' places are those of the
+station that I2RT publishes; the servos' gains are those of the arm's own control loop. `yam_table` is the left arm of
+that station by itself, with table, blocks and the camera above moved to its middle.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ SIDES = ("left", "right")
 STIFFNESS, DAMPING = (80, 80, 80, 10, 10, 10), (5, 5, 5, 1.5, 1.5, 1.5)
 TORQUE, FRICTION = (28, 28, 28, 10, 10, 10), (0.3, 0.3, 0.3, 0.06, 0.06, 0.06)
 FOVY = 58.0                   # of a D405, upright [deg]
-TABLE = (0.35, -0.305)        # its middle [m]
-BLOCKS = {"red_block": (0.38, -0.20, (0.80, 0.10, 0.10)), "blue_block": (0.42, -0.40, (0.10, 0.30, 0.80))}
+TABLE_X, STATION_Y = 0.35, -0.305    # of the middle of the table; y: midway between the arms of the station [m]
+# x, and y from the middle of the table [m].
+BLOCKS = {"red_block": (0.38, 0.105, (0.80, 0.10, 0.10)), "blue_block": (0.42, -0.095, (0.10, 0.30, 0.80))}
 BLOCK_HALF = 0.02
 CHAIN = ("base", "link1", "link2", "link3", "link4", "link5", "gripper")
 
@@ -41,18 +44,36 @@ def _model() -> Path:
 
 def yam_station() -> Scene:
     """Errors: SceneError."""
+    spec = _spec()
+    joints = tuple(name for side in SIDES for name in _add_servos(spec, side, f"{side}_"))
+    return _finished("yam_station", spec, joints, {"top": "top", "left": "left", "right": "right"}, STATION_Y)
+
+
+def yam_table() -> Scene:
+    """One arm; its servos and cameras have the names of the contract yam_single. Errors: SceneError."""
+    spec = _spec()
+    spec.delete(spec.body("right_base"))
+    x, _, z = spec.body("top_camera").pos
+    spec.body("top_camera").pos = [x, 0.0, z]
+    return _finished("yam_table", spec, tuple(_add_servos(spec, "left", "")), {"top": "top", "wrist": "left"}, 0.0)
+
+
+def _spec() -> mujoco.MjSpec:
+    """The published station, with meshes that draw fast and the physics of a world. Errors: SceneError."""
     file = _model()
     spec = mujoco.MjSpec.from_file(str(file))
     _thin(spec, file)
     _set_physics(spec)
-    joints = tuple(name for side in SIDES for name in _add_servos(spec, side))
-    _add_surroundings(spec)
-    cameras = ("top", *SIDES)
-    for name in cameras:
+    return spec
+
+
+def _finished(name: str, spec: mujoco.MjSpec, joints: tuple[str, ...], cameras: dict[str, str], middle: float) -> Scene:
+    """cameras: by name, which of the station's each is. middle: y of the middle of the table [m]."""
+    _add_surroundings(spec, middle)
+    for camera, body in cameras.items():
         # The body is the optical frame: z forward, y down; a camera of MuJoCo looks along -z, y up.
-        camera = spec.body(f"{name}_camera").add_camera(name=name, fovy=FOVY)
-        camera.quat = [0, 1, 0, 0]
-    return Scene("yam_station", spec.compile(), joints, cameras, ())
+        spec.body(f"{body}_camera").add_camera(name=camera, fovy=FOVY).quat = [0, 1, 0, 0]
+    return Scene(name, spec.compile(), joints, tuple(cameras), ())
 
 
 def _thin(spec: mujoco.MjSpec, file: Path) -> None:
@@ -80,13 +101,13 @@ def _set_physics(spec: mujoco.MjSpec) -> None:
         body.gravcomp = float(body.name.startswith(SIDES))
 
 
-def _add_servos(spec: mujoco.MjSpec, side: str) -> list[str]:
+def _add_servos(spec: mujoco.MjSpec, side: str, prefix: str) -> list[str]:
     """Servos named as the joints of the contract: joint_0 .. joint_5, then the gripper, whose one motor moves both
-    fingers, 0 closed."""
+    fingers, 0 closed; the prefix before each."""
     names = []
     for index in range(7):
         joint = spec.joint(f"{side}_joint{index + 1}")
-        name = f"{side}_gripper" if index == 6 else f"{side}_joint_{index}"
+        name = f"{prefix}gripper" if index == 6 else f"{prefix}joint_{index}"
         low, high = joint.range
         actuator = spec.add_actuator(
             name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT, ctrllimited=True, ctrlrange=[low, high]
@@ -102,17 +123,17 @@ def _add_servos(spec: mujoco.MjSpec, side: str) -> list[str]:
         names.append(name)
     for equality in spec.equalities:
         if equality.name1 == f"{side}_joint7":
-            equality.name1 = f"{side}_gripper"
+            equality.name1 = f"{prefix}gripper"
     for one, other in zip(CHAIN, CHAIN[1:], strict=False):
         # Neighbours touch at their joint by design; base and link 1 jam where they may.
         spec.add_exclude(bodyname1=f"{side}_{one}", bodyname2=f"{side}_{other}")
     return names
 
 
-def _add_surroundings(spec: mujoco.MjSpec) -> None:
+def _add_surroundings(spec: mujoco.MjSpec, middle: float) -> None:
     box = mujoco.mjtGeom.mjGEOM_BOX
     spec.worldbody.add_geom(
-        name="table", type=box, size=[0.6, 0.75, 0.02], pos=[*TABLE, -0.02], rgba=[0.55, 0.55, 0.52, 1],
+        name="table", type=box, size=[0.6, 0.75, 0.02], pos=[TABLE_X, middle, -0.02], rgba=[0.55, 0.55, 0.52, 1],
         friction=[1, 0.005, 0.0001],
     )
     sky = spec.add_texture(name="sky", type=mujoco.mjtTexture.mjTEXTURE_SKYBOX, width=64, height=384)
@@ -125,7 +146,7 @@ def _add_surroundings(spec: mujoco.MjSpec) -> None:
         castshadow=False,
     )
     for name, (x, y, colour) in BLOCKS.items():
-        body = spec.worldbody.add_body(name=name, pos=[x, y, BLOCK_HALF])
+        body = spec.worldbody.add_body(name=name, pos=[x, middle + y, BLOCK_HALF])
         body.add_freejoint(name=name)
         body.add_geom(
             name=name, type=box, size=[BLOCK_HALF] * 3, rgba=[*colour, 1], mass=0.05, condim=4,
