@@ -26,9 +26,10 @@ class Smoothing:
         self._window = 2 * round(seconds / dt / 2) + 1 if seconds > 0 else 0
 
     def __call__(self, actions: np.ndarray, kept: int = 0) -> np.ndarray:
-        """actions: (H, D); kept: so many of the first ones are another chunk's, already being followed, and stay."""
+        """actions: (H, D); kept: so many of the first ones are another chunk's, already being followed, and stay. A
+        chunk with a number that is none stays as it is, for whoever refuses it."""
         window = min(self._window, len(actions) - 1 + len(actions) % 2)
-        if window <= ORDER + 1:
+        if window <= ORDER + 1 or not np.isfinite(actions).all():
             return actions
         smooth = savgol_filter(actions, window, ORDER, axis=0).astype(actions.dtype)
         smooth = np.clip(smooth, actions.min(axis=0), actions.max(axis=0))

@@ -26,8 +26,16 @@ def test_a_motion_that_stops_at_a_limit_is_not_led_over_it():
     for sign in (1, -1):
         ramp = sign * np.minimum(1.2 * TIMES, 0.6).astype(np.float32)
         smooth = Smoothing(0.5, 1 / 30)(ramp)
-        assert np.abs(smooth).max() <= np.float32(0.6) and sign * smooth.min() >= min(0, sign * 0.6)
+        assert (sign * smooth).min() >= 0 and (sign * smooth).max() <= np.float32(0.6)
         assert (smooth != ramp).any()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("waypoint", [0, 15, 29])
+def test_a_chunk_with_a_number_that_is_none_is_left_to_be_refused(value, waypoint):
+    broken = (MOTION + TREMBLE).copy()
+    broken[waypoint, 1] = value
+    np.testing.assert_array_equal(Smoothing(0.5, 1 / 30)(broken), broken)
 
 
 def test_what_another_chunk_already_does_stays_as_it_is():
