@@ -5,7 +5,10 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +16,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from molmoact2_contract import Process
 
+    from .evaluation.attempts import Condition
+
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+PATIENCE = 2.0    # limits of velocity and acceleration make an arm about half as fast as the expert is without them
 PREFIX = "gym:"
 OF_SCENES = ("task", "latency", "joining", "when_late", "depth", "cache", "cameras")
 OF_SYSTEMS = (    # no environment's
-    "task", "latency", "joining", "when_late", "cache", "cameras", "also", "settings", "mode",
+    "task", "latency", "joining", "when_late", "cache", "cameras", "also", "settings", "mode", "patience",
 )
 OF_ENVIRONMENTS = ("map", "norm_tag", "device", "dtype")    # no system's
 # Of a policy's parameters what stands elsewhere in a report.
@@ -44,6 +50,11 @@ def register(subparsers: Any) -> None:
         "--mode", choices=("fast", "live", "both"), default="",
         help="fast: without ROS, the controller's own objects and the engine on a simulated clock; live: the whole "
         "system in real time (default fast)",
+    )
+    parser.add_argument(
+        "--patience", type=float, default=None, metavar="TIMES",
+        help="how many times as long as the scripted expert's an attempt may last: 1 is 4 s for touch, 6 s for pick, "
+        f"10 s for tray; the report tells how many succeeded within that, too (default {PATIENCE:g})",
     )
     parser.add_argument("--checkpoint", default="", help="instead of the system's")
     parser.add_argument(
@@ -130,10 +141,14 @@ def _run(args: argparse.Namespace) -> bool:
     scene = SimulatedScene(with_settings(load_system(args.system), args.settings))
     asked = {name: getattr(args, name) for name in OF_SCENES}
     wanted = asked | {"task": args.task or "touch,pick", "cameras": args.cameras or "none"}
-    conditions = scene.conditions(wanted, args.also)
+    patience = PATIENCE if args.patience is None else args.patience
+    if not 0 < patience < math.inf:
+        raise ValueError(f"--patience is {patience:g}; it must be a number above 0")
+    conditions = [replace(condition, patience=patience) for condition in scene.conditions(wanted, args.also)]
     systems = {condition: scene.under(condition, args.checkpoint, seeds.start) for condition in conditions}
     checkpoint = configuration_of(next(iter(systems.values())).process("policy")).settings.checkpoint
     known = asked | {"scenes": args.scenes, "mode": args.mode or FAST, "settings": args.settings}
+    known["patience"] = patience
     known |= _identity(checkpoint) | ({"also": args.also} if args.also else {})
     known["system"] = {process.name: process.parameters for process in scene.system.processes}
     folder, log = Folder(args.out, known), args.out / "log.txt"
@@ -146,7 +161,8 @@ def _run(args: argparse.Namespace) -> bool:
     facts = {
         "title": f"{Path(checkpoint).name} in {scene.table.scene.name}", "system": args.system,
         "settings": ", ".join(args.settings) or "as in the file", **_identity(checkpoint),
-        "policy": _parameters(scene.system.process("policy")), "scenes": _told(seeds),
+        "policy": _parameters(scene.system.process("policy")), "an attempt lasts": _lasts(conditions),
+        "scenes": _told(seeds),
         "processor": machine("cpu")["processor"],
     }
     return try_all(folder, trials, seeds, facts, scene.table)
@@ -190,6 +206,12 @@ def _identity(checkpoint: str) -> dict[str, str]:
     if not checkpoint:
         return {"checkpoint": "the server's"}
     return {"checkpoint": checkpoint, "fingerprint": fingerprint(find_checkpoint(checkpoint))}
+
+
+def _lasts(conditions: Sequence[Condition]) -> str:
+    """At most, by task."""
+    limits = {condition.task: condition.limit for condition in conditions}
+    return "at most " + ", ".join(f"{limit:g} s ({task})" for task, limit in limits.items())
 
 
 def _parameters(policy: Process) -> str:

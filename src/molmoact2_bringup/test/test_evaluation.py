@@ -225,6 +225,20 @@ def test_a_summary_counts_successes_and_names_failures():
     assert found["condition"] == "pick, latency 0.45 s, rtc/hold, depth adaptive (bounded)"
 
 
+def test_a_patient_evaluation_also_tells_what_succeeded_in_an_experts_time():
+    condition = Condition("pick", patience=2.0)
+    assert (condition.first_try, condition.limit) == (6.0, 12.0)
+    found = summary(condition, [Attempt(seed, "red", "x", success=True, seconds=4.0 * seed) for seed in (1, 2, 3)])
+    assert (found["successes"], found["successes_at_first"], found["first_try"]) == (3, 1, 6.0)
+
+
+def test_an_attempt_lasts_as_long_as_patience_says(bench):
+    bench.backend.answers, blind = True, replace(bench, eyes=Blind(bench.eyes))
+    conditions = [Condition("touch", 0.2, patience=patience) for patience in (0.25, 0.5)]
+    attempts = [blind.attempt(condition, 3, "green", "touch the green cube") for condition in conditions]
+    assert [attempt.seconds for attempt in attempts if not attempt.success] == pytest.approx([1.0, 2.0], abs=0.05)
+
+
 def test_the_command_tries_a_checkpoint_and_writes_what_came_of_it(tmp_path, capsys):
     command = ["eval", "so101_sim", "--task", "touch", "--scenes", "80000:80001", "--latency", "0.35,0.8"]
     changed = ["--set", "world.scene=so101_tabletop_varied", "--depth", "off"]
@@ -252,6 +266,7 @@ def test_the_command_tries_a_checkpoint_and_writes_what_came_of_it(tmp_path, cap
         (["--latency", "0.3,-1"], "'-1' is neither as-it-is"),
         (["--latency", "nan"], "'nan' is neither as-it-is"),
         (["--latency", "1.0"], "after which controllers refuse a chunk"),
+        (["--patience", "0"], "--patience is 0; it must be a number above 0"),
         (["--device", "cuda"], "--device has no meaning for so101_sim"),
         (["--checkpoint", "nothing"], "nothing"),
     ],

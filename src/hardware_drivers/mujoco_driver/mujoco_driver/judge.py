@@ -11,22 +11,23 @@ from .tabletop import Tabletop
 
 HELD = 10                                        # steps that a test must hold in a row
 LATE = 5                                         # steps between two looks, beyond which nothing is known of between
-LIMITS = {TOUCH: 120, PICK: 180, TRAY: 300}      # steps of an attempt, at 30 a second
+LIMITS = {TOUCH: 120, PICK: 180, TRAY: 300}      # steps of an expert's attempt, at 30 a second
 MOVED = 0.02                                     # [m]
 
 
 class Judge:
-    """Of one attempt. Made when the scene has been placed; `update` once per step."""
+    """Of one attempt. Made when the scene has been placed; `update` once per step. patience: how many times as long as
+    an expert's the attempt may last."""
 
-    def __init__(self, table: Tabletop, task: str, cube: str):
-        self._table, self.task, self.cube = table, task, cube
+    def __init__(self, table: Tabletop, task: str, cube: str, patience: float = 1.0):
+        self._table, self.task, self.cube, self._patience = table, task, cube, patience
         self._start = {name: table.place(name) for name in table.scene.cubes}
         self._in_a_row, self._nearest, self._was_held = 0, np.inf, False
 
     @property
     def limit(self) -> int:
         """Steps after which the attempt is over."""
-        return LIMITS[self.task]
+        return round(self._patience * LIMITS[self.task])
 
     def update(self, steps: int = 1) -> bool:
         """Whether the task is done: its test has held for HELD steps, and a cube to be touched was not pushed away.

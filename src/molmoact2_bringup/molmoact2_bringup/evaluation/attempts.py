@@ -12,6 +12,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from mujoco_driver.judge import LIMITS
+from mujoco_driver.tabletop import RATE
+
 AS_IT_IS = 0.0    # latency: as long as the inference takes
 DECIMALS = 6      # of what is kept of films: micrometres and microradians
 
@@ -20,7 +23,7 @@ DECIMALS = 6      # of what is kept of films: micrometres and microradians
 class Condition:
     """Under what attempts are made. latency: from capture to arrival [s], AS_IT_IS: as it comes; joining, when_late: of
     the controller; depth: off, full, adaptive or verified; cache: the policy of the depth cache; disturbance: of the
-    cameras."""
+    cameras; patience: how many times as long as an expert's an attempt may last."""
 
     task: str
     latency: float = AS_IT_IS
@@ -29,6 +32,17 @@ class Condition:
     depth: str = "adaptive"
     cache: str = "bounded"
     disturbance: str = "none"
+    patience: float = 1.0
+
+    @property
+    def first_try(self) -> float:
+        """How long an expert's attempt may last [s]."""
+        return LIMITS[self.task] / RATE
+
+    @property
+    def limit(self) -> float:
+        """How long an attempt may last [s]."""
+        return self.patience * self.first_try
 
     @property
     def name(self) -> str:
@@ -124,6 +138,9 @@ class Named(Protocol):
     @property
     def task(self) -> str: ...
 
+    @property
+    def first_try(self) -> float | None: ...
+
 
 def summary(condition: Named, attempts: Sequence[Attempt]) -> dict[str, Any]:
     """What summary.json says of one condition."""
@@ -140,6 +157,8 @@ def summary(condition: Named, attempts: Sequence[Attempt]) -> dict[str, Any]:
         "successes": successes,
         "success": successes / len(attempts) if attempts else None,
         "interval": [low, high],
+        "first_try": condition.first_try,
+        "successes_at_first": _soon(condition, attempts),
         "seconds_to_success": _mean([attempt.seconds for attempt in attempts if attempt.success]),
         "failures": dict(Counter(attempt.reason for attempt in attempts if not attempt.success).most_common()),
         "latency_p50": _percentile(latencies, 50),
@@ -154,6 +173,13 @@ def summary(condition: Named, attempts: Sequence[Attempt]) -> dict[str, Any]:
         "dropped_seconds": sum(attempt.dropped for attempt in attempts),
         "doubtful": [attempt.seed for attempt in attempts if attempt.doubtful],
     }
+
+
+def _soon(condition: Named, attempts: Sequence[Attempt]) -> int | None:
+    """Successes within the time that an expert has; None where nobody knows it."""
+    if condition.first_try is None:
+        return None
+    return sum(attempt.success and attempt.seconds <= condition.first_try for attempt in attempts)
 
 
 def _mean(values: Sequence[float]) -> float | None:

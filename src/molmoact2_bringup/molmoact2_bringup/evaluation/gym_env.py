@@ -100,6 +100,11 @@ class GymCondition:
     def name(self) -> str:
         return f"{self.task}, depth {self.depth}"
 
+    @property
+    def first_try(self) -> None:
+        """No expert is known."""
+        return None
+
 
 class GymBench:
     """One environment and one session of a policy. Errors of attempts: ContractError for what the map names and the

@@ -120,7 +120,7 @@ class _Flight:
 
     def __init__(self, bench: Bench, condition: Condition, attempt: Attempt):
         self._bench, self._condition, self._attempt = bench, condition, attempt
-        self._judge = Judge(bench.table, condition.task, attempt.cube)
+        self._judge = Judge(bench.table, condition.task, attempt.cube, condition.patience)
         self._driver, self._clock = SteppedArm(bench.table, bench.clock), bench.clock
         self._controller = ArmController(
             bench.contract, bench.contract.arm(bench.arm), self._driver, shadow=False, joining=condition.joining,

@@ -22,7 +22,7 @@ from molmoact2_contract.qos import DIAGNOSTICS, SENSOR_SUBSCRIBE, STATUS, TRACE
 from molmoact2_msgs.action import RunTask
 from molmoact2_msgs.msg import ControllerStatus, ReasoningTrace
 from mujoco_driver.bus import default_address
-from mujoco_driver.judge import LATE, LIMITS
+from mujoco_driver.judge import LATE
 from mujoco_driver.tabletop import RATE, Tabletop
 
 from ..lifecycle import BringUpError
@@ -135,7 +135,7 @@ class LiveBench:
             self._cameras.begin(condition.disturbance, seed)
         attempt, self._traces, self._chunk_id = Attempt(seed, cube, instruction), 0, self._status.chunk_id
         refused, dropped = self._status.refused_chunks, self._dropped
-        limit = LIMITS[condition.task] / RATE
+        limit = condition.limit
         goal = RunTask.Goal(instruction=instruction, time_limit=limit + SPARE, success_test="")
         sent = self._running.spun(lambda: self._task.send_goal_async(goal))
         handle = self._answer(sent, "the policy does not take the task")
@@ -143,7 +143,7 @@ class LiveBench:
             raise BringUpError("the policy did not take the task; see its log")
         result = self._running.spun(handle.get_result_async)
         self._attempt = attempt
-        truth.begin(condition.task, cube)
+        truth.begin(condition.task, cube, condition.patience)
         try:
             self._until(
                 lambda: truth.decided.is_set() or result.done(), "an attempt does not end", limit + SPARE + PATIENCE

@@ -148,13 +148,14 @@ def _table(summaries: Sequence[Mapping[str, Any]]) -> str:
             for what in ("latency", "inference")
         )
         rows.append((
-            _named(s), _share((s["successes"], s["n"])), f"{low} to {high} %", _rounded(s["seconds_to_success"], 1),
-            latency, inference, _rounded(s["refreshed"], 2), _rounded(s["decoder_steps"], 1),
+            _named(s), _share((s["successes"], s["n"])), f"{low} to {high} %", _soon(s),
+            _rounded(s["seconds_to_success"], 1), latency, inference, _rounded(s["refreshed"], 2),
+            _rounded(s["decoder_steps"], 1),
             f"{s['refused_chunks']} / {s['withheld_chunks']}",
             f"{s['longest_gap']:.2f} / {s['dropped_seconds']:.2f}",
         ))    # fmt: skip
     head = (
-        "condition (mode)", "success", "interval", "seconds to success", "latency p50 / p95 [s]",
+        "condition (mode)", "success", "interval", "in an expert's time", "seconds to success", "latency p50 / p95 [s]",
         "inference p50 / p95 [s]", "cells generated anew", "decoder steps", "chunks refused / withheld",
         "judge's gap / lost time [s]",
     )    # fmt: skip
@@ -163,6 +164,11 @@ def _table(summaries: Sequence[Mapping[str, Any]]) -> str:
 
 def _named(one: Mapping[str, Any]) -> str:
     return f"{one['condition']} ({one['mode']})"
+
+
+def _soon(one: Mapping[str, Any]) -> str | None:
+    count = one["successes_at_first"]
+    return None if count is None else f"{count} in {one['first_try']:g} s"
 
 
 def _share(counts: Sequence[int]) -> str:

@@ -44,11 +44,11 @@ class Truth:
         mujoco.mj_kinematics(self.table.model, self.table.data)
         return state.stamp_ns
 
-    def begin(self, task: str, cube: str) -> None:
-        """Judges an attempt from now on. `decided` is set when it has succeeded, its limit is over, or the world is
-        gone. Errors: BusError."""
+    def begin(self, task: str, cube: str, patience: float = 1.0) -> None:
+        """Judges an attempt from now on. patience: as of the judge. `decided` is set when it has succeeded, its
+        limit is over, or the world is gone. Errors: BusError."""
         start_ns = self.look()
-        self._judge, self.film = Judge(self.table, task, cube), [self.table.data.qpos.copy()]
+        self._judge, self.film = Judge(self.table, task, cube, patience), [self.table.data.qpos.copy()]
         self.success, self.error, self.steps, self.longest_gap = False, "", 0, 0
         self._stop.clear()
         self.decided.clear()
