@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .evaluation.attempts import Condition
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
-PATIENCE = 2.0    # limits of velocity and acceleration make an arm about half as fast as the expert is without them
+PATIENCE = 2.0    # time for a second try
 PREFIX = "gym:"
 OF_SCENES = ("task", "latency", "joining", "when_late", "depth", "cache", "cameras")
 OF_SYSTEMS = (    # no environment's

@@ -8,17 +8,22 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from .controllers import KEEP_APART, Controller, SeveralSystems, names_once, one_system, publishers_of
 
 if TYPE_CHECKING:
     from rclpy.node import Node
 
 OK, REFUSED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 VERBS = ("arm", "disarm", "stop", "pause", "resume", "hand_guide", "home", "park", "clear_fault")
+CALMING = ("disarm", "stop", "pause")    # asked of whoever is there, all at once, and never refused here
 TRIGGER = "std_srvs/srv/Trigger"
 FOUND_WITHIN = 10.0    # [s] for whoever is asked to appear
 ANSWER_WITHIN = 5.0    # [s]
+SETTLED = 0.5          # [s] in which nobody else appeared
 
 
 class Nobody(Exception):
@@ -30,8 +35,9 @@ def register_operate(subparsers: argparse._SubParsersAction) -> None:
         "operate",
         help="arm, stop, park ... the arms of a running system",
         description="Asks the controllers of a running system for something. `arm` lets an arm be moved: stand beside "
-        "it, with a hand at its switch. Exit code: 0 when every arm did it, 1 when one refused, 2 when one is not "
-        "there, 130 after Ctrl-C.",
+        "it, with a hand at its switch. Where arms of several systems are in this ROS domain nothing is asked unless "
+        "the arms are named; only disarm, stop and pause go to all of them. Exit code: 0 when every arm did it, 1 when "
+        "one refused, 2 when one is not there or it is not clear which are meant, 130 after Ctrl-C.",
     )
     parser.add_argument("verb", choices=VERBS)
     parser.add_argument("arms", nargs="*", metavar="ARM", help="names of arms (default: every arm that is there)")
@@ -64,8 +70,8 @@ def _with_node(do: Callable[[Node], int]) -> int:
     node = rclpy.create_node("molmoact2_operate")
     try:
         return do(node)
-    except Nobody as nobody:
-        print(f"error: {nobody}", file=sys.stderr)
+    except (Nobody, SeveralSystems) as error:
+        print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -75,21 +81,54 @@ def _with_node(do: Callable[[Node], int]) -> int:
 
 
 def operate(node: Node, verb: str, arms: list[str]) -> int:
-    """Asks each arm in turn and says what came of it. Errors: Nobody."""
+    """Asks each arm in turn, or, to calm them, all at once. Errors: Nobody, SeveralSystems."""
     from std_srvs.srv import Trigger
 
+    if verb in CALMING:
+        return _calm(node, verb, _bare(arms) or _arms_there(node, verb))
     done = []
-    for arm in arms or _arms_there(node, verb):
-        answer = _ask(node, Trigger, f"{arm}/{verb}", Trigger.Request())
+    for arm in _arms_meant(node, verb, _bare(arms)):
+        answer = _ask(node, Trigger, f"/{arm}/{verb}", Trigger.Request())
         print(f"{arm}: {'' if answer.success else 'refused: '}{answer.message}", flush=True)
         done.append(answer.success)
     return OK if all(done) else REFUSED
 
 
+def _bare(arms: list[str]) -> list[str]:
+    return list(dict.fromkeys(arm.strip("/") for arm in arms))
+
+
+def _calm(node: Node, verb: str, arms: list[str]) -> int:
+    """No arm waits for another one's answer, nor goes without being asked because another does not answer."""
+    from std_srvs.srv import Trigger
+
+    answers = _ask_all(node, Trigger, [f"/{arm}/{verb}" for arm in arms], Trigger.Request())
+    code = OK
+    for arm, answer in zip(arms, answers, strict=True):
+        if isinstance(answer, Nobody):
+            print(f"error: {answer}", file=sys.stderr)
+            code = BAD_INPUT
+            continue
+        print(f"{arm}: {'' if answer.success else 'refused: '}{answer.message}", flush=True)
+        code = code or (OK if answer.success else REFUSED)
+        several = node.count_services(f"/{arm}/{verb}")
+        if several > 1:
+            print(f"{several} controllers answer for {arm}: each was asked, one answer is shown; look at each arm")
+    return code
+
+
 def begin_episode(node: Node, instruction: str) -> int:
-    """Errors: Nobody."""
+    """Errors: Nobody, SeveralSystems."""
     from molmoact2_msgs.srv import ResetEpisode, SetInstruction
 
+    several = _settled(lambda: node.count_services("policy/reset"), lambda count: count > 0)
+    if not several:
+        raise Nobody(f"nobody offers policy/reset in ROS domain {_domain()}; is the system running?")
+    if several > 1:
+        raise SeveralSystems(
+            f"{several} nodes offer policy/reset in ROS domain {_domain()}, so nobody can say whose episode is meant; "
+            f"nothing was asked. Mend: {KEEP_APART}"
+        )
     if instruction:
         request = SetInstruction.Request(instruction=instruction, new_episode=True)
         answer = _ask(node, SetInstruction, "policy/set_instruction", request)
@@ -99,34 +138,88 @@ def begin_episode(node: Node, instruction: str) -> int:
     return OK if answer.success else REFUSED
 
 
-def _arms_there(node: Node, verb: str) -> list[str]:
-    """Arms whose controllers are there, once no more of them appear."""
-    found: list[str] = []
-    deadline = time.monotonic() + FOUND_WITHIN
-    while time.monotonic() < deadline:
-        time.sleep(0.5)    # discovery has no event for "that is all"
+def _arms_meant(node: Node, verb: str, named: list[str]) -> list[str]:
+    """Arms to ask for what may move them. Errors: Nobody, SeveralSystems."""
+    there = _arms_there(node, verb, named)
+    found = {arm: publishers_of(node, arm) for arm in there}
+    names_once([one for several in found.values() for one in several], [arm for arm in there if not found[arm]])
+    if not named:
+        one_system([_with_parameters(node, found[arm][0]) for arm in there])
+    return there
+
+
+def _with_parameters(node: Node, controller: Controller) -> Controller:
+    """Errors: Nobody."""
+    from rcl_interfaces.srv import GetParameters
+    from rclpy.parameter import parameter_value_to_python
+
+    request = GetParameters.Request(names=["contract", "simulation"])
+    values = _ask(node, GetParameters, f"{controller.node}/get_parameters", request).values
+    contract, simulation = (parameter_value_to_python(value) for value in values)
+    return replace(controller, contract=str(contract), simulation=bool(simulation))
+
+
+def _arms_there(node: Node, verb: str, named: list[str] | tuple[str, ...] = ()) -> list[str]:
+    """Arms whose controllers are there, or those that are named. Errors: Nobody."""
+    def look() -> dict[str, int]:
         names = [name.strip("/") for name, kinds in node.get_service_names_and_types() if TRIGGER in kinds]
-        there = sorted(name.removesuffix(f"/{verb}") for name in names if name.endswith(f"/{verb}"))
-        if there and there == found:
-            return there
-        found = there
-    raise Nobody(f"no arm's controller answers in ROS domain {_domain()}; start a system (molmoact2 up ...)")
+        arms = sorted(name.removesuffix(f"/{verb}") for name in names if name.endswith(f"/{verb}"))
+        return {arm: node.count_publishers(f"/{arm}/status") for arm in (named or arms) if arm in arms}
+
+    there = _settled(look, lambda there: len(there) >= max(len(named), 1))
+    missing = [f"{arm}/{verb}" for arm in named if arm not in there]
+    if missing or not there:
+        who = f"nobody offers {', '.join(missing)}" if missing else "no arm's controller answers"
+        raise Nobody(f"{who} in ROS domain {_domain()}; start a system (molmoact2 up ...)")
+    return list(there)
+
+
+def _settled(look: Callable[[], Any], enough: Callable[[Any], bool]) -> Any:
+    """What `look` sees once it is enough and no more of it appears, or at the end of patience."""
+    before, deadline = None, time.monotonic() + FOUND_WITHIN
+    while True:
+        time.sleep(SETTLED)    # discovery has no event for "that is all"
+        now = look()
+        if (now == before and enough(now)) or time.monotonic() > deadline:
+            return now
+        before = now
 
 
 def _ask(node: Node, kind: type, name: str, request: Any) -> Any:
+    """The answer. Errors: Nobody."""
+    (answer,) = _ask_all(node, kind, [name], request)
+    if isinstance(answer, Nobody):
+        raise answer
+    return answer
+
+
+def _ask_all(node: Node, kind: type, names: Iterable[str], request: Any) -> list[Any]:
+    """Of each service its answer, or a Nobody. Each is asked as soon as it is there."""
     import rclpy
 
-    client = node.create_client(kind, name)
+    clients = {name: node.create_client(kind, name) for name in names}
+    futures: dict[str, Any] = {}
+    deadlines = dict.fromkeys(clients, time.monotonic() + FOUND_WITHIN)
     try:
-        if not client.wait_for_service(FOUND_WITHIN):
-            raise Nobody(f"nobody offers {name} in ROS domain {_domain()}; is the system running?")
-        future = client.call_async(request)
-        rclpy.spin_until_future_complete(node, future, timeout_sec=ANSWER_WITHIN)
-        if not future.done():
-            raise Nobody(f"{name} does not answer; whether it was done is not known: look at the arm")
-        return future.result()
+        while waiting := [n for n in clients if not (n in futures and futures[n].done())]:
+            for name in waiting:
+                if name not in futures and clients[name].service_is_ready():
+                    futures[name], deadlines[name] = clients[name].call_async(request), time.monotonic() + ANSWER_WITHIN
+            if all(time.monotonic() > deadlines[name] for name in waiting):
+                break
+            rclpy.spin_once(node, timeout_sec=0.05)
+        return [_answer(name, futures.get(name)) for name in clients]
     finally:
-        node.destroy_client(client)
+        for client in clients.values():
+            node.destroy_client(client)
+
+
+def _answer(name: str, future: Any) -> Any:
+    if future is None:
+        return Nobody(f"nobody offers {name.strip('/')} in ROS domain {_domain()}; is the system running?")
+    if not future.done():
+        return Nobody(f"{name.strip('/')} does not answer; whether it was done is not known: look at the arm")
+    return future.result()
 
 
 def _domain() -> str:

@@ -23,6 +23,7 @@ from molmoact2_contract.qos import STATUS
 from molmoact2_msgs.action import RunTask
 from molmoact2_msgs.msg import PolicyStatus
 
+from .controllers import KEEP_APART
 from .running import STATES
 
 OK, FAILED, BAD_INPUT, CANCELED = 0, 1, 2, 130
@@ -104,6 +105,12 @@ class TaskClient:
                 f"no policy answers in ROS domain {domain}; start a system (molmoact2 up so101_sim), or set "
                 "ROS_DOMAIN_ID to its domain"
             )
+        self._must_be_one("policy/status", self._node.count_publishers("policy/status"))
+
+    def _must_be_one(self, name: str, heard: int) -> None:
+        """Errors: BadInput where two systems share the name, as far as they have been discovered by now."""
+        if heard > 1:
+            raise BadInput(f"{heard} nodes have {name} in this ROS domain, and nothing was asked of them: {KEEP_APART}")
 
     def resume(self) -> None:
         """Resumes the arms of an active policy. Errors: BadInput where one does not let itself be resumed."""
@@ -120,6 +127,7 @@ class TaskClient:
         client = self._node.create_client(Trigger, service)
         if not self._until(client.service_is_ready, ANSWER_WITHIN):
             raise BadInput(f"{service} is not there; is the arm's controller running?")
+        self._must_be_one(service, self._node.count_services(service))
         future = client.call_async(Trigger.Request())
         if not self._until(future.done, ANSWER_WITHIN):
             raise BadInput(f"{service} does not answer; is the arm's controller running?")

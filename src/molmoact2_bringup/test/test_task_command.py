@@ -13,7 +13,7 @@ from rclpy.executors import SingleThreadedExecutor
 from std_srvs.srv import Trigger
 
 from molmoact2_bringup import task_command
-from molmoact2_bringup.task_command import exit_code
+from molmoact2_bringup.task_command import BadInput, TaskClient, exit_code
 from molmoact2_contract.qos import STATUS, TRACE
 from molmoact2_msgs.action import RunTask
 from molmoact2_msgs.msg import ControllerStatus, SuccessTest
@@ -105,6 +105,12 @@ def shared():
 def system(shared):
     shared.holds = False
     return shared
+
+
+def test_of_two_policies_of_one_domain_none_is_given_a_task():
+    with pytest.raises(BadInput, match="2 nodes have policy/status.*nothing was asked of them.*ROS_DOMAIN_ID"):
+        TaskClient()._must_be_one("policy/status", 2)
+    TaskClient()._must_be_one("policy/status", 1)
 
 
 def test_a_task_ends_at_its_time_limit_and_the_arm_comes_to_rest(system):

@@ -20,9 +20,11 @@ from tqdm import tqdm
 from transformers import Molmo2ForConditionalGeneration
 
 from .config import ModelConfig, read_json
-from .engine_options import STORED
-from .errors import CheckpointError
+from .engine_options import NO_OFFLOAD, STORED
+from .errors import CheckpointError, InputError
 from .expert import ActionExpert, DepthGate
+from .fused_language import fits
+from .offload import kept_back
 from .quantized import Quantizing
 from .vlm import build_vlm
 
@@ -37,7 +39,8 @@ Reader = Callable[[], torch.Tensor]    # of one tensor, from disk
 @dataclass
 class Network:
     """All weights of one checkpoint on one device: transformers' Molmo2, the action expert, its optional
-    depth gates. language_weights: what the linear layers of the language model's blocks are kept in."""
+    depth gates. language_weights: what the linear layers of the language model's blocks are kept in. offload: whether
+    these stay in main memory whatever the device is."""
 
     config: ModelConfig
     vlm: Molmo2ForConditionalGeneration
@@ -46,6 +49,7 @@ class Network:
     device: torch.device
     dtype: torch.dtype
     language_weights: str = STORED
+    offload: str = NO_OFFLOAD
 
 
 def find_checkpoint(path_or_hub_id: str | Path, files: Sequence[str] = HUB_FILES) -> Path:
@@ -94,21 +98,37 @@ def fill_network(
     device: torch.device,
     dtype: torch.dtype,
     language_weights: str = STORED,
+    offload: str = NO_OFFLOAD,
 ) -> Network:
-    """Builds the network and fills it, tensor by tensor. tensors: by released name. language_weights: see
-    engine_options. Errors as of `load_network`; InputError where a library is wanting."""
+    """Builds the network and fills it, tensor by tensor. tensors: by released name. language_weights, offload: see
+    engine_options. Errors as of `load_network`; InputError where a library is wanting, or blocks cannot be offloaded."""
     network = build_network(config, device, dtype)
+    place = placing(network, offload)
     quantize = quantizing(network, language_weights)
     links = list(_links(network))
     _check_names(tensors, links)
     total = sum(slot.parameter.numel() * dtype.itemsize for link in links for slot in link.slots)
     for link in tqdm(links, desc="loading weights", disable=total < _SHOW_PROGRESS_FROM, leave=False):
-        link.load(tensors, device, dtype)
+        link.load(tensors, place(link.slots[0].module), dtype)
         for slot in link.slots:
             quantize(slot.module)
     if _INV_FREQ in tensors:
         _check_inv_freq(network, tensors[_INV_FREQ]())
     return network
+
+
+def placing(network: Network, offload: str) -> Callable[[nn.Module], torch.device]:
+    """On which device each module of a network is to be. Errors: InputError for blocks that cannot be offloaded."""
+    if offload == NO_OFFLOAD:
+        return lambda module: network.device
+    if not fits(network.config.text):
+        raise InputError(
+            f"offload {offload}: the language model's blocks of this checkpoint are of a kind that is not fused; "
+            f"use {NO_OFFLOAD}"
+        )
+    network.offload = offload
+    stay, main = kept_back(network.vlm.model.language_model), torch.device("cpu")
+    return lambda module: main if module in stay else network.device
 
 
 def quantizing(network: Network, language_weights: str) -> Callable[[nn.Module], None]:

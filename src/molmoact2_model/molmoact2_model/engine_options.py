@@ -24,6 +24,10 @@ LIBRARY, LIBRARY_VERSIONS = "bitsandbytes", "bitsandbytes>=0.50,<0.51"
 GROUP = 64    # numbers that share a scale, which is a float32
 BYTES = {INT8: 1 + 4 / GROUP, NF4: 0.5 + 4 / GROUP}    # of a weight
 
+# What stays in main memory, and is copied to the GPU as it is needed (offload.py).
+NO_OFFLOAD, LANGUAGE = "none", "language"
+OFFLOADS = (NO_OFFLOAD, LANGUAGE)
+
 # Of the flow's noise. The expert was trained on noise of scale 1; far below that it is on ground that it does not know.
 NOISE_SCALES = (0.3, 1.0)
 NOISE_SCALE_HELP = (
@@ -36,6 +40,10 @@ SOLVER_HELP = f"of the flow: {', '.join(SOLVERS)}; others than {EULER} move the 
 LANGUAGE_WEIGHTS_HELP = (
     f"of the language model's blocks: {STORED}, or {INT8} or {NF4} (4 bits), which take less memory and move codes and "
     "actions: measure with bench-model"
+)
+OFFLOAD_HELP = (
+    f"what stays in main memory and is copied to a GPU that is too small as it is needed: {NO_OFFLOAD}, or {LANGUAGE} (the "
+    "language model's blocks); the same numbers, and slower"
 )
 OPTIMIZATIONS_HELP = (
     "optimisations other than the default, a,b,no_c: docs/performance.md lists them (default: none other)"
@@ -51,13 +59,27 @@ def check_library() -> None:
         )
 
 
-def check_recorded(wanted: Optimizations, language_weights: str) -> None:
-    """Errors: InputError where a step would be recorded over weights in few bits."""
+def check_kept(wanted: Optimizations, language_weights: str, offload: str) -> None:
+    """Errors: InputError for what cannot be with how weights are kept."""
+    if offload != NO_OFFLOAD:
+        _check_offload(wanted, language_weights, offload)
     if wanted.graphs and language_weights != STORED:
         raise InputError(
             f"optimisation graphs with language_weights {language_weights}: no step over weights of few bits was ever "
             f"recorded; leave graphs out, or use {STORED}"
         )
+
+
+def _check_offload(wanted: Optimizations, language_weights: str, offload: str) -> None:
+    if language_weights != STORED:
+        raise InputError(
+            f"offload {offload} with language_weights {language_weights}: only stored weights are copied as they are "
+            f"needed; use one of the two"
+        )
+    if wanted.graphs:
+        raise InputError(f"optimisation graphs with offload {offload}: copies are not recorded; leave graphs out")
+    if not wanted.fused_language:
+        raise InputError(f"offload {offload} needs the optimisation fused_language; leave it on")
 
 
 def check_noise_scale(scale: float, action_mode: str) -> None:
@@ -80,18 +102,19 @@ class EngineOptions:
 
     draft: "adaptive" depth generates by draft and verify (Engine.verify_depth). solver: of the flow, one of SOLVERS.
     optimizations: what differs from the default, as Optimizations.read takes it. language_weights: one of
-    LANGUAGE_WEIGHTS (quantized.py).
+    LANGUAGE_WEIGHTS (quantized.py). offload: what stays in main memory, one of OFFLOADS (offload.py).
     """
 
     draft: bool = False
     solver: str = EULER
     optimizations: str = ""
     language_weights: str = STORED
+    offload: str = NO_OFFLOAD
 
     @classmethod
     def of(cls, source: Any) -> EngineOptions:
         """From whatever has them by their names: parsed arguments, settings."""
-        return cls(source.draft, source.solver, source.optimizations, source.language_weights)
+        return cls(source.draft, source.solver, source.optimizations, source.language_weights, source.offload)
 
     def switches(self) -> Optimizations:
         """Errors: InputError for a name that is no optimisation."""
@@ -123,7 +146,14 @@ class EngineOptions:
             raise InputError(f"language_weights is {self.language_weights!r}, expected one of {list(LANGUAGE_WEIGHTS)}")
         if self.language_weights != STORED:
             check_library()
-            check_recorded(wanted, self.language_weights)
+        if self.offload not in OFFLOADS:
+            raise InputError(f"offload is {self.offload!r}, expected one of {list(OFFLOADS)}")
+        if self.offload != NO_OFFLOAD and not device.startswith("cuda"):
+            raise InputError(
+                f"offload {self.offload} is for a GPU, and the device is {device!r}, which computes in main memory "
+                "anyway; leave it out"
+            )
+        check_kept(wanted, self.language_weights, self.offload)
         if wanted.graphs and not (wanted.fused_language and wanted.joined_passes):
             raise InputError("optimisation graphs needs fused_language and joined_passes; leave them on")
 
@@ -138,3 +168,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--solver", choices=list(SOLVERS), default=EULER, help=SOLVER_HELP)
     parser.add_argument("--optimizations", metavar="NAME,NAME", default="", help=OPTIMIZATIONS_HELP)
     parser.add_argument("--language-weights", choices=LANGUAGE_WEIGHTS, default=STORED, help=LANGUAGE_WEIGHTS_HELP)
+    parser.add_argument("--offload", choices=OFFLOADS, default=NO_OFFLOAD, help=OFFLOAD_HELP)

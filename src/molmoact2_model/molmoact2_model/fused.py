@@ -37,10 +37,13 @@ def turn(x: torch.Tensor, tables: Tables) -> torch.Tensor:
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
 
 
-def join(layers: Sequence[nn.Linear]) -> tuple[torch.Tensor, torch.Tensor | None]:
+def join(layers: Sequence[nn.Linear], pinned: bool = False) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Weight (all outputs, inputs) and bias of linear layers as one. The layers keep theirs as views into it, so that
-    nothing is held twice; whoever else trains or replaces them must not use this."""
-    weight = torch.cat([layer.weight.detach() for layer in layers])
+    nothing is held twice; whoever else trains or replaces them must not use this. pinned: in main memory that a GPU
+    reads by itself."""
+    parts = [layer.weight.detach() for layer in layers]
+    whole = (sum(len(part) for part in parts), parts[0].shape[1])
+    weight = torch.cat(parts, out=torch.empty(whole, dtype=parts[0].dtype, device=parts[0].device, pin_memory=pinned))
     bias = None if layers[0].bias is None else torch.cat([layer.bias.detach() for layer in layers])
     begin = 0
     for layer in layers:

@@ -5,6 +5,9 @@ values in one buffer. The same function: transformers' own forward is the plain 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from copy import copy
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +15,7 @@ from torch.nn import functional
 
 from .config import TextConfig
 from .fused import Norm, Tables, turn, turning
+from .offload import Streamed
 from .quantized import product
 
 BUCKET = 64    # tokens: prompts of about one length share an allocation, and a recorded step
@@ -54,24 +58,41 @@ class Buffers:
 class _Block:
     """The products of one block, as few as can be."""
 
-    def __init__(self, layer: Any, config: TextConfig):
+    def __init__(self, layer: Any, config: TextConfig, pinned: bool):
         attention, mlp = layer.self_attn, layer.mlp
-        self.qkv = product([attention.q_proj, attention.k_proj, attention.v_proj])
-        self.rise = product([mlp.gate_proj, mlp.up_proj])
-        self.out, self.down = product([attention.o_proj]), product([mlp.down_proj])
+        self.qkv = product([attention.q_proj, attention.k_proj, attention.v_proj], pinned)
+        self.rise = product([mlp.gate_proj, mlp.up_proj], pinned)
+        self.out, self.down = product([attention.o_proj], pinned), product([mlp.down_proj], pinned)
         self.before, self.between = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
         query, key = attention.q_norm.weight, attention.k_norm.weight
         self.turned = torch.stack([query] * config.num_heads + [key] * config.num_kv_heads)
 
+    # For weights that stay in main memory (offload.py), which are none of few bits.
+    def weights(self) -> list[torch.Tensor]:
+        return [product.keywords["weight"] for product in self._products().values()]
+
+    def over(self, weights: Sequence[torch.Tensor]) -> _Block:
+        other = copy(self)
+        for (name, product), weight in zip(self._products().items(), weights, strict=True):
+            bias = product.keywords["bias"]
+            bias = None if bias is None else bias.to(weight.device)
+            setattr(other, name, partial(functional.linear, weight=weight, bias=bias))
+        return other
+
+    def _products(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("qkv", "rise", "out", "down")}
+
 
 class FusedLanguage:
-    """The blocks of one network. Its parameters become views into what is joined here (fused.join). May be shared."""
+    """The blocks of one network. Its parameters become views into what is joined here (fused.join). May be shared.
+    offload: whether the weights are in main memory and stay there."""
 
-    def __init__(self, language: Any, config: TextConfig):
+    def __init__(self, language: Any, config: TextConfig, offload: bool = False):
         self.config = config
-        self._blocks = [_Block(layer, config) for layer in language.layers]
         self._last = language.norm.weight
         device, eps = self._last.device, config.norm_eps
+        blocks = [_Block(layer, config, offload and device.type == "cuda") for layer in language.layers]
+        self._blocks: Sequence[_Block] = Streamed(blocks, device) if offload else blocks
         self._norm, self._head_norm = Norm(config.hidden_size, eps, device), Norm(config.head_dim, eps, device)
         self._frequencies = language.rotary_emb_unscaled.inv_freq.float()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .checkpoint import Network
+from .engine_options import NO_OFFLOAD
 from .fused_expert import FusedExpert
 from .fused_language import FusedLanguage, fits
 from .optimizations import Optimizations
@@ -24,7 +25,8 @@ def fuse(network: Network, wanted: Optimizations, known: Fused) -> Fused:
     """What is known of this network, and what else is wanted and can be. Its parameters become views (fused.join)."""
     language, expert = known.language, known.expert
     if language is None and wanted.fused_language and fits(network.config.text):
-        language = FusedLanguage(network.vlm.model.language_model, network.config.text)
+        offload = network.offload != NO_OFFLOAD
+        language = FusedLanguage(network.vlm.model.language_model, network.config.text, offload)
     if expert is None and wanted.fused_expert and network.expert is not None:
         expert = FusedExpert(network.expert)
     return Fused(language, expert)

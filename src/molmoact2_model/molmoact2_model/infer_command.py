@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
 
     policy = MolmoAct2Policy.from_pretrained(
         args.checkpoint, device=args.device, dtype=args.dtype, base_checkpoint=args.base_checkpoint,
-        optimizations=options.switches(), language_weights=options.language_weights,
+        optimizations=options.switches(), language_weights=options.language_weights, offload=options.offload,
     )
     session = policy.session(
         norm_tag=args.tag,

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 from .checkpoint import DTYPES, Network, fill_network
 from .config import ModelConfig
 from .engine import Engine
-from .engine_options import EULER, LIBRARY, STORED, EngineOptions, check_noise_scale, check_recorded
+from .engine_options import EULER, LIBRARY, NO_OFFLOAD, STORED, EngineOptions, check_kept, check_noise_scale
 from .errors import InputError
 from .fast import FastTokenizer
 from .fused_network import Fused
@@ -71,6 +71,7 @@ class MolmoAct2Policy:
         base_checkpoint: str | Path | None = None,
         optimizations: Optimizations | None = None,
         language_weights: str = STORED,
+        offload: str = NO_OFFLOAD,
     ) -> MolmoAct2Policy:
         """Loads a checkpoint in the released layout, or one that LeRobot saved, from a folder or from a Hub id
         (`owner/name[@revision]`).
@@ -79,18 +80,22 @@ class MolmoAct2Policy:
         base_checkpoint: of LeRobot's, the checkpoint it began from, where that lies elsewhere than it says.
         optimizations: what its sessions do for speed (None: all that are on by default). language_weights: of the
         language model's blocks, "stored", or "int8" or "nf4" in less memory, which moves codes and actions
-        (docs/performance.md). Runs no code from the checkpoint. CheckpointError says what is missing or does not fit;
-        InputError names a device, type or library that is not there.
+        (docs/performance.md). offload: "language" leaves these blocks in main memory, for a small GPU. Runs no code from
+        the checkpoint. CheckpointError says what is missing or does not fit; InputError names a device, type or library
+        that is not there.
         """
         torch_device, torch_dtype = find_device(device), _dtype(dtype)
-        EngineOptions(language_weights=language_weights).check_device(device)
+        EngineOptions(language_weights=language_weights, offload=offload).check_device(device)
+        wanted = Optimizations() if optimizations is None else optimizations
+        check_kept(wanted, language_weights, offload)
         source = open_checkpoint(path_or_hub_id, base_checkpoint)
         images = load_image_config(source.files, source.config.vision)
         tokenizer = load_tokenizer(source.files)
         check_vocabulary(source.config, tokenizer)
         with ExitStack() as stack:
-            network = fill_network(source.weights(stack), source.config, torch_device, torch_dtype, language_weights)
-        wanted = Optimizations() if optimizations is None else optimizations
+            network = fill_network(
+                source.weights(stack), source.config, torch_device, torch_dtype, language_weights, offload
+            )
         return cls(network, images, source.stats, tokenizer, str(path_or_hub_id), wanted)
 
     @property
@@ -155,7 +160,7 @@ class MolmoAct2Policy:
         prompts = PromptBuilder(self.config, self.images, self.tokenizer, tag)
         bounds = Bounds(max_gap=max_gap, full_refresh_every=full_refresh_every)
         wanted = self.optimizations if optimizations is None else optimizations
-        check_recorded(wanted, self.network.language_weights)
+        check_kept(wanted, self.network.language_weights, self.network.offload)
         engine = self._engine(wanted) if beside is None else beside.engine
         beta = check_beta(rtc_beta)
         cache = None

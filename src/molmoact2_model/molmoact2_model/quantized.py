@@ -144,13 +144,13 @@ class QuantizedLinear(nn.Module):
             )
 
 
-def product(layers: Sequence[nn.Module]) -> Product:
+def product(layers: Sequence[nn.Module], pinned: bool = False) -> Product:
     """What computes the outputs of all these layers of one input, one behind the other. Weights are joined; the layers
-    keep views (fused.join)."""
+    keep views (fused.join). pinned: of stored weights, see there."""
     if isinstance(layers[0], QuantizedLinear):
         return _joined([layer for layer in layers if isinstance(layer, QuantizedLinear)])
     plain = [layer for layer in layers if isinstance(layer, nn.Linear)]
-    weight, bias = join(plain) if len(plain) > 1 else (plain[0].weight, plain[0].bias)
+    weight, bias = join(plain, pinned) if len(plain) > 1 or pinned else (plain[0].weight, plain[0].bias)
     return partial(functional.linear, weight=weight, bias=bias)
 
 

@@ -71,7 +71,7 @@ class ActBackend:
     # --- configuring --------------------------------------------------------------------------------------------------
     def load(self) -> None:
         remote, settings = self._remote, self._settings
-        for name in ("fast_tokenizer", "base_checkpoint", "optimizations", "language_weights"):
+        for name in ("fast_tokenizer", "base_checkpoint", "optimizations", "language_weights", "offload"):
             own = getattr(Settings, name)    # the default
             if getattr(settings, name) != own:
                 mend = f"give it to molmoact2 serve, set the parameter to {own!r}"
@@ -112,6 +112,11 @@ class ActBackend:
             raise BackendError(
                 f"the server {self.name} runs with the optimisation graphs, which nobody has seen run on a GPU yet: it "
                 "is for simulations and benchmarks, not for a robot that moves; start molmoact2 serve without it"
+            )
+        if offer.machine.get("offload", "none") != "none" and not self._simulation:
+            raise BackendError(
+                f"the server {self.name} runs with offload, which nobody has seen run on a GPU yet: it is for "
+                "simulations and benchmarks, not for a robot that moves; start molmoact2 serve without it"
             )
         self._check_checkpoint(offer.checkpoint, offer.fingerprint)
         self.fingerprint = offer.fingerprint

@@ -66,6 +66,7 @@ class Settings:
     solver: str = "euler"
     optimizations: str = ""
     language_weights: str = "stored"
+    offload: str = "none"
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,7 @@ class InProcessBackend:
                 base_checkpoint=settings.base_checkpoint or None,
                 optimizations=options.switches(),
                 language_weights=options.language_weights,
+                offload=options.offload,
             )
             self._session = self._policy.session(
                 norm_tag=settings.norm_tag,

@@ -18,8 +18,11 @@ from molmoact2_model.engine_options import (
     EULER,
     LANGUAGE_WEIGHTS,
     LANGUAGE_WEIGHTS_HELP,
+    NO_OFFLOAD,
     NOISE_SCALE_HELP,
     NOISE_SCALES,
+    OFFLOAD_HELP,
+    OFFLOADS,
     OPTIMIZATIONS_HELP,
     SOLVER_HELP,
     SOLVERS,
@@ -42,6 +45,7 @@ CHOICES = {
     "check_frozen": ("auto", "on", "off"),
     "solver": tuple(SOLVERS),
     "language_weights": LANGUAGE_WEIGHTS,
+    "offload": OFFLOADS,
 }
 TEXTS = {
     "contract": ("", "path or name of the embodiment contract"),
@@ -65,6 +69,7 @@ TEXTS = {
     "solver": (EULER, SOLVER_HELP),
     "optimizations": ("", OPTIMIZATIONS_HELP),
     "language_weights": (STORED, LANGUAGE_WEIGHTS_HELP),
+    "offload": (NO_OFFLOAD, OFFLOAD_HELP),
 }
 INTEGERS = {
     "full_refresh_every": (0, 0, 1_000_000, "full depth pass at least every so many inferences; 0: only by cause"),
@@ -150,7 +155,7 @@ def configured(value: Callable[[str], Any]) -> Configuration:
         **{name: value(name) for name in ("full_refresh_every", "num_steps", "n_action_steps", "threads")},
         **{name: value(name) for name in ("rtc", "rtc_beta", "max_gap", "similarity_threshold")},
         **{name: value(name) for name in ("noise_scale", "smoothing")},
-        **{name: value(name) for name in ("draft", "solver", "optimizations", "language_weights")},
+        **{name: value(name) for name in ("draft", "solver", "optimizations", "language_weights", "offload")},
     )
     settings = replace(settings, optimizations=_optimizations(settings, value("simulation"), remote))
     seed = value("seed")
@@ -182,12 +187,17 @@ def _optimizations(settings: Settings, simulation: bool, remote: Remote | None) 
         if remote is None:    # else the server's, which knows its device
             options.check_device(settings.device)
     except InputError as error:
-        names = "draft, solver, noise_scale, optimizations, language_weights"
+        names = "draft, solver, noise_scale, optimizations, language_weights, offload"
         raise ContractError(f"parameters {names}: {error}") from None
     if wanted.graphs and not simulation:
         raise ContractError(
             "parameter optimizations has graphs, which nobody has seen run on a GPU yet: it is for simulations and "
             "benchmarks, not for a robot that moves; leave it out"
+        )
+    if settings.offload != NO_OFFLOAD and not simulation:
+        raise ContractError(
+            f"parameter offload is {settings.offload}, which nobody has seen run on a GPU yet: it is for simulations "
+            f"and benchmarks, not for a robot that moves; use {NO_OFFLOAD}"
         )
     return wanted.text()
 

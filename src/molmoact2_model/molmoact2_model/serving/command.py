@@ -118,7 +118,7 @@ def _make(args: argparse.Namespace, token, listener):
         raise InputError(f"--{error}") from None
     policy = MolmoAct2Policy.from_pretrained(
         args.checkpoint, device=args.device, dtype=args.dtype, base_checkpoint=args.base_checkpoint,
-        optimizations=EngineOptions.of(args).switches(), language_weights=args.language_weights,
+        optimizations=EngineOptions.of(args).switches(), language_weights=args.language_weights, offload=args.offload,
     )
     if args.tag is None and len(policy.norm_tags) > 1:
         raise InputError(f"the checkpoint has several norm tags; name one with --tag: {', '.join(policy.norm_tags)}")

@@ -129,6 +129,7 @@ class Service:
         facts = {
             "device": self._device, "dtype": self._dtype.removeprefix("torch."), **machine(self._device, weights),
             "optimizations": self._policy.optimizations.text(), "language_weights": weights,
+            "offload": self._policy.network.offload,
         }
         tags = {
             name: TagOffer(

@@ -21,10 +21,10 @@ READ: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": float,
 KINDS = {field.name: READ[str(field.type)] for field in fields(Settings)}
 # Bags from before these settings: what they would have said.
 BEFORE = {"draft": "False", "solver": "euler", "optimizations": "", "language_weights": "stored", "smoothing": "0.0",
-          "noise_scale": "1.0"}
+          "noise_scale": "1.0", "offload": "none"}
 MACHINE = ("torch", "processor", "threads")
 # What decides neither codes nor actions: names, and where the same thing lies.
-NAMES_ONLY = ("checkpoint", "contract", "device")
+NAMES_ONLY = ("checkpoint", "contract", "device", "offload")
 # What a policy on a server (act_backend.py) says of itself, and what then cannot be promised.
 OF_SERVERS = {
     ("act", "plain"): "the server spoke the plain /act protocol: its noise and its trace are not known",
@@ -85,6 +85,8 @@ def choose(bag: Bag, recorded: Configured | None, given: Mapping[str, Any], scra
     for name in ("solver", "noise_scale"):
         if given.get(name) is None and values.get("action_mode") == "discrete":
             values[name] = BEFORE[name]
+    if not values.get("device", "cpu").startswith("cuda"):
+        values["offload"] = BEFORE["offload"]
     for name in ("contract", "checkpoint", "norm_tag"):
         if not values.get(name):
             option = name.replace("_", "-")

@@ -86,6 +86,7 @@ class Study:
                 dtype=settings.dtype,
                 base_checkpoint=settings.base_checkpoint or None,
                 language_weights=settings.language_weights,
+                offload=settings.offload,
             )
             opened = {"norm_tag": settings.norm_tag, "max_gap": settings.max_gap, "clock": self._clock}
             self._full = policy.session(depth="full", **opened)

@@ -28,6 +28,7 @@ SALT = 104729
 STAY = 15                   # steps that an episode goes on when the task is done: to stay there is to be learnt too
 PILOT_PERIOD, PILOT_LATENCY = 12, 6    # steps from one chunk to the next, and from what it was made of to its arrival
 PILOTED = (15, 70)          # [%] of an attempt's steps that a pilot drives, from and to
+PILOT_PATIENCE = 2.0        # an attempt lasts so many times as long: what comes of a failed first try is to be seen too
 NEAR = 0.03                 # [m] from the grasp to the cube
 
 
@@ -101,7 +102,8 @@ class Demonstrator:
         cube = str(random.choice(wanted.cubes))
         table.reset(seed, random.uniform(-START, START))
         done = Episode(seed, task, cube, instruction(task, cube, random if wanted.paraphrase else None))
-        judge, succeeded, stayed = Judge(table, task, cube), False, 0
+        judge = Judge(table, task, cube, 1.0 if self._pilot is None else PILOT_PATIENCE)
+        succeeded, stayed = False, 0
         commands = self._commands(done, judge, random)
         if self._pilot is not None:
             self._pilot.begin(seed)
