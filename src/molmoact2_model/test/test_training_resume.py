@@ -136,6 +136,19 @@ def test_a_run_whose_shell_had_it_ignore_ctrl_c_goes_on_ignoring_it(heeded):
     assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 
 
+def test_sigterm_asks_for_an_end_between_steps_and_never_breaks_a_step_off(heeded):
+    before = signal.getsignal(signal.SIGTERM)
+    with Stop() as stop:
+        stop.step_done()
+        for _ in range(2):
+            signal.raise_signal(signal.SIGTERM)
+        assert stop.asked
+    assert signal.getsignal(signal.SIGTERM) == before
+    with pytest.raises(KeyboardInterrupt), Stop():    # nothing is there to save yet
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
 # --- steps that cannot be taken ---------------------------------------------------------------------------------------
 @pytest.mark.parametrize("what", ["loss", "gradient"])
 def test_one_that_is_not_finite_stops_the_run_by_the_name_of_the_step_and_what_was_saved_stands(
