@@ -4,7 +4,24 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 JUMP = 0.05    # [s]
+APART_NS = 1_000_000    # two clocks that were read farther apart than this are read again
+TRIES = 10
+
+
+def both_clocks(
+    steady: Callable[[], int] = time.monotonic_ns, ros: Callable[[], int] = time.time_ns
+) -> tuple[int, int]:
+    """Steady clock and ROS time of one moment [ns]. Were this process to stand still between the two, ROS time would
+    seem to jump."""
+    for _ in range(TRIES):
+        before, now = steady(), ros()
+        if steady() - before <= APART_NS:
+            break
+    return before, now
 
 
 class ClockMap:

@@ -38,14 +38,18 @@ class Feedback:
         self._max_step = contract.values("max_step", arm.joints)
         self.measured: ArmState | None = None
         self.driver_failed = ""
-        self._device_time = 0.0
+        self._device_time = self._reading = 0.0
         self._leap = ""
         self._renewed = -math.inf    # steady-clock time of the last reading with a stamp of its own [s]
 
     # --- the device ---------------------------------------------------------------------------------------------------
     def read(self, steady: float) -> None:
         """Takes a joint state. steady: steady-clock time [s]."""
-        before, measured = self.measured, self._ask(self._driver.read)
+        before, began = self.measured, self._stopwatch()
+        try:
+            measured = self._ask(self._driver.read)
+        finally:
+            self._reading = self._stopwatch() - began
         if np.shape(measured.positions) != (len(self._arm.joints),):
             self.driver_failed = f"the driver gave positions {measured.positions!r} for {len(self._arm.joints)} joints"
             raise DriverError(self.driver_failed)
@@ -119,11 +123,13 @@ class Feedback:
         return (Fault.STATE_INVALID, self._leap) if self._leap else (Fault.NONE, "")
 
     def fault(self, steady: float, now: float) -> tuple[Fault, str]:
-        """Why the newest joint state must not be used; Fault.NONE where it may. steady, now: both clocks [s]."""
+        """Why the newest joint state must not be used; Fault.NONE where it may. steady, now: both clocks [s], before it
+        was read."""
         fault, text = self.blind(steady)
         if fault or self.measured is None:
             return fault, text
-        age = now - self.measured.stamp_ns / 1e9
+        # What a device captured while it was waited for is no state of the future.
+        age = now + self._reading - self.measured.stamp_ns / 1e9
         if age > self._timeout:
             return Fault.STATE_STALE, f"the newest joint state is {age:.3f} s old, more than {self._timeout:g} s"
         if age < -AHEAD:

@@ -27,6 +27,7 @@ from typing import Any
 from molmoact2_contract import Arm, Contract
 
 from .chunk import Chunk
+from .clock import both_clocks
 from .controller import ArmController
 from .controller_state import Fault, Refused, State
 from .driver import ArmDriver, DriverError
@@ -99,7 +100,7 @@ class Core:
 
     def __init__(self, controller: ArmController):
         self.controller = controller
-        self._operator = Operator(controller, lambda: (time.monotonic_ns(), time.time_ns()))
+        self._operator = Operator(controller, both_clocks)
         self._heard = time.monotonic()    # when the node last said anything
         self.operated = False             # an operator has asked for anything
         self.ending = False               # the node has said that it ends; one that goes without a word has died
@@ -209,7 +210,7 @@ class Core:
     def tick(self) -> None:
         try:
             self.watch_node()
-            self.controller.tick(time.monotonic_ns(), time.time_ns())
+            self.controller.tick(*both_clocks())
         except Exception as error:    # a defect of ours: nobody knows what to send, so nothing is sent
             self.failed(error)
             self.controller.let_go()

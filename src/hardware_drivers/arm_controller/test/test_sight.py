@@ -7,6 +7,7 @@ import pytest
 from servo_rig import WAIT
 
 from arm_controller.chunk import Refusal
+from arm_controller.clock import ClockMap, both_clocks
 from arm_controller.controller_state import Fault, Refused, State
 from arm_controller.driver import ArmState
 from arm_controller.peers import PeerStatus
@@ -143,6 +144,35 @@ def test_a_reading_from_the_future_is_a_fault(rig, monkeypatch):
     rig.tick(2)
     assert rig.controller.state.fault == Fault.STATE_INVALID
     assert "in the future" in rig.controller.reason
+
+
+@pytest.mark.parametrize(
+    ("took", "ahead", "fault"),
+    [(0.1, 0.097, Fault.NONE), (0.1, 0.16, Fault.STATE_INVALID), (0.0, 0.097, Fault.STATE_INVALID)],
+)
+def test_what_was_captured_while_the_device_was_waited_for_is_not_from_the_future(
+    make_rig, monkeypatch, took, ahead, fault
+):
+    watch = [0.0]    # [s]
+    rig = make_rig(stopwatch=lambda: watch[0])
+    rig.arm_and_wait()
+    read = rig.driver.read
+
+    def slow() -> ArmState:
+        watch[0] += took
+        return ArmState(read().positions, rig.ros_ns + int(ahead * 1e9))
+
+    monkeypatch.setattr(rig.driver, "read", slow)
+    rig.tick()
+    assert rig.controller.state.fault == fault
+
+
+def test_the_clocks_are_those_of_one_moment_though_the_process_stood_still_between_them():
+    steady, ros = iter([0, 97_000_000, 98_000_000, 98_000_500]), iter([1_097_000_000, 1_098_000_200])
+    clock = ClockMap()
+    clock.update(-10_000_000, 990_000_000)
+    assert clock.update(*both_clocks(lambda: next(steady), lambda: next(ros))) == 0.0
+    assert clock.update(100_000_000, 1_197_000_000) == pytest.approx(0.097, abs=1e-3)
 
 
 def test_a_gripper_on_an_object_is_no_fault_though_coarse_encoders_repeat_themselves(rig, monkeypatch):
