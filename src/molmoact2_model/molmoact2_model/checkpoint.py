@@ -101,7 +101,7 @@ def fill_network(
     offload: str = NO_OFFLOAD,
 ) -> Network:
     """Builds the network and fills it, tensor by tensor. tensors: by released name. language_weights, offload: see
-    engine_options. Errors as of `load_network`; InputError where a library is wanting, or blocks cannot be offloaded."""
+    engine_options. Errors as of `load_network`; InputError where a library is wanting or blocks cannot be offloaded."""
     network = build_network(config, device, dtype)
     place = placing(network, offload)
     quantize = quantizing(network, language_weights)

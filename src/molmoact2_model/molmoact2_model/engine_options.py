@@ -42,8 +42,8 @@ LANGUAGE_WEIGHTS_HELP = (
     "actions: measure with bench-model"
 )
 OFFLOAD_HELP = (
-    f"what stays in main memory and is copied to a GPU that is too small as it is needed: {NO_OFFLOAD}, or {LANGUAGE} (the "
-    "language model's blocks); the same numbers, and slower"
+    f"what stays in main memory and is copied as it is needed, for a small GPU: {NO_OFFLOAD}, or {LANGUAGE}, blocks of "
+    "the language model; the same numbers, and slower"
 )
 OPTIMIZATIONS_HELP = (
     "optimisations other than the default, a,b,no_c: docs/performance.md lists them (default: none other)"

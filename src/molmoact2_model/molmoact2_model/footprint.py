@@ -1,6 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the weights of a network take, by part: those that are held, or computed from its sizes alone."""
+"""What the weights of a network take on its device, by part: those that are held, or computed from its sizes alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from torch import nn
 
 from .checkpoint import Network, build_network
 from .config import ModelConfig, TextConfig
-from .engine_options import BYTES
+from .engine_options import BYTES, NO_OFFLOAD
+from .offload import PLACES, kept_back
 
 
 def _parts(network: Network) -> dict[str, list[nn.Module]]:
@@ -30,25 +31,44 @@ def _parts(network: Network) -> dict[str, list[nn.Module]]:
 
 
 def held(network: Network) -> dict[str, float]:
-    """Bytes by part, of what is held twice once."""
-    found = {}
+    """Bytes by part, of what is held twice once, without what stays in main memory."""
+    language, found = network.vlm.model.language_model, {}
+    away = {id(p) for module in kept_back(language) for p in module.parameters()} if _offloaded(network.offload) else ()
     for name, modules in _parts(network).items():
         tensors = chain.from_iterable(chain(module.parameters(), module.buffers()) for module in modules)
-        stores = {store.data_ptr(): store.nbytes() for store in (tensor.untyped_storage() for tensor in tensors)}
+        here = (tensor.untyped_storage() for tensor in tensors if id(tensor) not in away)
+        stores = {store.data_ptr(): store.nbytes() for store in here}
         found[name] = float(sum(stores.values()))
     return found
 
 
-def computed(config: ModelConfig, size: int, language_weights: str) -> dict[str, float]:
+def _offloaded(offload: str) -> bool:
+    return offload != NO_OFFLOAD
+
+
+def computed(config: ModelConfig, size: int, language_weights: str, offload: str = NO_OFFLOAD) -> dict[str, float]:
     """Bytes by part, from the sizes. size: bytes of a number that is kept as it is; language_weights: of the linear
-    layers of the language model's blocks."""
+    layers of the language model's blocks; offload: without what stays in main memory."""
     network = build_network(config, torch.device("cpu"), torch.float32)
     found = {
         name: float(size * sum(parameter.numel() for module in modules for parameter in module.parameters()))
         for name, modules in _parts(network).items()
     }
     found["language blocks"] -= saved(config.text, size, language_weights)
+    if _offloaded(offload):
+        found["language blocks"] -= kept(config, size)
     return found
+
+
+def kept(config: ModelConfig, size: int) -> int:
+    """Bytes that stay in main memory where the language model's blocks are offloaded."""
+    language: Any = build_network(config, torch.device("cpu"), torch.float32).vlm.model.language_model
+    return size * sum(p.numel() for module in kept_back(language) for p in module.parameters())
+
+
+def copied(text: TextConfig, size: int) -> int:
+    """Bytes of the blocks that are on the device at a time where they are offloaded."""
+    return block_weights(text) * size * min(PLACES, text.num_layers) // text.num_layers
 
 
 def block_weights(text: TextConfig) -> int:

@@ -69,12 +69,12 @@ class _Block:
 
     # For weights that stay in main memory (offload.py), which are none of few bits.
     def weights(self) -> list[torch.Tensor]:
-        return [product.keywords["weight"] for product in self._products().values()]
+        return [made.keywords["weight"] for made in self._products().values()]
 
     def over(self, weights: Sequence[torch.Tensor]) -> _Block:
         other = copy(self)
-        for (name, product), weight in zip(self._products().items(), weights, strict=True):
-            bias = product.keywords["bias"]
+        for (name, made), weight in zip(self._products().items(), weights, strict=True):
+            bias = made.keywords["bias"]
             bias = None if bias is None else bias.to(weight.device)
             setattr(other, name, partial(functional.linear, weight=weight, bias=bias))
         return other

@@ -80,9 +80,9 @@ class MolmoAct2Policy:
         base_checkpoint: of LeRobot's, the checkpoint it began from, where that lies elsewhere than it says.
         optimizations: what its sessions do for speed (None: all that are on by default). language_weights: of the
         language model's blocks, "stored", or "int8" or "nf4" in less memory, which moves codes and actions
-        (docs/performance.md). offload: "language" leaves these blocks in main memory, for a small GPU. Runs no code from
-        the checkpoint. CheckpointError says what is missing or does not fit; InputError names a device, type or library
-        that is not there.
+        (docs/performance.md). offload: "language" leaves these blocks in main memory, for a small GPU. Runs no code
+        from the checkpoint. CheckpointError says what is missing or does not fit; InputError names a device, type or
+        library that is not there.
         """
         torch_device, torch_dtype = find_device(device), _dtype(dtype)
         EngineOptions(language_weights=language_weights, offload=offload).check_device(device)

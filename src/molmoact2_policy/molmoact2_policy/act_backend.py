@@ -49,7 +49,8 @@ class Remote:
 class ActBackend:
     """A server's engine. seeded: whether the user asked for one certain seed. simulation: whether the robot is one.
 
-    What the server computes with (checkpoint, device, type, language weights, threads, FAST tokenizer) is its own.
+    What the server computes with (checkpoint, device, type, language weights, offload, threads, FAST tokenizer) is its
+    own.
     """
 
     def __init__(

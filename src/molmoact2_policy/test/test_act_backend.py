@@ -238,9 +238,10 @@ def test_another_checkpoint_than_the_one_that_is_named_is_refused(policy):
     other.close()
 
 
-def test_graphs_on_a_server_are_refused_for_a_robot_that_is_not_simulated(served, monkeypatch):
+@pytest.mark.parametrize(("name", "value"), [("optimizations", "graphs,no_reuse"), ("offload", "language")])
+def test_what_is_untried_on_a_server_is_refused_for_a_robot_that_is_not_simulated(served, monkeypatch, name, value):
     about = served.service.about()
-    about["molmoact2"]["machine"] |= {"optimizations": "graphs,no_reuse"}
+    about["molmoact2"]["machine"] |= {name: value}
     monkeypatch.setattr(served.service, "about", lambda: about)
     with pytest.raises(BackendError, match="not for a robot that moves; start molmoact2 serve without it"):
         ActBackend(SETTINGS, CONTRACT, Remote(served.url)).load()

@@ -31,7 +31,7 @@ def settings(**changed):
 def test_by_default_the_node_runs_the_engine_as_released():
     plain = settings()
     assert (plain.draft, plain.solver, plain.optimizations) == (False, "euler", "")
-    assert (plain.language_weights, plain.noise_scale, plain.smoothing) == ("stored", 1.0, 0.0)
+    assert (plain.language_weights, plain.offload, plain.noise_scale, plain.smoothing) == ("stored", "none", 1.0, 0.0)
 
 
 def test_all_of_the_engines_options_reach_its_settings_always_in_the_same_words():
@@ -42,6 +42,7 @@ def test_all_of_the_engines_options_reach_its_settings_always_in_the_same_words(
     assert found.optimizations == settings(optimizations="no_reuse,reuse_cameras").optimizations
     assert settings(optimizations="graphs", device="cuda", simulation=True).optimizations == "graphs"
     assert settings(language_weights="nf4").language_weights == "nf4"
+    assert settings(offload="language", device="cuda", simulation=True).offload == "language"
 
 
 WRONG = {
@@ -52,6 +53,9 @@ WRONG = {
     "no GPU": ({"optimizations": "unwatched"}, "unwatched is for a GPU, and the device is 'cpu'"),
     "no weights": ({"language_weights": "int4"}, "language_weights is 'int4'; it must be one of stored, int8, nf4"),
     "recorded": ({"language_weights": "nf4", "optimizations": "graphs", "device": "cuda"}, "graphs with language_w"),
+    "no place": ({"offload": "vision"}, "parameter offload is 'vision'; it must be one of none, language"),
+    "no GPU to offload": ({"offload": "language"}, "offload language is for a GPU, and the device is 'cpu'"),
+    "offloaded robot": ({"offload": "language", "device": "cuda"}, "not for a robot that moves; use none"),
     "a robot": ({"optimizations": "graphs", "device": "cuda"}, "not for a robot that moves; leave it out"),
 }
 
@@ -65,9 +69,10 @@ def test_what_is_unknown_or_unsafe_is_refused_by_its_name(name):
 
 @pytest.mark.parametrize(("name", "value", "none"), [
     ("optimizations", "reuse_cameras", "''"), ("language_weights", "int8", "'stored'"),
+    ("offload", "language", "'none'"),
 ])
 def test_how_the_model_is_computed_is_the_servers_own_where_it_is_on_one(name, value, none):
-    asked = settings(backend="act", checkpoint="", **{name: value})
+    asked = settings(backend="act", checkpoint="", simulation=True, **{name: value})
     said = f"{name} is the server's own: give it to molmoact2 serve, set the parameter to {none}"
     with pytest.raises(BackendError, match=said):
         ActBackend(asked, load_contract(DEFAULTS["contract"]), Remote("http://127.0.0.1:1")).load()
@@ -123,3 +128,14 @@ def test_a_replay_by_other_modes_leaves_out_what_these_have_no_use_for_unless_it
     assert chosen(depth="full") == (False, "heun", 0.6, 0.3)
     assert chosen(action_mode="discrete") == (True, "euler", 1.0, 0.3)
     assert chosen(action_mode="discrete", noise_scale=0.6)[2] == 0.6
+
+
+def test_a_replay_on_a_processor_offloads_nothing_and_promises_what_it_would_on_a_gpu(tmp_path):
+    recorded = settings(offload="language", device="cuda", simulation=True)
+    facts = {name: str(value) for name, value in asdict(recorded).items()}
+    bag, there = SimpleNamespace(path="bag"), {"contract": DEFAULTS["contract"], "checkpoint": str(CHECKPOINT)}
+    assert choose(bag, Configured(0, facts), there, tmp_path).settings.offload == "language"
+    found = choose(bag, Configured(0, facts), there | {"device": "cpu"}, tmp_path)
+    assert found.settings.offload == "none"
+    promised = unpromised(Configured(0, facts), found, facts | {"device": "cpu", "offload": "none"})
+    assert not [reason for reason in promised if "offload" in reason]

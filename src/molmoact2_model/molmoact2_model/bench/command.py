@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..engine_options import (
     LANGUAGE_WEIGHTS,
+    NO_OFFLOAD,
     SOLVERS,
     STORED,
     EngineOptions,
     add_arguments,
+    check_kept,
     check_library,
 )
 from ..errors import InputError
@@ -104,7 +106,11 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--only-memory", action="store_true",
         help="no weights, no inference: what each part would take, computed, for all kinds of language weights",
     )
-    add("--rates", metavar="GB/s,TFLOP/s", help="of a device that is not at hand (default: this one's, measured)")
+    add(
+        "--rates", metavar="GB/s,TFLOP/s[,GB/s]",
+        help="of a device that is not at hand, with --offload also what it gets from main memory (default: this one's, "
+        "measured)",
+    )
     parser.set_defaults(func=run)
 
 
@@ -138,7 +144,14 @@ def _setting(args: argparse.Namespace) -> Setting:
             f"--cpu-time with --device {args.device}: it counts the processor's seconds alone; leave one of the two out"
         )
     engine = EngineOptions.of(args)
-    engine.check_device(args.device)
+    computed = args.only_roofline or args.only_memory    # of a device that is not at hand
+    engine.check_device("cuda" if computed else args.device)
+    kinds = _kinds(args.compare_weights)
+    for kind in kinds:
+        check_kept(engine.switches(), kind, engine.offload)
+    rates = _numbers("--rates", args.rates, float) if args.rates else ()
+    if engine.offload != NO_OFFLOAD and len(rates) == 2:
+        raise InputError(f"--rates {args.rates} with --offload: add what main memory gives in GB/s, e.g. 3350,989,25")
     if args.draft and args.depth and "adaptive" not in args.depth:
         raise InputError("--draft is of adaptive depth; add --depth adaptive, or leave it out")
     return Setting(
@@ -159,11 +172,11 @@ def _setting(args: argparse.Namespace) -> Setting:
         each=args.each,
         solvers=_solvers(args.solvers),
         against=args.against or "",
-        compare_weights=_kinds(args.compare_weights),
+        compare_weights=kinds,
         agreement=args.agreement,
         only_roofline=args.only_roofline,
         only_memory=args.only_memory,
-        rates=_numbers("--rates", args.rates, float) if args.rates else (),
+        rates=rates,
     )
 
 
@@ -172,7 +185,7 @@ def _numbers(option: str, text: str, kind: Any) -> tuple[Any, ...]:
         found = tuple(kind(part) for part in text.split(","))
     except ValueError:
         found = ()
-    if not found or min(found) < 0 or (option == "--rates" and (len(found) != 2 or min(found) == 0)):
+    if not found or min(found) < 0 or (option == "--rates" and (len(found) not in (2, 3) or min(found) == 0)):
         raise InputError(f"{option} is {text!r}, expected numbers such as {'3350,989' if kind is float else '0,5,25'}")
     return found
 

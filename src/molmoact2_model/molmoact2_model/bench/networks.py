@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from ..blueprint import Blueprint, close_depth_tokens, make_config, make_tokenizer, write_files
-from ..checkpoint import Network, build_network, quantizing
+from ..checkpoint import Network, build_network, placing, quantizing
 from ..config import ModelConfig
-from ..engine_options import STORED
+from ..engine_options import NO_OFFLOAD, STORED
 from ..images import load_image_config
 from ..normalization import NormStats
 from ..optimizations import Optimizations
@@ -62,7 +62,8 @@ def released_config(blueprint: Blueprint) -> ModelConfig:
 
 
 def random_policy(
-    size: str, device: torch.device, dtype: torch.dtype, optimizations: Optimizations, language_weights: str = STORED
+    size: str, device: torch.device, dtype: torch.dtype, optimizations: Optimizations, language_weights: str = STORED,
+    offload: str = NO_OFFLOAD,
 ) -> MolmoAct2Policy:
     """Weights drawn from a seed, of one of SIZES."""
     blueprint = SIZES[size]
@@ -74,21 +75,21 @@ def random_policy(
         write_files(folder, blueprint, raw, tokenizer, norm_stats())
         images = load_image_config(folder, config.vision)
         stats = NormStats.from_file(folder / "norm_stats.json", config.max_action_dim, config.max_action_horizon)
-    network = fill(build_network(config, device, dtype), 0, language_weights)
+    network = fill(build_network(config, device, dtype), 0, language_weights, offload)
     return MolmoAct2Policy(network, images, stats, tokenizer, f"random weights, {size} size", optimizations)
 
 
-def fill(network: Network, seed: int, language_weights: str = STORED) -> Network:
+def fill(network: Network, seed: int, language_weights: str = STORED, offload: str = NO_OFFLOAD) -> Network:
     """Random weights as of blueprint.random_network, but of the network's own device and type, and drawn once and
     repeated, from another place on for each tensor: billions of draws would take longer than what is measured."""
     drawn = torch.from_numpy(np.random.default_rng(seed).standard_normal(_BLOCK - 3, np.float32))
     roots: list[nn.Module] = [network.vlm, network.gates, *([network.expert] if network.expert is not None else [])]
-    quantize = quantizing(network, language_weights)
+    place, quantize = placing(network, offload), quantizing(network, language_weights)
     for module in [child for root in roots for child in root.modules()]:
         table = isinstance(module, nn.Embedding)
         for name, parameter in list(module.named_parameters(recurse=False)):
             drawn = drawn.roll(_STRIDE)
-            value = _filled(name, parameter, table, drawn.to(network.device), network.dtype)
+            value = _filled(name, parameter, table, drawn.to(place(module)), network.dtype)
             setattr(module, name, nn.Parameter(value, requires_grad=False))
         quantize(module)
     if network.config.depth is not None:

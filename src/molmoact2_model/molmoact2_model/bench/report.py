@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def figures(row: Row, plain: Row, bounds: Bounds | None, rates: Rates, fastest: 
     if bounds is not None:
         found["roofline"] = {
             stage: {
-                "bytes": work.bytes, "flop": work.flop, "least_s": work.least(rates),
+                "bytes": work.bytes, "flop": work.flop, "moved": work.moved, "least_s": work.least(rates),
                 "bound_by": bound_by(work, rates),
                 "share_of_measured": _ratio(work.least(rates), row.seconds(stage, fastest)),
             }
@@ -41,6 +42,8 @@ def figures(row: Row, plain: Row, bounds: Bounds | None, rates: Rates, fastest: 
 
 
 def bound_by(work: Work, rates: Rates) -> str:
+    if work.moved and work.least(rates) == work.moved / (rates.main or math.inf):
+        return "main memory"
     return "bandwidth" if work.bytes / rates.bandwidth > work.flop / rates.products else "products"
 
 
@@ -153,7 +156,8 @@ def _margin(logits: float | None) -> str:
 def bounds_table(bounds: Bounds, rates: Rates) -> str:
     """The least time by stage alone."""
     lines = [
-        f"{rates.bandwidth / 1e9:.1f} GB/s, {rates.products / 1e12:.2f} TFLOP/s ({rates.source})",
+        f"{rates.bandwidth / 1e9:.1f} GB/s, {rates.products / 1e12:.2f} TFLOP/s ({rates.source})"
+        + (f", {rates.main / 1e9:.1f} GB/s from main memory" if rates.main else ""),
         f"{'':10}{'GB':>10}{'TFLOP':>10}{'least ms':>10}  bound by",
     ]
     lines += [

@@ -5,6 +5,7 @@ must be computed, against how fast this device copies and multiplies."""
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -19,15 +20,17 @@ SIDE, ROUNDS = 2048, 5
 
 @dataclass(frozen=True)
 class Rates:
-    """bandwidth [bytes/s], read and written together; products [FLOP/s]; source: who says so."""
+    """bandwidth [bytes/s], read and written together; products [FLOP/s]; source: who says so; main [bytes/s]: from main
+    memory to the device."""
 
     bandwidth: float
     products: float
     source: str
+    main: float | None = None
 
 
-def measure_rates(device: torch.device, dtype: torch.dtype) -> Rates:
-    """The best of a few rounds of one large copy and one large product."""
+def measure_rates(device: torch.device, dtype: torch.dtype, main: bool = False) -> Rates:
+    """The best of a few rounds of one large copy and one large product, and of a copy from main memory if `main`."""
     source = torch.ones(COPIED // dtype.itemsize, dtype=dtype, device=device)
     goal = torch.empty_like(source)
     left, right = (torch.randn(SIDE, SIDE, device=device).to(dtype) for _ in range(2))
@@ -35,7 +38,11 @@ def measure_rates(device: torch.device, dtype: torch.dtype) -> Rates:
         min(_seconds(device, work) for _ in range(ROUNDS))
         for work in (lambda: goal.copy_(source), lambda: torch.mm(left, right))
     )
-    return Rates(2 * COPIED / copying, 2 * SIDE**3 / multiplying, "measured in this run")
+    rate = None
+    if main:
+        host = torch.ones(goal.shape, dtype=dtype, pin_memory=device.type == "cuda")
+        rate = COPIED / min(_seconds(device, lambda: goal.copy_(host, non_blocking=True)) for _ in range(ROUNDS))
+    return Rates(2 * COPIED / copying, 2 * SIDE**3 / multiplying, "measured in this run", rate)
 
 
 def _seconds(device: torch.device, work) -> float:
@@ -53,20 +60,21 @@ def _finish(device: torch.device) -> None:
 
 @dataclass(frozen=True)
 class Work:
-    """What a stage must do at least: bytes to be read, FLOP to be computed."""
+    """What a stage must do at least: bytes to be read, FLOP to be computed, bytes to come from main memory."""
 
     bytes: float
     flop: float
+    moved: float = 0.0
 
     def __add__(self, other: Work) -> Work:
-        return Work(self.bytes + other.bytes, self.flop + other.flop)
+        return Work(self.bytes + other.bytes, self.flop + other.flop, self.moved + other.moved)
 
     def times(self, count: float) -> Work:
-        return Work(self.bytes * count, self.flop * count)
+        return Work(self.bytes * count, self.flop * count, self.moved * count)
 
     def least(self, rates: Rates) -> float:
         """Seconds."""
-        return max(self.bytes / rates.bandwidth, self.flop / rates.products)
+        return max(self.bytes / rates.bandwidth, self.flop / rates.products, self.moved / (rates.main or math.inf))
 
 
 @dataclass(frozen=True)
@@ -83,9 +91,12 @@ class Shape:
     kept: float = 0.0
 
 
-def work(config: ModelConfig, shape: Shape, size: int, block_size: float | None = None) -> dict[str, Work]:
-    """By stage. size: bytes of a number; block_size: of a weight of the language model's blocks, where another."""
-    text, sizes = config.text, (size, size if block_size is None else block_size)
+def work(
+    config: ModelConfig, shape: Shape, size: int, block_size: float | None = None, offload: bool = False
+) -> dict[str, Work]:
+    """By stage. size: bytes of a number; block_size: of a weight of the language model's blocks, where another;
+    offload: whether these come from main memory for each pass."""
+    text, sizes = config.text, (size, size if block_size is None else block_size, offload)
     stages = {"vision": _vision(config, shape, size), "prefill": _language(config, shape.prompt, shape.prompt, *sizes)}
     if shape.passes:
         one = _language(config, shape.read / shape.passes, shape.prompt + shape.kept / 2, *sizes)
@@ -96,12 +107,13 @@ def work(config: ModelConfig, shape: Shape, size: int, block_size: float | None 
     return stages
 
 
-def _language(config: ModelConfig, tokens: float, seen: float, size: int, block_size: float) -> Work:
+def _language(config: ModelConfig, tokens: float, seen: float, size: int, block_size: float, offload: bool) -> Work:
     """One pass over `tokens` that attend to `seen`."""
     text, weights = config.text, block_weights(config.text)
     cache = 2 * text.num_layers * text.num_kv_heads * text.head_dim * seen
     attention = 4 * text.num_layers * text.num_heads * text.head_dim * seen * tokens
-    return Work(weights * block_size + cache * size, 2 * weights * tokens + attention)
+    moved = weights * block_size if offload else 0.0
+    return Work(weights * block_size + cache * size, 2 * weights * tokens + attention, moved)
 
 
 def _vision(config: ModelConfig, shape: Shape, size: int) -> Work:

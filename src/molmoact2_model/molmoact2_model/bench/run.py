@@ -16,9 +16,18 @@ import torch
 
 from ..checkpoint import DTYPES
 from ..config import ModelConfig
-from ..engine_options import BYTES, EULER, LANGUAGE_WEIGHTS, STORED, EngineOptions, evaluations
+from ..engine_options import (
+    BYTES,
+    EULER,
+    LANGUAGE,
+    LANGUAGE_WEIGHTS,
+    NO_OFFLOAD,
+    STORED,
+    EngineOptions,
+    evaluations,
+)
 from ..errors import InputError
-from ..footprint import cached, computed, read_back
+from ..footprint import cached, computed, copied, kept, read_back
 from ..optimizations import PLAIN, Optimizations
 from ..policy import MolmoAct2Policy, find_device, machine, set_threads
 from . import report
@@ -30,6 +39,7 @@ from .scenes import Load, views
 
 FINE = 100    # Euler steps that stand for the exact flow
 TEXT = 110    # tokens of a released prompt besides its images, about
+OFFLOADED = "the language model's blocks are in main memory; plain is with fused_language, which that needs"
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,10 @@ class Setting:
     @property
     def ours(self) -> Optimizations:
         return self.engine.switches()
+
+    @property
+    def offload(self) -> bool:
+        return self.engine.offload != NO_OFFLOAD
 
     @property
     def kinds(self) -> list[tuple[str, str]]:
@@ -119,8 +133,9 @@ def measure_all(setting: Setting) -> tuple[str, dict[str, Any], Callable[[Path],
         "what": policy.name, "tag": tag, "device": setting.device, "cameras": cameras, "flow_steps": steps,
         "dtypes": list(setting.dtypes), "optimised": list(setting.ours.on()),
         **machine(setting.device, next((kind for _, kind in setting.kinds if kind in BYTES), STORED)),
-        "language_weights": setting.engine.language_weights, "solver": setting.engine.solver,
-        "draft": setting.engine.draft, "rates": asdict(rates), "clock": "processor" if setting.cpu_time else "wall",
+        "language_weights": setting.engine.language_weights, "offload": setting.engine.offload,
+        "solver": setting.engine.solver, "draft": setting.engine.draft,
+        "rates": asdict(rates), "clock": "processor" if setting.cpu_time else "wall",
         "weights_MiB": sum(parts["optimised"].values()), "weights_by_part_MiB": parts, "memory_MiB": memory(device),
     }  # fmt: skip
     head = [
@@ -132,6 +147,7 @@ def measure_all(setting: Setting) -> tuple[str, dict[str, Any], Callable[[Path],
         f"({rates.source})",
         f"optimised: {', '.join(setting.ours.on())}; solver {setting.engine.solver}"
         + (", adaptive with a draft" if setting.engine.draft else ""),
+        *([OFFLOADED] if setting.offload else []),
         *(["times are of the processor, summed over threads, not of the clock"] if setting.cpu_time else []),
     ]
     ends = ["", *left_out] if left_out else []
@@ -166,7 +182,8 @@ def bounds_only(setting: Setting) -> str:
         asked = evaluations(setting.engine.solver, setting.num_steps or config.flow.num_steps)
         shape = Shape(cameras, prompt, 30, asked, passes, read, read)
         blocks.append(f"depth {mode}, {cameras} cameras, {prompt} tokens of prompt, {setting.dtypes[0]}")
-        blocks.append(report.bounds_table(work(config, shape, size, block_size), rates) + "\n")
+        least = work(config, shape, size, block_size, setting.offload)
+        blocks.append(report.bounds_table(least, rates) + "\n")
     return "\n".join(blocks)
 
 
@@ -185,11 +202,18 @@ def memory_only(setting: Setting) -> str:
         }
         for kind in LANGUAGE_WEIGHTS
     }
+    columns[f"offload {LANGUAGE}"] = {
+        **{part: count / 1e6 for part, count in computed(config, size, STORED, LANGUAGE).items()},
+        f"keys and values of {tokens} tokens": cached(config.text, tokens, size) / 1e6,
+        "two blocks, copied": copied(config.text, size) / 1e6,
+    }
     title = f"{setting.random} size, {setting.dtypes[0]}, {cameras} cameras"
     return "\n".join([
         f"{title}: computed from the sizes, not measured; what an inference allocates besides, and what libraries "
         "take of a GPU for themselves, is not in it",
         report.parts_table("language weights [MB]", columns),
+        f"\noffload {LANGUAGE} leaves {kept(config, size) / 1e6:.0f} MB in main memory, and each pass of the "
+        "language model copies them",
     ])    # fmt: skip
 
 
@@ -201,17 +225,20 @@ def _prompt(config: ModelConfig, cameras: int) -> int:
 
 def _rates(setting: Setting, device: torch.device) -> Rates:
     if setting.rates:
-        return Rates(setting.rates[0] * 1e9, setting.rates[1] * 1e12, "as given")
-    return measure_rates(device, DTYPES[setting.dtypes[0]])
+        main = setting.rates[2] * 1e9 if len(setting.rates) > 2 else None
+        return Rates(setting.rates[0] * 1e9, setting.rates[1] * 1e12, "as given", main)
+    return measure_rates(device, DTYPES[setting.dtypes[0]], setting.offload)
 
 
 def _policy(setting: Setting, dtype: str, language_weights: str) -> MolmoAct2Policy:
     if setting.random:
         device = find_device(setting.device)
-        return random_policy(setting.random, device, DTYPES[dtype], setting.ours, language_weights)
+        return random_policy(
+            setting.random, device, DTYPES[dtype], setting.ours, language_weights, setting.engine.offload
+        )
     return MolmoAct2Policy.from_pretrained(
         setting.checkpoint, device=setting.device, dtype=dtype, optimizations=setting.ours,
-        language_weights=language_weights,
+        language_weights=language_weights, offload=setting.engine.offload,
     )
 
 
@@ -219,10 +246,13 @@ def _runners(setting: Setting, policies: Mapping[str, MolmoAct2Policy], tag: str
     first, ours = policies["optimised"], setting.ours
     known: list[tuple[str, MolmoAct2Policy, Optimizations]] = [("optimised", first, ours)]
     if setting.each:
-        known += [(f"without {name}", first, replace(ours, **{name: False})) for name in ours.on()]
+        needed = ("fused_language",) if setting.offload else ()
+        names = [name for name in ours.on() if name not in needed]
+        known += [(f"without {name}", first, replace(ours, **{name: False})) for name in names]
     known += [(label, policy, ours) for label, policy in policies.items() if policy is not first]
     clock, engine = _clock(setting), setting.engine
-    runners: list[Runner] = [EngineRunner("plain", first, tag, PLAIN, steps, EULER, clock)]
+    plain = replace(PLAIN, fused_language=setting.offload)    # which has no other path
+    runners: list[Runner] = [EngineRunner("plain", first, tag, plain, steps, EULER, clock)]
     runners += [
         EngineRunner(name, policy, tag, which, steps, engine.solver, clock, engine.draft)
         for name, policy, which in known
@@ -244,7 +274,7 @@ def _bounds(policy: MolmoAct2Policy, row: Row, shape: Measured, asked: int, dtyp
         shape.cameras, round(row.mean("prompt")), shape.horizon, asked, row.mean("passes"), row.mean("tokens_read"),
         min(row.mean("tokens_read"), config.depth.num_codes + 2 if config.depth else 0),
     )  # fmt: skip
-    return work(config, needed, dtype.itemsize, block_size)
+    return work(config, needed, dtype.itemsize, block_size, policy.network.offload != NO_OFFLOAD)
 
 
 def _agreed(
