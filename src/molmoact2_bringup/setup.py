@@ -50,6 +50,7 @@ setup(
             "task = molmoact2_bringup.cli:register_task",
             "record = molmoact2_bringup.cli:register_record",
             "operate = molmoact2_bringup.operate_command:register_operate",
+            "set = molmoact2_bringup.set_command:register",
             "episode = molmoact2_bringup.operate_command:register_episode",
             "view = molmoact2_bringup.cli:register_view",
             "eval = molmoact2_bringup.eval_command:register",

@@ -43,7 +43,7 @@ def register_operate(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("arms", nargs="*", metavar="ARM", help="names of arms (default: every arm that is there)")
 
     def run(args: argparse.Namespace) -> int:
-        return _with_node(lambda node: operate(node, args.verb, args.arms))
+        return with_node(lambda node: operate(node, args.verb, args.arms))
 
     parser.set_defaults(func=run)
 
@@ -58,12 +58,13 @@ def register_episode(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("instruction", nargs="?", default="", help="what is done or shown (default: as before)")
 
     def run(args: argparse.Namespace) -> int:
-        return _with_node(lambda node: begin_episode(node, args.instruction))
+        return with_node(lambda node: begin_episode(node, args.instruction))
 
     parser.set_defaults(func=run)
 
 
-def _with_node(do: Callable[[Node], int]) -> int:
+def with_node(do: Callable[[Node], int]) -> int:
+    """What `do` returns, given a node; or the exit code of what kept it from that, which is said."""
     import rclpy
 
     rclpy.init()
@@ -88,7 +89,7 @@ def operate(node: Node, verb: str, arms: list[str]) -> int:
         return _calm(node, verb, _bare(arms) or _arms_there(node, verb))
     done = []
     for arm in _arms_meant(node, verb, _bare(arms)):
-        answer = _ask(node, Trigger, f"/{arm}/{verb}", Trigger.Request())
+        answer = ask(node, Trigger, f"/{arm}/{verb}", Trigger.Request())
         print(f"{arm}: {'' if answer.success else 'refused: '}{answer.message}", flush=True)
         done.append(answer.success)
     return OK if all(done) else REFUSED
@@ -121,7 +122,7 @@ def begin_episode(node: Node, instruction: str) -> int:
     """Errors: Nobody, SeveralSystems."""
     from molmoact2_msgs.srv import ResetEpisode, SetInstruction
 
-    several = _settled(lambda: node.count_services("policy/reset"), lambda count: count > 0)
+    several = settled(lambda: node.count_services("policy/reset"), lambda count: count > 0)
     if not several:
         raise Nobody(f"nobody offers policy/reset in ROS domain {_domain()}; is the system running?")
     if several > 1:
@@ -131,9 +132,9 @@ def begin_episode(node: Node, instruction: str) -> int:
         )
     if instruction:
         request = SetInstruction.Request(instruction=instruction, new_episode=True)
-        answer = _ask(node, SetInstruction, "policy/set_instruction", request)
+        answer = ask(node, SetInstruction, "policy/set_instruction", request)
     else:
-        answer = _ask(node, ResetEpisode, "policy/reset", ResetEpisode.Request())
+        answer = ask(node, ResetEpisode, "policy/reset", ResetEpisode.Request())
     print(f"{answer.message}; episode {answer.episode_id}" if answer.success else f"refused: {answer.message}")
     return OK if answer.success else REFUSED
 
@@ -154,7 +155,7 @@ def _with_parameters(node: Node, controller: Controller) -> Controller:
     from rclpy.parameter import parameter_value_to_python
 
     request = GetParameters.Request(names=["contract", "simulation"])
-    values = _ask(node, GetParameters, f"{controller.node}/get_parameters", request).values
+    values = ask(node, GetParameters, f"{controller.node}/get_parameters", request).values
     contract, simulation = (parameter_value_to_python(value) for value in values)
     return replace(controller, contract=str(contract), simulation=bool(simulation))
 
@@ -166,7 +167,7 @@ def _arms_there(node: Node, verb: str, named: list[str] | tuple[str, ...] = ()) 
         arms = sorted(name.removesuffix(f"/{verb}") for name in names if name.endswith(f"/{verb}"))
         return {arm: node.count_publishers(f"/{arm}/status") for arm in (named or arms) if arm in arms}
 
-    there = _settled(look, lambda there: len(there) >= max(len(named), 1))
+    there = settled(look, lambda there: len(there) >= max(len(named), 1))
     missing = [f"{arm}/{verb}" for arm in named if arm not in there]
     if missing or not there:
         who = f"nobody offers {', '.join(missing)}" if missing else "no arm's controller answers"
@@ -174,7 +175,7 @@ def _arms_there(node: Node, verb: str, named: list[str] | tuple[str, ...] = ()) 
     return list(there)
 
 
-def _settled(look: Callable[[], Any], enough: Callable[[Any], bool]) -> Any:
+def settled(look: Callable[[], Any], enough: Callable[[Any], bool]) -> Any:
     """What `look` sees once it is enough and no more of it appears, or at the end of patience."""
     before, deadline = None, time.monotonic() + FOUND_WITHIN
     while True:
@@ -185,7 +186,7 @@ def _settled(look: Callable[[], Any], enough: Callable[[Any], bool]) -> Any:
         before = now
 
 
-def _ask(node: Node, kind: type, name: str, request: Any) -> Any:
+def ask(node: Node, kind: type, name: str, request: Any) -> Any:
     """The answer. Errors: Nobody."""
     (answer,) = _ask_all(node, kind, [name], request)
     if isinstance(answer, Nobody):

@@ -194,7 +194,7 @@ def test_ctrl_c_has_an_exit_code_of_its_own():
     def interrupted(_):
         raise KeyboardInterrupt
 
-    assert operate_command._with_node(interrupted) == 130
+    assert operate_command.with_node(interrupted) == 130
 
 
 def test_where_nobody_is_there_that_is_said_with_the_domain(node, monkeypatch):
