@@ -75,7 +75,7 @@ class Hand:
         if state.max_width < LEAST_RANGE:
             raise DriverError(
                 f"the hand at {host} does not know its range ({state.max_width:.3f} m); home it: "
-                f"ros2 run franka_driver home_hand {host}  (the fingers move)"
+                f"python -m franka_driver.home_hand {host}  (the fingers move)"
             )
         self._see(state)
         self.forget()

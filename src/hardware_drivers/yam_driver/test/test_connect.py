@@ -273,7 +273,7 @@ def test_a_sound_interface_has_no_error():
         ({"channel": "can0", "gripper": "hand"}, "linear_4310"),
         ({"channel": "can0", "gripper_limits": "1"}, "two numbers"),
         ({"channel": "can0", "gripper_limits": "1,1.1"}, "spans 0.10 rad"),
-        ({"channel": "can0"}, "molmoact2 yam gripper --channel can0"),
+        ({"channel": "can0"}, "molmoact2 yam gripper --channel can0 --move"),
         ({"channel": "can0", "bitrate": "1"}, "has no option bitrate"),
     ],
 )

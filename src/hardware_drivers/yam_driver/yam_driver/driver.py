@@ -242,8 +242,8 @@ def _gripper_limits(options: dict[str, str], hardware: Hardware) -> tuple[float,
     if text is None:
         raise DriverError(
             f"the limits of gripper {hardware.gripper.value} are not known, and finding them moves it, which "
-            f"connecting must not: run `molmoact2 yam gripper --channel {options['channel']}` once, and give option "
-            "gripper_limits=closed,open as it says"
+            f"connecting must not: run `molmoact2 yam gripper --channel {options['channel']} --move` once, and give "
+            "option gripper_limits=closed,open as it says"
         )
     try:
         closed, opened = map(float, text.split(","))
