@@ -23,6 +23,7 @@ CALMING = ("disarm", "stop", "pause")    # asked of whoever is there, all at onc
 TRIGGER = "std_srvs/srv/Trigger"
 FOUND_WITHIN = 10.0    # [s] for whoever is asked to appear
 ANSWER_WITHIN = 5.0    # [s]
+NO_ARM = "no arm's controller answers in ROS domain {}; start a system (molmoact2 up ...)"
 SETTLED = 0.5          # [s] in which nobody else appeared
 
 
@@ -86,7 +87,7 @@ def operate(node: Node, verb: str, arms: list[str]) -> int:
     from std_srvs.srv import Trigger
 
     if verb in CALMING:
-        return _calm(node, verb, _bare(arms) or _arms_there(node, verb))
+        return _calm(node, verb, _bare(arms))
     done = []
     for arm in _arms_meant(node, verb, _bare(arms)):
         answer = ask(node, Trigger, f"/{arm}/{verb}", Trigger.Request())
@@ -100,19 +101,24 @@ def _bare(arms: list[str]) -> list[str]:
 
 
 def _calm(node: Node, verb: str, arms: list[str]) -> int:
-    """No arm waits for another one's answer, nor goes without being asked because another does not answer."""
+    """Each arm is asked as soon as it is found. None waits for another one's answer, nor goes unasked because another
+    does not answer. Errors: Nobody."""
     from std_srvs.srv import Trigger
 
-    answers = _ask_all(node, Trigger, [f"/{arm}/{verb}" for arm in arms], Trigger.Request())
+    more = None if arms else lambda: [f"/{arm}/{verb}" for arm in _offering(node, verb)]
+    answers = ask_all(node, Trigger, [f"/{arm}/{verb}" for arm in arms], Trigger.Request(), more)
+    if not answers:
+        raise Nobody(NO_ARM.format(_domain()))
     code = OK
-    for arm, answer in zip(arms, answers, strict=True):
+    for name, answer in answers.items():
+        arm = name.strip("/").removesuffix(f"/{verb}")
         if isinstance(answer, Nobody):
             print(f"error: {answer}", file=sys.stderr)
             code = BAD_INPUT
             continue
         print(f"{arm}: {'' if answer.success else 'refused: '}{answer.message}", flush=True)
         code = code or (OK if answer.success else REFUSED)
-        several = node.count_services(f"/{arm}/{verb}")
+        several = node.count_services(name)
         if several > 1:
             print(f"{several} controllers answer for {arm}: each was asked, one answer is shown; look at each arm")
     return code
@@ -163,16 +169,22 @@ def _with_parameters(node: Node, controller: Controller) -> Controller:
 def _arms_there(node: Node, verb: str, named: list[str] | tuple[str, ...] = ()) -> list[str]:
     """Arms whose controllers are there, or those that are named. Errors: Nobody."""
     def look() -> dict[str, int]:
-        names = [name.strip("/") for name, kinds in node.get_service_names_and_types() if TRIGGER in kinds]
-        arms = sorted(name.removesuffix(f"/{verb}") for name in names if name.endswith(f"/{verb}"))
+        arms = _offering(node, verb)
         return {arm: node.count_publishers(f"/{arm}/status") for arm in (named or arms) if arm in arms}
 
     there = settled(look, lambda there: len(there) >= max(len(named), 1))
     missing = [f"{arm}/{verb}" for arm in named if arm not in there]
-    if missing or not there:
-        who = f"nobody offers {', '.join(missing)}" if missing else "no arm's controller answers"
-        raise Nobody(f"{who} in ROS domain {_domain()}; start a system (molmoact2 up ...)")
+    if missing:
+        raise Nobody(f"nobody offers {', '.join(missing)} in ROS domain {_domain()}; is the system running?")
+    if not there:
+        raise Nobody(NO_ARM.format(_domain()))
     return list(there)
+
+
+def _offering(node: Node, verb: str) -> list[str]:
+    """Arms whose controllers are discovered by now."""
+    names = [name.strip("/") for name, kinds in node.get_service_names_and_types() if TRIGGER in kinds]
+    return sorted(name.removesuffix(f"/{verb}") for name in names if name.endswith(f"/{verb}"))
 
 
 def settled(look: Callable[[], Any], enough: Callable[[Any], bool]) -> Any:
@@ -188,28 +200,37 @@ def settled(look: Callable[[], Any], enough: Callable[[Any], bool]) -> Any:
 
 def ask(node: Node, kind: type, name: str, request: Any) -> Any:
     """The answer. Errors: Nobody."""
-    (answer,) = _ask_all(node, kind, [name], request)
+    answer = ask_all(node, kind, [name], request)[name]
     if isinstance(answer, Nobody):
         raise answer
     return answer
 
 
-def _ask_all(node: Node, kind: type, names: Iterable[str], request: Any) -> list[Any]:
-    """Of each service its answer, or a Nobody. Each is asked as soon as it is there."""
+def ask_all(
+    node: Node, kind: type, names: Iterable[str], request: Any, more: Callable[[], Iterable[str]] | None = None
+) -> dict[str, Any]:
+    """Of each service its answer, or a Nobody. Each is asked as soon as it is there. more: names besides, as they are
+    discovered; it is over when no further one has been for a while."""
     import rclpy
 
-    clients = {name: node.create_client(kind, name) for name in names}
+    clients: dict[str, Any] = {}
     futures: dict[str, Any] = {}
-    deadlines = dict.fromkeys(clients, time.monotonic() + FOUND_WITHIN)
+    deadlines: dict[str, float] = {}
+    last = time.monotonic() + FOUND_WITHIN
     try:
-        while waiting := [n for n in clients if not (n in futures and futures[n].done())]:
-            for name in waiting:
-                if name not in futures and clients[name].service_is_ready():
+        while True:
+            for name in [*names, *(more() if more else ())]:
+                if name not in clients:
+                    clients[name] = node.create_client(kind, name)
+                    deadlines[name] = time.monotonic() + FOUND_WITHIN
+                    last = time.monotonic() + (2 * SETTLED if more else 0.0)
+            for name in clients.keys() - futures.keys():
+                if clients[name].service_is_ready():
                     futures[name], deadlines[name] = clients[name].call_async(request), time.monotonic() + ANSWER_WITHIN
-            if all(time.monotonic() > deadlines[name] for name in waiting):
-                break
+            waiting = [name for name in clients if not (name in futures and futures[name].done())]
+            if time.monotonic() > max([last, *(deadlines[name] for name in waiting)]):
+                return {name: _answer(name, futures.get(name)) for name in clients}
             rclpy.spin_once(node, timeout_sec=0.05)
-        return [_answer(name, futures.get(name)) for name in clients]
     finally:
         for client in clients.values():
             node.destroy_client(client)
