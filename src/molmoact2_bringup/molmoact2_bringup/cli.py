@@ -90,8 +90,8 @@ def register_bench(subparsers: argparse._SubParsersAction) -> None:
         "chunks come too late, also with several requests in flight; what real-time chunking costs; the lateness of "
         "setpoints with every core busy; the recorder's share of a core and its drops; what everything but the model "
         "takes from images to chunks; the visualizer's share; replay beside the bare model; cycles, rates and "
-        "processor time of the drivers, on doubles. Writes bench.md, bench.json, borders.png and reaction.png. Exit "
-        "code: 0, 1 when something failed, 2 for bad input.",
+        "processor time of the drivers, on doubles and a camera's video. Writes bench.md, bench.json, borders.png and "
+        "reaction.png. Exit code: 0, 1 when something failed, 2 for bad input.",
     )
     parser.add_argument("system", nargs="?", default="so101_sim", help="system to measure (default: so101_sim)")
     parser.add_argument("--out", default="out/bench", metavar="DIR", help="folder to write (default: out/bench)")
@@ -104,12 +104,18 @@ def register_bench(subparsers: argparse._SubParsersAction) -> None:
         "--only-ros-path", action="store_true",
         help="time the ROS path alone, with a robot of its own, not SYSTEM; writes ros_path.md and ros_path.json",
     )
+    parser.add_argument(
+        "--only-drivers", action="store_true",
+        help="time the drivers alone, on systems of doubles, not SYSTEM; writes drivers.md and drivers.json",
+    )
 
     def run(args: argparse.Namespace) -> int:
         from pathlib import Path
 
-        from .bench.command import bench, bench_ros_path
+        from .bench.command import bench, bench_drivers, bench_ros_path
 
+        if args.only_drivers:
+            return bench_drivers(Path(args.out), args.seconds)
         if args.only_ros_path:
             return bench_ros_path(Path(args.out), args.seconds)
         return bench(args.system, Path(args.out), args.chunks, args.seconds)

@@ -57,7 +57,8 @@ def test_a_short_run_leaves_figures_of_every_rule_and_a_plot(tmp_path, monkeypat
     system = figures["system"]
     assert system["inferences"] > 3 and system["replayed"] > 0 < system["bare"]
     assert system["unseen"] >= 0 and system["seen"] > 0
-    (driver,) = figures["drivers"]
+    (driver,) = figures["drivers"]["arms"]
+    assert figures["drivers"]["camera"]["rate"] > 0
     assert (driver["system"], driver["driver_name"]) == ("so101_double", "so101") and driver["rate"] > 0
     half = {f["rule"]: f["half_mean"] for f in figures["reaction"] if f["latency"] == 0.35}
     assert half["splice"] < half["ensemble"] < half["upstream"]

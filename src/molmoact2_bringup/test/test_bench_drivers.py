@@ -4,12 +4,15 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from arm_controller.driver import ArmDriver, ArmState, DriverError, Reading
-from molmoact2_bringup.bench.buses import bus_costs, family, spread
+from molmoact2_bringup.bench.buses import BusCost, bus_costs, family, spread
+from molmoact2_bringup.bench.cameras import CameraCost, camera_cost
+from molmoact2_bringup.bench.report import of_drivers
 from molmoact2_bringup.bench.timed_driver import TimedDriver, create
 from molmoact2_contract import load_system
 
@@ -103,6 +106,24 @@ def test_processes_that_another_has_started_belong_to_its_family():
     finally:
         parent.communicate("")
         subprocess.run(["kill", str(child)], check=True)
+
+
+def test_each_driver_has_its_row_with_cycle_rate_and_share_of_a_core():
+    arm = BusCost(
+        "yam_single_double", "arm", "yam", (0.001, 0.002), (0.003, 0.0045), 99.96, 100.0, 0.01, 0.2, 0.5, ("too hot",)
+    )
+    other = replace(arm, driver_name="so101", turns=None, faults=())
+    text = of_drivers([arm, other], CameraCost("uvc", 0.07, 29.9, 30.0))
+    assert "| arm | yam | 1.00 | 2.00 | 3.00 | 4.50 | 100.0 of 100 | 1.00% | 20% | 50% | too hot |" in text
+    assert "| so101 | 1.00 | 2.00 | – | – | 100.0 of 100 | 1.00% | 20% | 50% | none |" in text
+    assert "| uvc | 29.9 of 30 | 7% |" in text
+
+
+@pytest.mark.long
+def test_a_running_camera_gives_its_rate_and_its_share(tmp_path, monkeypatch):
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(DOMAIN))
+    cost = camera_cost(tmp_path, 1.0)
+    assert (cost.kind, cost.wanted) == ("uvc", 30.0) and cost.rate > 0 and cost.share > 0
 
 
 @pytest.mark.long

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,14 @@ from molmoact2_contract import ContractError, find_resource, load_system
 from molmoact2_policy.backend import BackendError, InProcessBackend, Settings, Unanswered
 
 from ..swaying import that_sways
-from .buses import SYSTEMS, bus_costs
+from .buses import SYSTEMS, BusCost, bus_costs
+from .cameras import CameraCost, camera_cost
 from .cost import ROUNDS, costs
 from .motion import WARM_UP, Bench
 from .plot import plot_borders, plot_reactions
 from .reaction import CHANGES, CHUNKS, Reaction, mean, reactions, worst
 from .recorder import recordings
-from .report import CHANGED, JOINED, LATE, NOTE, TRANSPORTED, WAVERING, Results, of_ros_paths, report
+from .report import CHANGED, JOINED, LATE, NOTE, TRANSPORTED, WAVERING, Results, of_drivers, of_ros_paths, report
 from .ros_path import ros_paths
 from .setpoints import measure
 from .system import system_cost
@@ -73,6 +75,33 @@ def bench_ros_path(out: Path, seconds: float) -> int:
     return 0
 
 
+def bench_drivers(out: Path, seconds: float) -> int:
+    """Writes drivers.json and drivers.md. Returns 0, 1 when something failed."""
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        buses, camera = _drivers(out, seconds)
+    except (ContractError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    text = of_drivers(buses, camera)
+    (out / "drivers.md").write_text(f"{text}\n")
+    (out / "drivers.json").write_text(json.dumps(_of_drivers(buses, camera), indent=2) + "\n")
+    print(text, flush=True)
+    return 0
+
+
+def _drivers(out: Path, seconds: float) -> tuple[list[BusCost], CameraCost]:
+    """Each system of doubles, then a camera, for so many seconds."""
+    seconds = max(seconds, SHORTEST)
+    print(f"drivers of {', '.join(SYSTEMS)} and of a camera, {seconds:g} s each ...", flush=True)
+    buses = bus_costs(SYSTEMS, out / "drivers", seconds, lambda: None)
+    return buses, camera_cost(out / "drivers" / "camera", seconds)
+
+
+def _of_drivers(buses: Sequence[BusCost], camera: CameraCost) -> dict[str, Any]:
+    return {"arms": [asdict(cost) for cost in buses], "camera": asdict(camera)}
+
+
 def _measured(
     made: Bench, cheap: InProcessBackend, chunks: int, seconds: float, out: Path, system_name: str
 ) -> Results:
@@ -94,9 +123,8 @@ def _measured(
     passed = ros_paths(out, seconds)
     print(f"the system with its visualizer, {max(seconds, SHORTEST):g} s ...", flush=True)
     system = system_cost(that_sways(load_system(system_name)), out, max(seconds, SHORTEST))
-    print(f"drivers of {', '.join(SYSTEMS)}, {max(seconds, SHORTEST):g} s each ...", flush=True)
-    buses = bus_costs(SYSTEMS, out / "drivers", max(seconds, SHORTEST), lambda: None)
-    return Results(runs, found, paid, lateness, recorded, passed, system, buses, made.length)
+    buses, camera = _drivers(out, seconds)
+    return Results(runs, found, paid, lateness, recorded, passed, system, buses, camera, made.length)
 
 
 def _bench_of(system_name: str) -> tuple[Bench, InProcessBackend]:
@@ -126,7 +154,7 @@ def _figures(results: Results) -> dict[str, Any]:
         "recorder": [asdict(recorded) for recorded in results.recorded],
         "ros_path": [asdict(path) for path in results.ros_paths],
         "system": asdict(results.system),
-        "drivers": [asdict(cost) for cost in results.buses],
+        "drivers": _of_drivers(results.buses, results.camera),
     }
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from molmoact2_policy.continuity import least_loss
 
 from .buses import BusCost
+from .cameras import CameraCost
 from .cost import Cost
 from .motion import DISPLACED, RULES, UPSTREAM
 from .passage import PARTS, RosPath
@@ -51,6 +52,7 @@ class Results:
     ros_paths: list[RosPath]
     system: SystemCost
     buses: list[BusCost]
+    camera: CameraCost
     length: float
 
 
@@ -58,7 +60,7 @@ def report(results: Results) -> str:
     """All tables. Each ratio is to figures of the same run of the bench."""
     sections = (_borders, _wavering, _late, _transport, _reaction, _guidance, _setpoints, _recorder)
     parts = ["\n".join(section(results)) for section in sections]
-    parts += [of_ros_paths(results.ros_paths), *("\n".join(section(results)) for section in (_system, _buses))]
+    parts += [of_ros_paths(results.ros_paths), "\n".join(_system(results)), of_drivers(results.buses, results.camera)]
     return "\n\n".join(["# Motion, setpoints, recorder, ROS path, replay, drivers", NOTE, *parts]) + "\n"
 
 
@@ -239,14 +241,15 @@ def _system(results: Results) -> list[str]:
     ]
 
 
-def _buses(results: Results) -> list[str]:
+def of_drivers(buses: Sequence[BusCost], camera: CameraCost) -> str:
+    """The tables of the drivers of arms and cameras."""
     rows = []
-    for cost in results.buses:
+    for cost in buses:
         times = (*_ms(cost.calls), *(_ms(cost.turns) if cost.turns else ("–", "–")))
         rate = f"{cost.rate:.1f} of {cost.wanted:g}"
         shares = f"{cost.late:.2%}", f"{cost.driver:.0%}", f"{cost.double:.0%}"
         rows.append((cost.system, cost.arm, cost.driver_name, *times, rate, *shares, "; ".join(cost.faults) or "none"))
-    return [
+    lines = [
         "## Drivers\n\n**Figures of doubles**: what stands for the device runs on the same computer, behind a pseudo "
         "terminal (so101, yam) or the loopback network (franka), in place of USB, CAN or a cable, whose own times are "
         "missing here. Each system runs whole, all of its arms following chunks. Cycle: read and write together, as "
@@ -257,7 +260,14 @@ def _buses(results: Results) -> list[str]:
             "system | arm | driver | cycle p50 [ms] | p99 [ms] | turn p50 [ms] | p99 [ms] | setpoints/s | late | "
             "CPU, driver | CPU, double | faults", rows
         ),
+        f"\nThe camera driver: one camera ({WIDTH}x{HEIGHT}), a video (MJPEG) in place of the device, which has to be "
+        "decoded as what a UVC camera sends has; one receiver. A RealSense was not timed.\n",
+        *table(
+            "camera | images/s | CPU, driver",
+            [(camera.kind, f"{camera.rate:.1f} of {camera.wanted:g}", f"{camera.share:.0%}")],
+        ),
     ]  # fmt: skip
+    return "\n".join(lines)
 
 
 def _ms(times: tuple[float, float]) -> tuple[str, str]:
