@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from .action_sink import ActionSink
 
 WATCH = 0.2          # [s] between two looks at who is there
-SETTLED = 2.0        # [s] that all must be well at the start; discovery takes less
 UNKNOWN = "_NODE_NAME_UNKNOWN_"    # rclpy's, of who is not wholly discovered
 CLOCKS_APART = 0.05  # [s] that the stamps of joint states may differ from this machine's clock, at the start
 FRESH = 0.5          # [s]; older joint states are none, at the start
@@ -89,7 +88,7 @@ class Bridge(Node):
         self._well_since = 0.0 if error else self._well_since or now
         if error and (self._ready or now > self._deadline):
             self._end(error)
-        elif not error and not self._ready and now - self._well_since > SETTLED:
+        elif not error and not self._ready and now - self._well_since > self._plan.settled:
             self._begin()
 
     def _begin(self) -> None:

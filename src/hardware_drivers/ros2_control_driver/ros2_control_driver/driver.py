@@ -24,6 +24,7 @@ from molmoact2_contract import Arm, Contract
 from .wire import ACTION, AUTO, TOPIC, Goal, Measured, Plan, Ready, Trouble, receive, send
 
 PATIENCE = 20.0    # [s] for the other system to be there
+SETTLED = 2.0      # [s] that all must be well at the start; discovery takes less
 START_WITHIN = 40.0    # [s] for the bridge to start, on a busy machine
 RECOVER_WITHIN = 1.0    # [s] of a request; what takes longer goes on, and is asked for again
 DEAF_FOR = 0.25    # [s] that the bridge may take no goal
@@ -193,7 +194,9 @@ class Ros2ControlDriver(ArmDriver):
         return DriverError(text)
 
 
-def create(contract: Contract, arm: Arm, options: dict[str, str], patience: float = PATIENCE) -> Ros2ControlDriver:
+def create(
+    contract: Contract, arm: Arm, options: dict[str, str], patience: float = PATIENCE, settled: float = SETTLED
+) -> Ros2ControlDriver:
     """Makes the driver. options, all optional but those of a gripper: controller (name of the
     joint_trajectory_controller), joint_states (topic), joints (the other system's names, in the contract's order,
     grippers apart), via (topic, action or auto), lead [s], gripper_joint, gripper_closed, gripper_open (its joint and
@@ -220,6 +223,7 @@ def create(contract: Contract, arm: Arm, options: dict[str, str], patience: floa
     plan = Plan(
         names, options.get("joint_states", "/joint_states"),
         tuple((name, tuple(sorted(joints))) for name, joints in groups.items()), via, lead, action_lead, patience,
+        settled,
     )
     return Ros2ControlDriver(plan, Units(scale, offset), [contract.joints[joint].is_gripper for joint in arm.joints])
 

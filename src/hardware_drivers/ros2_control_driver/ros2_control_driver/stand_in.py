@@ -181,6 +181,9 @@ def main() -> int:
         while not lines.empty():
             verb, *words = lines.get().split()
             if verb == "end":
+                executor.shutdown()
+                node.destroy_node()
+                rclpy.try_shutdown()    # says goodbye: who is killed is heard of for many seconds yet
                 return 0
             if verb == "ask":
                 print(f"at {' '.join(map(str, node.at))}", flush=True)

@@ -18,7 +18,7 @@ class Plan:
     """What the bridge is made of. joints: the other system's names, in the arm's order; states: their topic; groups:
     name of each controller, and the places of its joints in that order; via: TOPIC, ACTION, or AUTO for the topic where
     all controllers listen on it, else the action; lead, action_lead: how far ahead of its stamp a goal lies, by either
-    way [s]; patience: how long to wait for the other system [s]."""
+    way [s]; patience: how long to wait for the other system, settled: how long all must be well at the start [s]."""
 
     joints: tuple[str, ...]
     states: str
@@ -27,6 +27,7 @@ class Plan:
     lead: float
     action_lead: float
     patience: float
+    settled: float
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,15 @@
 from __future__ import annotations
 
 import queue
+import re
 import subprocess
 import sys
 import threading
 import time
+
+import pytest
+
+from arm_controller.driver import DriverError
 
 PATIENCE = 60.0    # [s]; of a busy machine
 
@@ -46,7 +51,23 @@ class OtherSystem:
         return [float(word) for word in self.until("at").split()[1:]]
 
     def close(self):
-        self.process.kill()
-        self.process.wait()
+        """It takes its leave: one that is killed is discovered for many seconds yet, also by the next test."""
         self.process.stdin.close()
+        try:
+            self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
         self.process.stdout.close()
+
+
+def refused(make, words, **options):
+    """Connecting is refused so. What is there is discovered soon, and on a busy machine it is given more time."""
+    patience, deadline = 1.0, time.monotonic() + PATIENCE
+    while True:
+        with pytest.raises(DriverError) as raised:
+            make(patience=patience, **options).connect()
+        if re.search(words, str(raised.value)) or time.monotonic() > deadline:
+            break
+        patience *= 2
+    assert re.search(words, str(raised.value))

@@ -13,7 +13,7 @@ from action_msgs.msg import GoalStatus
 
 from ros2_control_driver.wire import ACTION, Goal, Plan
 
-PLAN = Plan(("a", "b", "c"), "/joint_states", (("arm_jtc", (0, 1)), ("hand_jtc", (2,))), ACTION, 0.1, 0.3, 1.0)
+PLAN = Plan(("a", "b", "c"), "/joint_states", (("arm_jtc", (0, 1)), ("hand_jtc", (2,))), ACTION, 0.1, 0.3, 1.0, 1.0)
 STEADY, ROS_NS = 50.0, 1_800_000_000_000_000_000
 
 
