@@ -23,14 +23,15 @@ import torch
 from torch.nn import functional
 
 from .checkpoint import Network
+from .compiled import CompiledExpert
 from .drafting import Drafting
 from .engine_options import EULER
 from .errors import DecodeError, ModelError
 from .expert import DepthGate, KeyValues, depth_tokens, gated
-from .flow import Expert, flow_times, sample_flow
+from .flow_runner import FlowRunner
 from .fused_language import Buffers
 from .fused_network import Fused, fuse
-from .graphs import CodeSteps
+from .graphs import CodeSteps, PromptGraphs
 from .guidance import Guidance
 from .images import ImageConfig
 from .optimizations import SHARED, Optimizations
@@ -44,7 +45,6 @@ from .vlm import KVCache
 # and 6.2).
 MIN_DEPTH_END_STEPS = 8
 DISCRETE_STEPS_PER_WAYPOINT = 16
-MOST_MODULATIONS = 4    # numbers of steps whose modulations are kept, those last used
 
 
 class Engine:
@@ -65,7 +65,7 @@ class Engine:
         self.network, self._images, self._optimizations = network, images, optimizations
         self.fused = fuse(network, optimizations, fused or Fused())
         self._language = self.fused.language if optimizations.fused_language else None
-        self.expert: Expert | None = (self.fused.expert if optimizations.fused_expert else None) or network.expert
+        self.expert = self.fused.expert_of(network, optimizations)
         self.steps = self.passes = self.tokens_read = 0
         # Is shown the logits (k, codebook) that codes are chosen by; not those of a recorded step.
         self.scored: Callable[[torch.Tensor], object] | None = None
@@ -77,8 +77,17 @@ class Engine:
         self._waiting: list[torch.Tensor] = []    # ids that are known to come next and are not read yet
         self._hidden = torch.empty(0)
         self._code_steps: CodeSteps | None = None
-        self._modulations: dict[tuple[int, str], list[Any]] = {}
+        self._prompts: PromptGraphs | None = None
+        if optimizations.graphs and self._language is not None and isinstance(self._cache, Buffers):
+            self._prompts = PromptGraphs(self._language, self._cache)
+        self._flow = None if self.expert is None else FlowRunner(self.expert, network.device, optimizations)
         self._forget_frames()
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is not done that was asked for, and why."""
+        remark = self.expert.remark if isinstance(self.expert, CompiledExpert) else ""
+        return (remark,) if remark else ()
 
     def _forget_frames(self) -> None:
         self._frames: list[np.ndarray] = []
@@ -144,7 +153,10 @@ class Engine:
         is_image = torch.from_numpy(prompt.is_image).to(device)
         position = torch.arange(length, device=device)
         visible = (position[None, :] <= position[:, None]) | (is_image[None, :] & is_image[:, None])
-        self._hidden = self._forward(embeddings[None, known:], visible[None, None, known:])[:, -1]
+        if self._prompts is not None and not known:
+            self._hidden = self._prompts.run(embeddings, visible)
+        else:
+            self._hidden = self._forward(embeddings[None, known:], visible[None, None, known:])[:, -1]
         self._prefilled = (prompt.ids, self._hidden)
 
     def _reserve(self, tokens: int) -> None:
@@ -362,13 +374,10 @@ class Engine:
         """Noise float32 (T, max_action_dim) -> actions float32 (T, action_dim) in the model's range,
         conditioned on all that the cache holds, and drawn towards the running chunk where there is guidance."""
         network = self.network
-        assert self.expert is not None
+        assert self._flow is not None
         start = torch.from_numpy(np.ascontiguousarray(noise, dtype=np.float32)).to(network.device)[None]
-        valid = None
-        if network.config.mask_action_dim_padding:
-            valid = torch.arange(network.config.max_action_dim, device=network.device) < action_dim
-        modulations = self._flow_modulations(num_steps, solver)
-        chunk = sample_flow(self.expert, self.context(), start, modulations, valid, guidance, solver)
+        dims = action_dim if network.config.mask_action_dim_padding else None
+        chunk = self._flow(self.context(), start, dims, num_steps, guidance, solver)
         return chunk[0, :, :action_dim].cpu().numpy()
 
     def context(self) -> Any:
@@ -382,15 +391,3 @@ class Engine:
             gates = [gate for gate in network.gates if isinstance(gate, DepthGate)]
             states = gated(states, gates, visible, depth_tokens(ids, config))
         return self.expert.context(states, visible)
-
-    def _flow_modulations(self, num_steps: int, solver: str = EULER) -> list[Any]:
-        kept = self._modulations.pop((num_steps, solver), None)
-        if kept is None:
-            assert self.expert is not None
-            times = [torch.full((1,), time, device=self.network.device) for time in flow_times(num_steps, solver)]
-            kept = [self.expert.modulations(time) for time in times]
-        if self._optimizations.keep_modulations:
-            self._modulations[num_steps, solver] = kept
-            while len(self._modulations) > MOST_MODULATIONS:
-                del self._modulations[next(iter(self._modulations))]
-        return kept

@@ -156,6 +156,10 @@ class EngineOptions:
         check_kept(wanted, self.language_weights, self.offload)
         if wanted.graphs and not (wanted.fused_language and wanted.joined_passes):
             raise InputError("optimisation graphs needs fused_language and joined_passes; leave them on")
+        if wanted.compiled and not wanted.fused_expert:
+            raise InputError("optimisation compiled needs fused_expert; leave it on")
+        if wanted.compiled and wanted.graphs:
+            raise InputError("optimisation compiled with graphs, which records the flow without it; leave one out")
 
 
 def add_noise_scale(parser: argparse.ArgumentParser) -> None:

@@ -18,9 +18,17 @@ from .fused import Norm, Tables, join, turn, turning
 
 @dataclass(frozen=True)
 class FusedContext:
-    """Per layer, keys and values (1, heads, S, width) of the tokens that the expert may see; no others."""
+    """Keys and values (layers, heads, S, width) of the tokens that the expert may see; no others, unless there is a
+    mask, bool (1, S), False for these."""
 
-    layers: KeyValues
+    keys: torch.Tensor
+    values: torch.Tensor
+    mask: torch.Tensor | None = None
+
+    @property
+    def layers(self) -> KeyValues:
+        """Per layer (1, heads, S, width)."""
+        return list(zip(self.keys.split(1), self.values.split(1), strict=True))
 
 
 @dataclass(frozen=True)
@@ -62,8 +70,7 @@ class FusedExpert:
                 heads = self._head_norm(heads)
             # Contiguous: read once per flow step.
             projected.append(heads.transpose(1, 2).contiguous())
-        keys, values = projected
-        return FusedContext([(keys[layer : layer + 1], values[layer : layer + 1]) for layer in range(len(keys))])
+        return FusedContext(*projected)
 
     def modulations(self, time: torch.Tensor) -> FusedModulations:
         """time: float32 (1,), 0 for noise and 1 for data."""
@@ -91,7 +98,7 @@ class FusedExpert:
         x = expert.action_embed(actions[0])
         blocks = cast("list[Any]", expert.blocks)
         for block, rise, rows, layer in zip(blocks, self._rise, modulations.blocks, context.layers, strict=True):
-            x = self._block(x, block, rise, rows, layer, rope)
+            x = self._block(x, block, rise, rows, layer, context.mask, rope)
         shift, scale = modulations.final
         return expert.final_layer.linear(torch.addcmul(shift, self._norm(x), scale))[None]
 
@@ -102,6 +109,7 @@ class FusedExpert:
         rise: tuple[torch.Tensor, torch.Tensor | None],
         rows: Sequence[torch.Tensor],
         layer: tuple[torch.Tensor, torch.Tensor],
+        mask: torch.Tensor | None,
         rope: Tables | None,
     ) -> torch.Tensor:
         config, length = self.config, len(x)
@@ -120,7 +128,7 @@ class FusedExpert:
         query = query.view(length, config.num_heads, self._width)
         if config.qk_norm:
             query = self._head_norm(query)
-        mixed = functional.scaled_dot_product_attention(query.transpose(0, 1)[None], *layer)
+        mixed = functional.scaled_dot_product_attention(query.transpose(0, 1)[None], *layer, attn_mask=mask)
         x = torch.addcmul(x, rows[5], block.cross_attn.out_proj(mixed[0].transpose(0, 1).flatten(1)))
 
         gate, up = functional.linear(torch.addcmul(rows[6], self._norm(x), rows[7]), *rise).chunk(2, dim=-1)

@@ -1,20 +1,67 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""Depth codes generated one after another without the program in between: one step whose shapes never change, recorded
-once as a CUDA graph and played again. The step itself is tested on a processor, where it is not recorded but run; the
-recording is untried: nobody has had it on a GPU yet. Off unless `Optimizations.graphs`."""
+"""What is done again and again without the program in between: steps whose shapes never change, recorded once as CUDA
+graphs and played again. The steps themselves are tested on a processor, where they are not recorded but run; the
+recording is untried: nobody has had it on a GPU yet. Off unless `Optimizations.graphs`.
+
+The prompt and the flow are recorded for lengths of whole buckets, and what is short of that is masked; the last used
+are kept.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch.nn import functional
 
-from .fused_language import Buffers, FusedLanguage
+from .flow import sample_flow
+from .fused_expert import FusedContext, FusedExpert
+from .fused_language import BUCKET, Buffers, FusedLanguage
 
 WARM_UPS = 3    # what libraries allocate when they are first called must not be recorded
+MOST_GRAPHS = 4    # of each kind that are kept, those last used
+Play = Callable[[], object]
+Kind = TypeVar("Kind")
+
+
+def recorded(step: Play, device: torch.device, begin: Play = lambda: None) -> Play:
+    """What does `step` again: played from a graph, on a processor the step itself. begin: puts back what a step before
+    has changed. What the steps write meanwhile is written anew when it is played."""
+    if device.type != "cuda":
+        return step
+    beside = torch.cuda.Stream()
+    beside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(beside):
+        for _ in range(WARM_UPS):
+            begin()
+            step()
+        begin()
+    torch.cuda.current_stream().wait_stream(beside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
+
+
+def bucket(tokens: int) -> int:
+    """The length that is recorded for so many tokens."""
+    return -(-tokens // BUCKET) * BUCKET
+
+
+class Kept(Generic[Kind]):
+    """The last used of what was made, by key."""
+
+    def __init__(self) -> None:
+        self.made: dict[Hashable, Kind] = {}
+
+    def get(self, key: Hashable, make: Callable[[], Kind]) -> Kind:
+        found = self.made.pop(key, None)
+        self.made[key] = found = make() if found is None else found
+        while len(self.made) > MOST_GRAPHS:
+            del self.made[next(iter(self.made))]
+        return found
 
 
 class CodeSteps:
@@ -27,7 +74,7 @@ class CodeSteps:
         self._data, self._tables, device = cache.data, cache.tables, rows.device
         self._token, self._position = (torch.zeros(1, dtype=torch.long, device=device) for _ in range(2))
         self._prob = torch.zeros(1, device=device)
-        self._play: Callable[[], object] | None = None
+        self._play: Play | None = None
 
     def holds(self, cache: Buffers) -> bool:
         """Whether the cache still is where it was."""
@@ -38,7 +85,8 @@ class CodeSteps:
         their probabilities (count,)."""
         begin = self._cache.length
         if self._play is None:
-            self._play = self._recorded(begin) if code.device.type == "cuda" else self._step
+            # What it writes into the cache meanwhile lies behind what is in use.
+            self._play = recorded(self._step, code.device, lambda: self._position.fill_(begin))
         self._token.copy_(code + self._first)
         self._position.fill_(begin)
         codes, probs = [], []
@@ -57,17 +105,98 @@ class CodeSteps:
         self._token.copy_(chosen + self._first)
         self._position.add_(1)
 
-    def _recorded(self, begin: int) -> Callable[[], object]:
-        """What it writes into the cache meanwhile lies behind what is in use, and is written anew."""
-        beside = torch.cuda.Stream()
-        beside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(beside):
-            for _ in range(WARM_UPS):
-                self._position.fill_(begin)
-                self._step()
-            self._position.fill_(begin)
-        torch.cuda.current_stream().wait_stream(beside)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._step()
-        return graph.replay
+
+class PromptGraphs:
+    """Reads whole prompts into one cache, by graphs of whole buckets."""
+
+    def __init__(self, language: FusedLanguage, cache: Buffers):
+        self._language, self._cache, self._data = language, cache, cache.data
+        self.kept: Kept[_Prompt] = Kept()
+
+    def run(self, embeddings: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+        """Embeddings (k, hidden) of all tokens, visible bool (k, k) -> the last hidden state (1, hidden). The cache is
+        empty and has room for a whole bucket."""
+        if self._cache.data is not self._data:    # it grew, and lies elsewhere
+            self._data, self.kept = self._cache.data, Kept()
+        count = len(embeddings)
+        made = self.kept.get(bucket(count), lambda: _Prompt(self._language, self._cache, embeddings, bucket(count)))
+        return made.run(embeddings, visible)
+
+
+class _Prompt:
+    """Of one length. What stands behind the prompt is written into the cache behind it, and never seen from there: what
+    follows is written over it before it is seen."""
+
+    def __init__(self, language: FusedLanguage, cache: Buffers, like: torch.Tensor, length: int):
+        self._language, self._cache, self._tables = language, cache, cache.tables
+        self._embeddings = torch.zeros((length, like.shape[1]), dtype=like.dtype, device=like.device)
+        self._hidden = torch.zeros_like(self._embeddings)
+        # Those behind it see something, or they would not be numbers.
+        self._before = torch.ones((length, length), dtype=torch.bool, device=like.device).tril()
+        self._visible = self._before.clone()
+        self._play: Play | None = None
+
+    def run(self, embeddings: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+        count = len(embeddings)
+        self._embeddings[:count] = embeddings
+        self._embeddings[count:] = 0.0
+        self._visible.copy_(self._before)
+        self._visible[:count, :count] = visible
+        if self._play is None:
+            self._play = recorded(self._step, embeddings.device)
+        self._play()
+        self._cache.length = count
+        return self._hidden[count - 1 : count].clone()
+
+    def _step(self) -> None:
+        self._cache.length = 0
+        self._hidden.copy_(self._language(self._embeddings, self._visible, self._cache))
+
+
+class FlowGraphs:
+    """Runs whole flows of one expert, by graphs for contexts of whole buckets."""
+
+    def __init__(self, expert: FusedExpert):
+        self._expert = expert
+        self.kept: Kept[_Flow] = Kept()
+
+    def run(
+        self, context: FusedContext, noise: torch.Tensor, modulations: Sequence[Any], valid: torch.Tensor | None,
+        dims: int | None, solver: str,
+    ) -> torch.Tensor:    # fmt: skip
+        """As of sample_flow, without guidance. dims: how many are valid, which is not asked of the device."""
+        seen = bucket(context.keys.shape[2])
+        key = (seen, noise.shape, len(modulations), solver, dims)
+        made = self.kept.get(key, lambda: _Flow(self._expert, context, seen, noise, modulations, valid, solver))
+        return made.run(context, noise)
+
+
+class _Flow:
+    """Of one kind: number of tokens, waypoints, steps, solver."""
+
+    def __init__(
+        self, expert: FusedExpert, like: FusedContext, seen: int, noise: torch.Tensor, modulations: Sequence[Any],
+        valid: torch.Tensor | None, solver: str,
+    ):    # fmt: skip
+        self._expert, self._solver, self._valid, self._modulations = expert, solver, valid, modulations
+        layers, heads, _, width = like.keys.shape
+        self._keys, self._values = (like.keys.new_zeros((layers, heads, seen, width)) for _ in range(2))
+        self._mask = torch.zeros((1, seen), dtype=torch.bool, device=noise.device)
+        self._noise, self._chunk = torch.zeros_like(noise), torch.zeros_like(noise)
+        self._play: Play | None = None
+
+    def run(self, context: FusedContext, noise: torch.Tensor) -> torch.Tensor:
+        count = context.keys.shape[2]
+        self._keys[:, :, :count] = context.keys
+        self._values[:, :, :count] = context.values
+        self._mask[:, :count], self._mask[:, count:] = True, False
+        self._noise.copy_(noise)
+        if self._play is None:
+            self._play = recorded(self._step, noise.device)
+        self._play()
+        return self._chunk.clone()
+
+    def _step(self) -> None:
+        context = FusedContext(self._keys, self._values, self._mask)
+        found = sample_flow(self._expert, context, self._noise, self._modulations, self._valid, None, self._solver)
+        self._chunk.copy_(found)

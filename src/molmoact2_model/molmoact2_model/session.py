@@ -290,7 +290,7 @@ class Session:
             )
         if request.running is not None and self._fast is not None:
             warnings.append("discrete actions cannot continue the running chunk: prefix and frozen were not used")
-        return tuple(warnings)
+        return (*warnings, *self._engine.remarks)
 
     # --- checks -------------------------------------------------------------------------------------------
     def _checked(

@@ -27,7 +27,7 @@ def test_a_case_gives_the_reference_tokens_codes_and_actions(golden, results, na
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_case_gives_the_same_with_every_optimisation_on_and_a_draft(golden, policy, name):
-    everything = Optimizations.only(Optimizations.names())
+    everything = Optimizations.only(set(Optimizations.names()) - {"compiled"})    # which cannot be with graphs
     compare(golden, name, golden.run(policy, name, optimizations=everything, draft=bool(golden.cases[name]["depth"])))
 
 

@@ -143,7 +143,7 @@ def test_padded_dimensions_stay_at_zero_through_the_whole_guided_flow(session):
     noise = torch.randn((1, 30, 32), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         chunk = sample_flow(
-            engine.expert, engine.context(), noise, engine._flow_modulations(4), valid, guidance
+            engine.expert, engine.context(), noise, engine._flow.modulations(4), valid, guidance
         )
     assert float(chunk[..., 7:].abs().max()) == 0.0
     assert float(chunk[..., :7].abs().max()) > 0.0
@@ -160,7 +160,7 @@ def test_without_guidance_the_flow_is_untouched(session):
     engine = session._engine
     infer(session)
     noise = torch.randn((1, 30, 32), generator=torch.Generator().manual_seed(5))
-    modulations = engine._flow_modulations(4)
+    modulations = engine._flow.modulations(4)
     with torch.no_grad():
         plain = sample_flow(engine.expert, engine.context(), noise, modulations, None)
         inert = Guidance("gradient", torch.zeros(30, 32), torch.zeros(30, 32), torch.zeros(30, 1).bool(), 5.0)

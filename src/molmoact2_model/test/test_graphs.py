@@ -1,0 +1,123 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""The steps that a GPU would record for prompts and flows, run on a processor: the same numbers, whatever was read with
+the same step before."""
+
+import numpy as np
+import pytest
+import torch
+from golden_set import textured
+from made_networks import LITTLE, made
+
+from molmoact2_model import graphs
+from molmoact2_model.fused_language import BUCKET
+from molmoact2_model.graphs import MOST_GRAPHS, FlowGraphs, PromptGraphs, bucket, recorded
+from molmoact2_model.optimizations import Optimizations
+
+GRAPHS = Optimizations(graphs=True)
+STATE = np.zeros(3, np.float32)
+TEXTS = ["fold", "fold the towel and put it on the pile", "go", "fold the towel and put it away, then come back"]
+
+
+@pytest.fixture(scope="module")
+def little(tmp_path_factory):
+    return made(tmp_path_factory.mktemp("little"), LITTLE, optimizations=Optimizations())
+
+
+def ask(session, seed, text, **options):
+    return session.infer([textured(seed, size=(120, 160))], STATE, text, seed=seed, **options)
+
+
+def test_prompts_and_flows_of_one_step_do_not_show_in_each_other(little):
+    plain, recording = (little.session(norm_tag="one", depth="full", optimizations=one) for one in (None, GRAPHS))
+    lengths = set()
+    for seed, text in enumerate(TEXTS):
+        wanted, found = (ask(session, seed, text, num_steps=2) for session in (plain, recording))
+        np.testing.assert_array_equal(wanted.trace.generated_token_ids, found.trace.generated_token_ids)
+        assert np.abs(wanted.actions - found.actions).max() <= 1e-5
+        lengths.add(wanted.trace.input_ids.size)
+    assert len(lengths) == len(TEXTS)
+    prompts, flows = recording.engine._prompts.kept.made, recording.engine._flow._graphs.kept.made
+    assert 0 < len(prompts) < len(TEXTS) and 0 < len(flows) < len(TEXTS)    # several went through one step
+
+
+def test_of_each_kind_of_flow_there_is_a_step_and_the_last_used_are_kept(little):
+    session = little.session(norm_tag="one", optimizations=GRAPHS)
+    plain = little.session(norm_tag="one")
+    for steps in (1, 2, 3, 4, 1, 5):
+        wanted, found = (ask(one, 0, "fold", num_steps=steps).actions for one in (plain, session))
+        assert np.abs(wanted - found).max() <= 1e-5
+    assert [key[2] for key in session.engine._flow._graphs.kept.made] == [3, 4, 1, 5] and MOST_GRAPHS == 4
+
+
+def test_other_solvers_are_recorded_by_their_own_steps(little):
+    found = {}
+    for solver in ("euler", "midpoint", "heun"):
+        one, other = (little.session(norm_tag="one", solver=solver, optimizations=kind) for kind in (None, GRAPHS))
+        wanted, found[solver] = (ask(session, 0, "fold", num_steps=2).actions for session in (one, other))
+        assert np.abs(wanted - found[solver]).max() <= 1e-5
+    assert np.abs(found["euler"] - found["heun"]).max() > 1e-4
+
+
+def test_a_chunk_that_continues_the_running_one_is_not_recorded(little, monkeypatch):
+    session, plain = (little.session(norm_tag="one", optimizations=kind) for kind in (GRAPHS, None))
+    first = ask(plain, 0, "fold").actions
+    monkeypatch.setattr(FlowGraphs, "run", lambda *_: pytest.fail("recorded"))
+    wanted, found = (ask(one, 0, "fold", prefix=first, frozen=1).actions for one in (plain, session))
+    assert np.abs(wanted - found).max() <= 1e-5
+
+
+def test_a_part_of_a_prompt_that_is_known_already_is_not_read_by_the_step_of_whole_prompts(little, monkeypatch):
+    session, run, read = little.session(norm_tag="one", optimizations=GRAPHS), PromptGraphs.run, []
+    monkeypatch.setattr(PromptGraphs, "run", lambda self, *given: read.append(len(given[0])) or run(self, *given))
+    ask(session, 0, "fold the towel", num_steps=1)
+    ask(session, 0, "fold it", num_steps=1)
+    assert len(read) == 1
+
+
+def test_steps_of_prompts_are_made_anew_when_the_cache_moves(little):
+    engine = little.session(norm_tag="one", optimizations=GRAPHS).engine
+    hidden = engine.network.config.text.hidden_size
+
+    def read(count, room):
+        engine._reserve(room)
+        engine._prompts.run(torch.randn(count, hidden), torch.ones(count, count, dtype=torch.bool).tril())
+        assert engine._cache.length == count
+        return list(engine._prompts.kept.made.values())
+
+    (first,) = read(3, BUCKET)
+    assert read(5, BUCKET) == [first]
+    (other,) = read(5, BUCKET + 1)
+    assert other is not first
+    assert list(engine._prompts.kept.made) == [bucket(5)] == [BUCKET]
+
+
+def test_what_a_gpu_would_record_is_put_back_before_each_step_and_before_it_is_played(monkeypatch):
+    """With a stand-in for CUDA, which records what is done while it listens."""
+    done = []
+
+    class Graph:
+        def replay(self):
+            done.append("played")
+
+    class Stream:
+        def wait_stream(self, other):
+            pass
+
+    class Within:
+        def __init__(self, what):
+            self._recording = isinstance(what, Graph)
+
+        def __enter__(self):
+            done.extend(["recording"] * self._recording)
+
+        def __exit__(self, *_):
+            done.extend(["recorded"] * self._recording)
+
+    for name, value in {
+        "Stream": Stream, "current_stream": Stream, "stream": Within, "graph": Within, "CUDAGraph": Graph,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    play = recorded(lambda: done.append("step"), torch.device("cuda"), lambda: done.append("begin"))
+    play()
+    assert done == ["begin", "step"] * graphs.WARM_UPS + ["begin", "recording", "step", "recorded", "played"]
