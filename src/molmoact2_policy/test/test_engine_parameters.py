@@ -130,6 +130,12 @@ def test_a_replay_by_other_modes_leaves_out_what_these_have_no_use_for_unless_it
     assert chosen(action_mode="discrete", noise_scale=0.6)[2] == 0.6
 
 
+def test_a_recording_of_a_compiled_expert_promises_no_bits():
+    facts = {name: str(value) for name, value in asdict(settings(optimizations="compiled")).items()}
+    wanted = Wanted(SETTINGS, SimpleNamespace(), SimpleNamespace(), {})
+    assert "the expert was compiled" in unpromised(Configured(0, facts), wanted, facts)[0]
+
+
 def test_a_replay_on_a_processor_offloads_nothing_and_promises_what_it_would_on_a_gpu(tmp_path):
     recorded = settings(offload="language", device="cuda", simulation=True)
     facts = {name: str(value) for name, value in asdict(recorded).items()}

@@ -114,6 +114,8 @@ def unpromised(recorded: Configured | None, wanted: Wanted, facts: Mapping[str, 
     if recorded is None:
         return ["the bag does not say with which settings its policy ran"]
     reasons = [text for (name, value), text in OF_SERVERS.items() if recorded.facts.get(name) == value]
+    if "compiled" in recorded.facts.get("optimizations", "").split(","):
+        reasons.append("the expert was compiled (optimisation compiled): its last digits are the compiler's")
     reasons += [f"{name} was {old or 'not known'} and is {new}" for name, (old, new) in wanted.changed.items()]
     for name in facts:
         if name in NAMES_ONLY or name in wanted.changed:
