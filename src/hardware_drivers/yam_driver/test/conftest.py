@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
-from yam_rig import hold_here, patient_double
+from yam_rig import hold_here, patient_double, wait_for_nothing_that_cannot_come
 
 from molmoact2_contract import load_contract
 from yam_driver.double.arm import GRIPPER_LIMITS
@@ -17,8 +17,10 @@ CONTRACT = Path(__file__).parents[4] / "config" / "embodiments" / "yam_bimanual.
 def patient(monkeypatch):
     """On a machine that is busy with other things an answer may come late; nothing here is a matter of speed."""
     for name, value in {"motors.REPLY": 1.0, "checks.PATIENCE": 5.0, "loop.ANSWER": 60.0, "loop.OLD": 60.0,
-                        "troubles.SHOWN": 2.0, "loop.PERIOD": 1 / 50, "channel.ADAPTER": 3.0}.items():
+                        "troubles.SHOWN": 2.0, "loop.PERIOD": 1 / 50, "channel.ADAPTER": 2.0,
+                        "exchange.HURRIED": 1.0}.items():
         monkeypatch.setattr(f"yam_driver.{name}", value)
+    wait_for_nothing_that_cannot_come(monkeypatch)
 
 
 @pytest.fixture(scope="session")
@@ -35,8 +37,8 @@ def double(tmp_path):
 
 
 @pytest.fixture
-def make(contract):
-    """Makes drivers of the left arm; those that a test leaves open are closed."""
+def make(contract, monkeypatch):
+    """Makes drivers of the left arm; those that a test leaves open are closed, and sink no longer than that takes."""
     drivers = []
 
     def made(double, **options):
@@ -45,6 +47,7 @@ def make(contract):
         return drivers[-1]
 
     yield made
+    monkeypatch.setattr("yam_driver.loop.SINK", 0.05)
     for driver in drivers:
         driver.close()
 
