@@ -16,7 +16,7 @@ from other_system import PATIENCE, OtherSystem, refused
 
 from arm_controller.driver import DriverError
 from molmoact2_contract import load_contract
-from ros2_control_driver.driver import SETTLED, create
+from ros2_control_driver.driver import create
 
 NAMES = ("a_pan", "a_lift", "a_elbow", "a_flex", "a_roll")
 GRIPPER = {"gripper_joint": "a_grip", "gripper_closed": "0.8", "gripper_open": "0.0"}
@@ -225,7 +225,7 @@ def test_a_second_program_that_moves_the_arm_is_named(start, make):
     first = make()
     first.connect()
     words = "another ros2_control_bridge also publishes on joint_trajectory_controller/joint_trajectory"
-    refused(make, words, settled=SETTLED)
+    refused(make, words, settled=LONG)
     first.read()
 
 
@@ -239,7 +239,7 @@ def test_our_own_joint_states_are_not_taken_for_the_other_systems(start, make):
     try:
         assert ours.stdout.readline() == "ready\n"
         start()
-        refused(make, re.escape("remap: {joint_states: molmoact2/joint_states}"), settled=SETTLED)
+        refused(make, re.escape("remap: {joint_states: molmoact2/joint_states}"), settled=LONG)
     finally:
         ours.kill()
         ours.wait()
