@@ -25,6 +25,7 @@ FOUND_WITHIN = 10.0    # [s] for whoever is asked to appear
 ANSWER_WITHIN = 5.0    # [s]
 NO_ARM = "no arm's controller answers in ROS domain {}; start a system (molmoact2 up ...)"
 SETTLED = 0.5          # [s] in which nobody else appeared
+QUIET = 3.5            # [s] likewise, before an arm may move: who was missed announces itself again each 3 s
 
 
 class Nobody(Exception):
@@ -128,7 +129,7 @@ def begin_episode(node: Node, instruction: str) -> int:
     """Errors: Nobody, SeveralSystems."""
     from molmoact2_msgs.srv import ResetEpisode, SetInstruction
 
-    several = settled(lambda: node.count_services("policy/reset"), lambda count: count > 0)
+    several = settled(lambda: node.count_services("policy/reset"), lambda count: count > 0, QUIET)
     if not several:
         raise Nobody(f"nobody offers policy/reset in ROS domain {_domain()}; is the system running?")
     if several > 1:
@@ -172,7 +173,7 @@ def _arms_there(node: Node, verb: str, named: list[str] | tuple[str, ...] = ()) 
         arms = _offering(node, verb)
         return {arm: node.count_publishers(f"/{arm}/status") for arm in (named or arms) if arm in arms}
 
-    there = settled(look, lambda there: len(there) >= max(len(named), 1))
+    there = settled(look, lambda there: len(there) >= max(len(named), 1), QUIET)
     missing = [f"{arm}/{verb}" for arm in named if arm not in there]
     if missing:
         raise Nobody(f"nobody offers {', '.join(missing)} in ROS domain {_domain()}; is the system running?")
@@ -187,15 +188,18 @@ def _offering(node: Node, verb: str) -> list[str]:
     return sorted(name.removesuffix(f"/{verb}") for name in names if name.endswith(f"/{verb}"))
 
 
-def settled(look: Callable[[], Any], enough: Callable[[Any], bool]) -> Any:
-    """What `look` sees once it is enough and no more of it appears, or at the end of patience."""
-    before, deadline = None, time.monotonic() + FOUND_WITHIN
+def settled(look: Callable[[], Any], enough: Callable[[Any], bool], quiet: float = 0.0) -> Any:
+    """What `look` sees once it is enough and has not changed for so long [s], or at the end of patience."""
+    seen, since, deadline = look(), time.monotonic(), time.monotonic() + FOUND_WITHIN
     while True:
         time.sleep(SETTLED)    # discovery has no event for "that is all"
         now = look()
-        if (now == before and enough(now)) or time.monotonic() > deadline:
+        if now != seen:
+            seen, since = now, time.monotonic()
+        elif enough(now) and time.monotonic() - since >= quiet:
             return now
-        before = now
+        if time.monotonic() > deadline:
+            return now
 
 
 def ask(node: Node, kind: type, name: str, request: Any) -> Any:

@@ -81,6 +81,7 @@ class Robot:
 @pytest.fixture(autouse=True)
 def soon_settled(monkeypatch):
     monkeypatch.setattr(operate_command, "SETTLED", 0.2)
+    monkeypatch.setattr(operate_command, "QUIET", 0.2)
 
 
 @pytest.fixture

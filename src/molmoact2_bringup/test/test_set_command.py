@@ -51,6 +51,7 @@ def double():
 @pytest.fixture
 def node(monkeypatch):
     monkeypatch.setattr(operate_command, "SETTLED", 0.2)
+    monkeypatch.setattr(operate_command, "QUIET", 0.2)
     rclpy.init(domain_id=DOMAIN)
     node = rclpy.create_node("operator")
     yield node
