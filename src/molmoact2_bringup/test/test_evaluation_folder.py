@@ -155,6 +155,6 @@ def test_the_report_says_what_of_the_judged_policy_is_not_the_nodes_default(tmp_
     Played(monkeypatch)
     changed = ["--set", "policy.smoothing=0.25", "--set", "policy.min_period=0.0"]
     assert main([*COMMAND, *changed, "--scenes", "80000:80001", "--out", str(tmp_path / "out")]) == 0
-    said = "norm_tag=so101_sim_molmoact2_tiny, noise_scale=0.6, smoothing=0.25"
+    said = "norm_tag=so101_sim_molmoact2_tiny, noise_scale=0.4, smoothing=0.25"
     assert json.loads((tmp_path / "out/summary.json").read_text())["policy"] == said
     assert said in (tmp_path / "out/report.html").read_text()
