@@ -161,6 +161,9 @@ def test_a_sound_checkpoint_passes_every_line_and_its_weights_are_counted(system
     lines, less = look(settings, configuration.contract, configuration.tag)
     assert "as float32, those of the language model's blocks as nf4" in lines[0].text
     assert known.weights / 2 < less.weights < known.weights
+    settings = replace(configuration.settings, offload="language")
+    lines, less = look(settings, configuration.contract, configuration.tag)
+    assert "in main memory" in lines[0].text and known.weights / 2 < less.weights < known.weights
 
 
 def test_a_tag_that_the_checkpoint_does_not_know_fails_and_those_it_knows_are_named(system):

@@ -13,8 +13,8 @@ from typing import Any
 
 from molmoact2_contract import Contract, NormTag
 from molmoact2_model import ModelError
-from molmoact2_model.engine_options import STORED
-from molmoact2_model.footprint import saved
+from molmoact2_model.engine_options import NO_OFFLOAD, STORED
+from molmoact2_model.footprint import block_weights, copied, saved
 from molmoact2_model.lerobot_checkpoint import open_checkpoint
 from molmoact2_policy.backend import Settings
 
@@ -41,13 +41,18 @@ def look(settings: Settings, contract: Contract, tag: NormTag) -> tuple[list[Lin
     try:
         source = open_checkpoint(settings.checkpoint, settings.base_checkpoint or None)
         size = sum(weights_in(file) for file in weight_files(Path(source.files))) * BYTES[settings.dtype]
-        size -= round(saved(source.config.text, BYTES[settings.dtype], settings.language_weights))
+        text, bytes_ = source.config.text, BYTES[settings.dtype]
+        size -= round(saved(text, bytes_, settings.language_weights))
+        if settings.offload != NO_OFFLOAD:
+            size -= block_weights(text) * bytes_ - copied(text, bytes_)
     except (ModelError, OSError, ValueError) as error:
         mend = "name a checkpoint that is here: policy.checkpoint in the system file (docs/checkpoints.md)"
         return [failed(FILES, str(error), mend)], None
     kinds = settings.dtype
     if settings.language_weights != STORED:
         kinds += f", those of the language model's blocks as {settings.language_weights}"
+    if settings.offload != NO_OFFLOAD:
+        kinds += ", the language model's blocks but for those in use in main memory"
     lines = [passed(FILES, f"{settings.checkpoint}: {size / 1e6:.0f} MB of weights as {kinds}")]
     try:
         stats = source.stats.tag(settings.norm_tag)
