@@ -204,6 +204,12 @@ class Stream:
         """In all data sets together."""
         return sum(part.length for source in self._sources for part in source.parts)
 
+    @property
+    def used(self) -> int:
+        """Frames that are used when every part is drawn from once: one in `every`."""
+        firsts = [(self._first(part), part.end) for source in self._sources for part in source.parts]
+        return sum(max(0, -(-(end - first) // self._every)) for first, end in firsts)
+
     def check(self, progress: Callable[[], object] = lambda: None) -> None:
         """Reads all numbers and opens all videos. Errors: DatasetError that names what is wrong, before anything is
         drawn."""

@@ -187,6 +187,8 @@ def test_a_released_checkpoint_that_is_fine_tuned_keeps_its_layout(tmp_path, tra
         ({"norm_tag": "other"}, "norm_tag 'other' is not in this checkpoint"),
         ({"cameras": ["front", "side"]}, "has no camera 'side'"),
         ({"data": [{"path": "/nowhere"}]}, "/nowhere is no LeRobot dataset"),
+        ({"run": {"batch": 49, "every": 1}}, "run.batch is 49; the data have 48 frames (one in run.every 1)"),
+        ({"run": {"batch": 25, "every": 3}}, "run.batch is 25; the data have 24 frames"),
         ({"format": "v0"}, "format is not 'molmoact2_recipe.v1'"),
     ],
 )

@@ -233,7 +233,17 @@ class Trainer:
         run, horizon = self._recipe.run, self._beginning.tag.horizon
         drawn = self.step * run.batch * run.accumulate
         seed = (run.seed, self._process) if self._process else run.seed
-        return Stream(self._shares(), horizon, seed, every=run.every, shift=run.shift, buffer=run.buffer, skip=drawn)
+        shares, shift = self._shares(), run.shift
+        stream = Stream(shares, horizon, seed, every=run.every, shift=shift, buffer=run.buffer, skip=drawn)
+        # A batch is held whole, images and all: one of a mistyped size would take all memory there is.
+        count = self._processes.num_processes
+        if run.batch * count > stream.used:
+            times = f" in each of {count} processes" if count > 1 else ""
+            raise InputError(
+                f"run.batch is {run.batch}{times}; the data have {stream.used} frames (one in run.every {run.every}); "
+                "lower run.batch, or name more data"
+            )
+        return stream
 
     def _shares(self) -> list[Share]:
         return [self._share(data) for data in self._recipe.data]
