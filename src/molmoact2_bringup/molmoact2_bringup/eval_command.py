@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 PATIENCE = 2.0    # time for a second try
+PATIENCES = 0.25, 100.0    # least: the test of success must hold for a third of a second
 PREFIX = "gym:"
 OF_SCENES = ("task", "latency", "joining", "when_late", "depth", "cache", "cameras")
 OF_SYSTEMS = (    # no environment's
@@ -120,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
 def _refuse(args: argparse.Namespace, without_meaning: tuple[str, ...]) -> None:
     """Errors: ValueError for an option that has no meaning for what is evaluated."""
     for name in without_meaning:
-        if getattr(args, name):
+        if getattr(args, name) not in (None, "", []):
             option = {"settings": "set"}.get(name, name).replace("_", "-")
             raise ValueError(f"--{option} has no meaning for {args.system}; leave it out")
 
@@ -142,8 +142,8 @@ def _run(args: argparse.Namespace) -> bool:
     asked = {name: getattr(args, name) for name in OF_SCENES}
     wanted = asked | {"task": args.task or "touch,pick", "cameras": args.cameras or "none"}
     patience = PATIENCE if args.patience is None else args.patience
-    if not 0 < patience < math.inf:
-        raise ValueError(f"--patience is {patience:g}; it must be a number above 0")
+    if not PATIENCES[0] <= patience <= PATIENCES[1]:
+        raise ValueError(f"--patience is {patience:g}; expected a number from {PATIENCES[0]:g} to {PATIENCES[1]:g}")
     conditions = [replace(condition, patience=patience) for condition in scene.conditions(wanted, args.also)]
     systems = {condition: scene.under(condition, args.checkpoint, seeds.start) for condition in conditions}
     checkpoint = configuration_of(next(iter(systems.values())).process("policy")).settings.checkpoint

@@ -14,6 +14,7 @@ import pytest
 from molmoact2_bringup.evaluation.attempts import Attempt, Condition, summary, wilson
 from molmoact2_bringup.evaluation.disturbance import KINDS, Disturbance
 from molmoact2_bringup.evaluation.in_process import Bench, Clock, SteppedArm
+from molmoact2_bringup.evaluation.report import FAST, Found, write_results
 from molmoact2_contract import load_contract
 from molmoact2_contract.cli import main
 from molmoact2_model import Trace
@@ -133,6 +134,19 @@ def test_a_policy_that_never_answers_fails_after_five_inferences_as_the_running_
     assert 4 * bench.min_period < attempt.seconds < 5 * bench.min_period + 0.2    # each took its time
 
 
+def test_an_engine_that_fails_at_once_leaves_a_reason_and_a_picture(bench, tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise BackendError("out of memory")
+
+    monkeypatch.setattr(bench.backend, "infer", broken)
+    condition = Condition("touch", 0.2)
+    attempt = bench.attempt(condition, 3, "green", "touch the green cube")
+    assert attempt.reason == "the task ended: inference failed: out of memory" and len(attempt.film) == 1
+    found = Found(condition, FAST, [attempt, Attempt(4, "red", "x")])    # the other was kept without any look
+    write_results(tmp_path, {"title": "broken"}, [found], bench.table)
+    assert (tmp_path / "report.html").read_text().count("<video") == 1
+
+
 def test_an_inference_without_an_answer_takes_as_long_as_any_and_each_needs_a_new_image(bench):
     bench.backend.answers, bench.backend.asked = False, 0
     slow = replace(bench, min_period=0.0, camera_period=0.3)
@@ -228,8 +242,10 @@ def test_a_summary_counts_successes_and_names_failures():
 def test_a_patient_evaluation_also_tells_what_succeeded_in_an_experts_time():
     condition = Condition("pick", patience=2.0)
     assert (condition.first_try, condition.limit) == (6.0, 12.0)
-    found = summary(condition, [Attempt(seed, "red", "x", success=True, seconds=4.0 * seed) for seed in (1, 2, 3)])
-    assert (found["successes"], found["successes_at_first"], found["first_try"]) == (3, 1, 6.0)
+    seconds = (2.0, 4.0, 8.0, 12.0)
+    found = summary(condition, [Attempt(seed, "red", "x", seed > 0, seconds[seed]) for seed in range(4)])
+    assert (found["successes"], found["limit"]) == (3, 12.0)
+    assert (found["successes_at_first"], found["first_try"]) == (1, 6.0)
 
 
 def test_an_attempt_lasts_as_long_as_patience_says(bench):
@@ -266,7 +282,11 @@ def test_the_command_tries_a_checkpoint_and_writes_what_came_of_it(tmp_path, cap
         (["--latency", "0.3,-1"], "'-1' is neither as-it-is"),
         (["--latency", "nan"], "'nan' is neither as-it-is"),
         (["--latency", "1.0"], "after which controllers refuse a chunk"),
-        (["--patience", "0"], "--patience is 0; it must be a number above 0"),
+        (["--patience", "0"], "--patience is 0; expected a number from 0.25 to 100"),
+        (["--patience", "nan"], "--patience is nan"),
+        (["--scenes", "99999999999999999999:99999999999999999999999"], "seeds of scenes go up to"),
+        (["--set", "cameras.image_width=0"], "image_height is 240 and image_width 0"),
+        (["--also", "latency=x"], "--also latency=x: --latency: 'x'"),
         (["--device", "cuda"], "--device has no meaning for so101_sim"),
         (["--checkpoint", "nothing"], "nothing"),
     ],

@@ -122,7 +122,8 @@ def test_depth_is_used_where_the_checkpoint_has_it_and_options_of_systems_are_re
     checkpoint = str(find_resource("checkpoints", "molmoact2-tiny-think-so101"))
     command = ["eval", "gym:Follower-v0", "--map", str(map_file), "--checkpoint", checkpoint, "--norm-tag", TAG]
     command += ["--scenes", "0:1", "--out", str(tmp_path / "out")]
-    for option in (["--set", "world.scene=x"], ["--cache", "reference"], ["--latency", "0.3"], ["--mode", "live"]):
+    options = (["--set", "world.scene=x"], ["--cache", "reference"], ["--latency", "0.3"], ["--mode", "live"])
+    for option in (*options, ["--patience", "0"]):
         assert main([*command, *option]) == 2
         assert f"{option[0]} has no meaning for gym:Follower-v0" in capsys.readouterr().err
     assert main(command) == 0

@@ -68,10 +68,10 @@ def test_the_judge_of_a_running_world_sees_what_an_arm_does_there(world):
 
 def test_an_arm_that_does_nothing_fails_at_the_limit_and_a_world_that_goes_away_is_named(world):
     truth = Truth(world[1], table_of())
-    truth.begin("touch", "red")
+    truth.begin("touch", "red", patience=0.25)
     assert truth.decided.wait(20)
     assert not truth.success and truth.reason.startswith(("came no nearer", "went to the wrong"))
-    assert truth.steps / RATE == pytest.approx(4.0, abs=0.3)
+    assert truth.steps / RATE == pytest.approx(1.0, abs=0.3)
     truth.close()
 
 

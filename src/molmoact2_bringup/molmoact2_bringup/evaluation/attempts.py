@@ -141,6 +141,9 @@ class Named(Protocol):
     @property
     def first_try(self) -> float | None: ...
 
+    @property
+    def limit(self) -> float | None: ...
+
 
 def summary(condition: Named, attempts: Sequence[Attempt]) -> dict[str, Any]:
     """What summary.json says of one condition."""
@@ -157,6 +160,7 @@ def summary(condition: Named, attempts: Sequence[Attempt]) -> dict[str, Any]:
         "successes": successes,
         "success": successes / len(attempts) if attempts else None,
         "interval": [low, high],
+        "limit": condition.limit,
         "first_try": condition.first_try,
         "successes_at_first": _soon(condition, attempts),
         "seconds_to_success": _mean([attempt.seconds for attempt in attempts if attempt.success]),

@@ -105,6 +105,11 @@ class GymCondition:
         """No expert is known."""
         return None
 
+    @property
+    def limit(self) -> None:
+        """It is one of steps, and in the map."""
+        return None
+
 
 class GymBench:
     """One environment and one session of a policy. Errors of attempts: ContractError for what the map names and the

@@ -157,6 +157,8 @@ class _Flight:
                 if self._judge.update():
                     attempt.success = True
                     break
+        if not attempt.film:    # it ended before the first look
+            attempt.film.append(self._bench.table.data.qpos.copy())
         attempt.seconds = (clock.now_ns - start_ns) / 1e9
         attempt.refused = self._controller.counters.refused
         if not attempt.success:

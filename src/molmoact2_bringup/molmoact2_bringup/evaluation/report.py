@@ -202,8 +202,9 @@ def _plot(summaries: Sequence[Mapping[str, Any]]) -> bytes:
 
 # --- videos -----------------------------------------------------------------------------------------------------------
 def _films(found: Found, table_: Tabletop, eyes: Eyes) -> list[str]:
-    failed = [attempt for attempt in found.attempts if not attempt.success][:FAILURES]
-    chosen = failed + [attempt for attempt in found.attempts if attempt.success][:1]
+    seen = [attempt for attempt in found.attempts if attempt.film]
+    failed = [attempt for attempt in seen if not attempt.success][:FAILURES]
+    chosen = failed + [attempt for attempt in seen if attempt.success][:1]
     parts = [f"<h3>{html.escape(_named(found.summary))}</h3>"] if chosen else []
     for attempt in chosen:
         words = "succeeded" if attempt.success else attempt.reason

@@ -46,6 +46,10 @@ class SimulatedScene:
         self._world, self._cameras, self._policy = (
             system.process(name).parameters for name in ("world", "cameras", "policy")
         )
+        self._size = int(self._cameras.get("image_height", 240)), int(self._cameras.get("image_width", 320))
+        if min(self._size) < 1:
+            height, width = self._size
+            raise ContractError(f"{system.path}: image_height is {height} and image_width {width}, expected pixels")
         scene = build(str(self._world.get("scene", "so101_tabletop")))
         home = home_of(system.contract, scene)
         self.table = Tabletop(scene, np.array([home[joint] for joint in scene.joints]))
@@ -67,7 +71,10 @@ class SimulatedScene:
             for task in dict.fromkeys(condition.task for condition in found):
                 first = next(condition for condition in found if condition.task == task)
                 own = {name: f"{getattr(first, FIELDS.get(name, name)) or AS_IT_IS_TEXT}" for name in asked}
-                more = self._combined(own | differing)
+                try:
+                    more = self._combined(own | differing)
+                except ValueError as error:
+                    raise ValueError(f"--also {text}: {error}") from None
                 if "cache" in differing and more[0].depth != "adaptive":
                     raise ValueError(f"--also: {text!r} is without depth adaptive, and so without a cache")
                 found += [one for one in more if one not in found]
@@ -171,10 +178,9 @@ class SimulatedScene:
     def bench(self, wanted: Configuration, arm: str) -> Bench:
         """The same robot, engine and cameras as the system's; the backend is not loaded yet."""
         clock = Clock()
-        size = int(self._cameras.get("image_height", 240)), int(self._cameras.get("image_width", 320))
         return Bench(
             self.system.contract, wanted.tag, InProcessBackend(wanted.settings, self.system.contract, clock.seconds),
-            self.table, Eyes(self.table.scene, size), clock, arm, wanted.min_period,
+            self.table, Eyes(self.table.scene, self._size), clock, arm, wanted.min_period,
             camera_period=1 / float(self._cameras.get("camera_rate", 15.0)), seed=wanted.seed,
             check_frozen=wanted.check_frozen,
         )

@@ -22,6 +22,9 @@ from .report import Found, write_results
 HELD_OUT = range(90_000, 100_000)    # seeds of scenes that no training set of the suite has seen
 
 
+MOST = 10**12    # each inference's seed is made of it
+
+
 @dataclass(frozen=True)
 class Trial:
     """One condition (a dataclass) in one mode. bench: opens what gives the attempt at a seed."""
@@ -36,6 +39,8 @@ def scenes(text: str) -> range:
     begin, colon, end = text.partition(":")
     if not (colon and begin.isdigit() and end.isdigit() and int(begin) < int(end)):
         raise ValueError(f"--scenes is {text!r}, expected FIRST:END, e.g. 80000:80100")
+    if int(end) > MOST:
+        raise ValueError(f"--scenes is {text!r}; seeds of scenes go up to {MOST}")
     return range(int(begin), int(end))
 
 
