@@ -52,7 +52,11 @@ def _wanted(args: argparse.Namespace) -> dict[str, Any]:
         if wanted.get(rule) is False:
             raise DatasetError(f"--set {change}: rule {rule} is off")
         earlier = wanted.get(rule)
-        wanted[rule] = (earlier if isinstance(earlier, dict) else {}) | {key: yaml.safe_load(value)}
+        try:
+            given = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise DatasetError(f"--set {change}: {value!r} is no value in YAML") from None
+        wanted[rule] = (earlier if isinstance(earlier, dict) else {}) | {key: given}
     return wanted
 
 

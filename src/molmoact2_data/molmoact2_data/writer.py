@@ -121,8 +121,11 @@ class DatasetWriter:
             raise DatasetError(f"{root} exists already; remove it or choose another folder")
         self._goal, self._fps, self._joints, self._robot, self._notes = root, fps, tuple(joints), robot, notes
         self._cameras, self._depth = dict(cameras), dict(depth or {})
-        root.parent.mkdir(parents=True, exist_ok=True)
-        self.root = root = Path(tempfile.mkdtemp(prefix=f".{root.name}.", suffix=".partial", dir=root.parent))
+        try:
+            root.parent.mkdir(parents=True, exist_ok=True)
+            self.root = root = Path(tempfile.mkdtemp(prefix=f".{root.name}.", suffix=".partial", dir=root.parent))
+        except OSError as error:
+            raise DatasetError(f"{root} cannot be made ({error.strerror}); choose another folder") from None
         self._companions: dict[str, CompanionWriter] = {}
         self._videos = {name: _Video(root, name, size, fps) for name, size in cameras.items()}
         self._data = RolledTable(root, layout.DATA, layout.DATA_MB)

@@ -63,6 +63,8 @@ def test_all_recipes_say_the_same_of_the_same_data():
         ("optimizer.warmup", -1, "optimizer.warmup is -1; it must be at least 0"),
         ("optimizer.final", 1.1, "optimizer.final is 1.1; it is a share, from 0 to 1"),
         ("run.seed", -1, "run.seed is -1; it must be at least 0"),
+        ("run.seed", 99999999999999999999, "run.seed is 99999999999999999999; it must be at most 4294967295"),
+        ("cameras", ["front", "front"], "cameras are front, front; each may be named once"),
         ("run.buffer", 0, "run.buffer is 0; it must be at least 1"),
         ("data.0.weight", 0, "data[0].weight is 0.0; it must be above 0"),
         ("data.0.episodes", [7, 3], "data[0].episodes is [7, 3], expected [first, end]"),

@@ -187,6 +187,8 @@ def test_a_released_checkpoint_that_is_fine_tuned_keeps_its_layout(tmp_path, tra
         ({"norm_tag": "other"}, "norm_tag 'other' is not in this checkpoint"),
         ({"cameras": ["front", "side"]}, "has no camera 'side'"),
         ({"data": [{"path": "/nowhere"}]}, "/nowhere is no LeRobot dataset"),
+        ({"cameras": ["front"]}, "cameras are front, norm tag 'toy' has front, wrist in this order"),
+        ({"cameras": ["wrist", "front"], "mix": {}, "objective": {}}, "cameras are wrist, front, norm tag 'toy' has"),
         ({"run": {"batch": 49, "every": 1}}, "run.batch is 49; the data have 48 frames (one in run.every 1)"),
         ({"run": {"batch": 25, "every": 3}}, "run.batch is 25; the data have 24 frames"),
         ({"format": "v0"}, "format is not 'molmoact2_recipe.v1'"),
@@ -197,6 +199,25 @@ def test_a_wrong_recipe_is_refused_and_no_run_begins(tmp_path, data, capsys, cha
     assert train(recipe, tmp_path / "out", "--set", "optimizer.warmup=5") == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "out/checkpoint").exists() and not (tmp_path / "out/state.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--set", "run.steps=["], "--set run.steps=[: '[' is no value in YAML"),
+        (["--threads", "-2"], "--threads is -2, expected 0"),
+        (["--until", "0"], "--until is 0, expected a step, at least 1"),
+        (["--until", "-3"], "--until is -3, expected a step, at least 1"),
+        (["--out", "{file}"], "file/files cannot be made (Not a directory)"),
+        (["--out", "{file}/x"], "file/x/files cannot be made (Not a directory)"),
+        (["--set", "start.norm_stats={file}"], "file is not valid JSON"),
+    ],
+)
+def test_a_wrong_option_is_refused_by_its_name(recipe, tmp_path, capsys, given, said):
+    file = tmp_path / "file"
+    file.write_text("no JSON")
+    assert train(recipe, tmp_path / "out", *(word.replace("{file}", str(file)) for word in given)) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_data_without_depth_codes_is_named_where_the_recipe_wants_only_those(tmp_path, capsys):

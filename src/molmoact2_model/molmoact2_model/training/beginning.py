@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
+from molmoact2_data.layout import IMAGES
+
 from ..blueprint import EXPERT, Blueprint, make_config, make_tokenizer, write_files
 from ..checkpoint import Network, find_checkpoint, load_network
 from ..config import ModelConfig, read_json
@@ -33,7 +35,7 @@ from .saving import FETCHED, copy_files
 @dataclass(frozen=True)
 class Beginning:
     """Everything that training needs besides data. files: folder with all files of the checkpoint but the weights.
-    digests: of what the recipe names by its place alone; note: what cannot be taught, in words, else empty."""
+    digests: of what the recipe names by its place alone; note: what is to be known of it, in words, else empty."""
 
     network: Network
     images: ImageConfig
@@ -48,7 +50,10 @@ class Beginning:
 
 def begin(recipe: Recipe, work: Path) -> Beginning:
     """work: an empty folder for the files. Errors: ModelError, DatasetError."""
-    work.mkdir(parents=True, exist_ok=True)
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{work} cannot be made ({error.strerror}); choose another --out") from None
     source: Path | None = None
     if recipe.start.blueprint:
         _write_new(recipe, work)
@@ -67,6 +72,7 @@ def begin(recipe: Recipe, work: Path) -> Beginning:
     check_vocabulary(config, tokenizer)
     stats = NormStats.from_file(work / config.norm_stats_filename, config.max_action_dim, config.max_action_horizon)
     tag = stats.tag(recipe.norm_tag)
+    note = "\n".join(part for part in (note, _check_cameras(recipe, tag)) if part)
     if source is None:
         network = fresh_network(config, recipe.run.seed)
     else:
@@ -100,7 +106,7 @@ def _write_new(recipe: Recipe, work: Path) -> None:
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in recipe.start.blueprint.items()}
     blueprint = Blueprint(**values)
     tokenizer, vocab_size = make_tokenizer(blueprint)
-    stats = json.loads(_existing(recipe.start.norm_stats).read_text(encoding="utf-8"))
+    stats = read_json(_existing(recipe.start.norm_stats))
     write_files(work, blueprint, make_config(blueprint, tokenizer, vocab_size), tokenizer, stats)
 
 
@@ -126,6 +132,19 @@ def _check_head(recipe: Recipe, config: ModelConfig) -> None:
             f"objective.look_layer is {layer} and heads {head} to {last} are to look; the checkpoint has "
             f"{text.num_layers} layers of {text.num_heads} heads, counted from 0"
         )
+
+
+def _check_cameras(recipe: Recipe, tag: TagStats) -> str:
+    """Whoever runs the checkpoint gives it the norm tag's cameras in its order. A tag of the release may have other
+    names for them than the data have, and is served with fewer (franka_droid: three and two): then only their number
+    is told. Errors: InputError."""
+    theirs, ours = [key.removeprefix(IMAGES) for key in tag.camera_keys], list(recipe.cameras)
+    if not theirs or ours == theirs:
+        return ""
+    said = f"cameras are {', '.join(ours)}, norm tag {tag.tag!r} has {', '.join(theirs)}"
+    if set(ours) <= set(theirs) or set(ours) > set(theirs):
+        raise InputError(f"{said} in this order, and gets them so when it runs; name these, or make another norm tag")
+    return said if len(ours) != len(theirs) else ""
 
 
 def _existing(name: str) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 INTERRUPTED = 130
+MOST_THREADS = 1024
 
 
 def register(subparsers: Any) -> None:
@@ -66,6 +67,10 @@ def run(args: argparse.Namespace) -> int:
     from .saving import sweep
     from .trained import check_taught
 
+    if not 0 <= args.threads <= MOST_THREADS:
+        raise InputError(f"--threads is {args.threads}, expected 0 (as torch chooses) to {MOST_THREADS}")
+    if args.until is not None and args.until < 1:
+        raise InputError(f"--until is {args.until}, expected a step, at least 1")
     if args.threads:
         torch.set_num_threads(args.threads)
     changes = {}
@@ -73,7 +78,10 @@ def run(args: argparse.Namespace) -> int:
         name, equals, value = change.partition("=")
         if not equals:
             raise InputError(f"--set {change}: expected NAME=VALUE")
-        changes[name] = yaml.safe_load(value)
+        try:
+            changes[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise InputError(f"--set {change}: {value!r} is no value in YAML") from None
     recipe = load_recipe(args.recipe, changes)
     check_taught(recipe)
     there = (args.out / STATE).is_file()
@@ -112,5 +120,6 @@ def run(args: argparse.Namespace) -> int:
             stands = (args.out / STATE).is_file()
             print(f"interrupted{step}; {'go on with --resume' if stands else 'nothing was saved'}", file=sys.stderr)
         return INTERRUPTED
-    print(f"\n{args.out / 'checkpoint'}")
+    if (args.out / CHECKPOINT).is_dir():
+        print(f"\n{args.out / CHECKPOINT}")
     return 0

@@ -15,6 +15,8 @@ LOSSES = ("flow", "text", "codes", "discrete", "place", "look")
 STYLES = ("action", "depth", "depth_action")
 COUNTED = ("steps", "batch", "accumulate", "every", "buffer", "save_every", "sample_every")
 
+MOST_SEED = 2**32 - 1    # with the step in it, it seeds generators of 64 bits
+
 
 def what_cannot_be(recipe: Recipe) -> str:
     """The first value that cannot be, with what it must be; empty where there is none."""
@@ -41,6 +43,8 @@ def _data(recipe: Recipe) -> Iterator[str]:
         yield "data names no data set"
     if not recipe.cameras:
         yield "cameras names none"
+    if len(set(recipe.cameras)) < len(recipe.cameras):
+        yield f"cameras are {', '.join(recipe.cameras)}; each may be named once"
     if any(data.units and not recipe.robot for data in recipe.data):
         yield "data.units needs robot, e.g. so101"
     for index, data in enumerate(recipe.data):
@@ -101,6 +105,8 @@ def _run(recipe: Recipe) -> Iterator[str]:
     run = recipe.run
     yield from _least(run, "run", 1, *COUNTED)
     yield from _least(run, "run", 0, "seed")
+    if run.seed > MOST_SEED:
+        yield f"run.seed is {run.seed}; it must be at most {MOST_SEED}"
     for name in ("precision", "saved"):
         if getattr(run, name) not in ("fp32", "bf16"):
             yield f"run.{name} is fp32 or bf16"
