@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from typing import Any
 
@@ -34,13 +33,17 @@ def register(subparsers: Any) -> None:
         "--smoothing", type=float, default=0.0, metavar="SECONDS",
         help="a cubic is fitted to so long a stretch of a chunk around each waypoint; 0: none (default %(default)s)",
     )
-    add_arguments(parser)
+    add_arguments(
+        parser, alternatives="every K frames it is kept what the expert would have done, for each instruction; "
+        "at least 1 (default %(default)s)",
+    )
     parser.set_defaults(func=run, alternatives=3)
 
 
 def run(args: argparse.Namespace) -> int:
     from molmoact2_contract import ContractError, find_resource, load_contract
     from molmoact2_policy.backend import BackendError, InProcessBackend, Settings
+    from molmoact2_policy.smoothing import LONGEST
     from mujoco_driver.demos.command import run as demonstrate
 
     from .evaluation.pilot import PolicyPilot
@@ -48,8 +51,10 @@ def run(args: argparse.Namespace) -> int:
     try:
         if args.alternatives < 1:
             raise ValueError("--alternatives must be at least 1: it is what is learnt of these data")
-        if not 0 <= args.smoothing < math.inf:
-            raise ValueError(f"--smoothing is {args.smoothing:g}; it must be a length in seconds, 0 for none")
+        if not 0 <= args.smoothing <= LONGEST:
+            raise ValueError(
+                f"--smoothing is {args.smoothing:g}; it must be a length in seconds, 0 for none, {LONGEST:g} at most"
+            )
         checkpoint = str(find_resource("checkpoints", args.checkpoint))
         settings = Settings(
             checkpoint, args.norm_tag, args.depth, noise_scale=args.noise_scale, smoothing=args.smoothing, threads=1

@@ -76,6 +76,13 @@ def test_the_pilot_drives_with_the_noise_and_the_smoothing_that_are_given(monkey
     assert (pilots[0].settings.noise_scale, pilots[0].settings.smoothing) == (noise_scale, smoothing)
 
 
+def test_the_help_tells_the_default_that_holds(capsys):
+    with pytest.raises(SystemExit):
+        main(["corrections", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "for each instruction; at least 1 (default 3)" in told
+
+
 def test_the_suites_own_checkpoint_is_corrected_as_it_drives():
     policy = load_system("so101_sim").process("policy").parameters
     written = (find_resource("checkpoints", "molmoact2-tiny-think-so101").parent / "retrain").read_text()
@@ -88,6 +95,7 @@ def test_the_suites_own_checkpoint_is_corrected_as_it_drives():
     [
         (["molmoact2-tiny-think-so101", "--noise-scale", "0.1"], "noise_scale is 0.1, expected a number from 0.3 to 1"),
         (["molmoact2-tiny-think-so101", "--smoothing", "-1"], "--smoothing is -1; it must be a length in seconds"),
+        (["molmoact2-tiny-think-so101", "--smoothing", "99"], "--smoothing is 99; it must be a length in seconds"),
         (["nowhere"], "nowhere"),
         (["molmoact2-tiny-think-so101", "--alternatives", "0"], "--alternatives must be at least 1"),
         (["molmoact2-tiny-think-so101", "--norm-tag", "libero"], "libero"),

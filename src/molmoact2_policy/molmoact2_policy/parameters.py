@@ -33,6 +33,7 @@ from molmoact2_model.serving.connection import Address
 
 from .act_backend import Remote
 from .backend import Settings
+from .smoothing import LONGEST
 
 CHOICES = {
     "backend": ("in_process", "act"),
@@ -84,7 +85,7 @@ NUMBERS = {
     "similarity_threshold": (0.996, 1.0, "of adaptive depth: a cell less alike than that is generated anew"),
     "max_gap": (5.0, 3600.0, "of adaptive depth, bounded: a longer pause between inferences forces a full pass [s]"),
     "noise_scale": (1.0, NOISE_SCALES[1], NOISE_SCALE_HELP),
-    "smoothing": (0.0, 2.0, "a cubic is fitted to so long a stretch of a chunk around each waypoint; 0: none [s]"),
+    "smoothing": (0.0, LONGEST, "a cubic is fitted to so long a stretch of a chunk around each waypoint; 0: none [s]"),
     "min_period": (0.0, 60.0, "least time between the starts of two inferences, unless motion would pause for it [s]"),
     "least_latency": (0.0, 10.0, "in simulations only: an inference lasts so long from capture on, at least [s]"),
     "inference_timeout": (60.0, 3600.0, "an inference that takes longer hangs, which is a failure of the policy [s]"),

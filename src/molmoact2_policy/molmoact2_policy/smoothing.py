@@ -12,6 +12,7 @@ import numpy as np
 import scipy
 from scipy.signal import savgol_filter
 
+LONGEST = 2.0    # [s]; of a stretch
 ORDER = 3    # of the polynomials: a motion that begins, turns or ends once within the stretch is kept
 
 

@@ -226,6 +226,14 @@ def test_near_a_cube_alternatives_are_of_that_cube_in_the_hand_they_go_on_with_i
         (["--tasks", "pick=x"], "is not TASK=SHARE"),
         (["--cubes", "pink"], "there is no 'pink'"),
         (["--size", "161x120"], "multiples of 4"),
+        (["--size", "160x0"], "--size is '160x0', expected WIDTHxHEIGHT"),
+        (["--size", "20000x20000"], "'20000x20000', expected WIDTHxHEIGHT in multiples of 4, at most 640x480"),
+        (["--shoves", "nan"], "--shoves is nan, expected 0 (none) to 1 rad"),
+        (["--shoves", "-1"], "--shoves is -1, expected 0"),
+        (["--alternatives", "-1"], "--alternatives is -1, expected 0"),
+        (["--questions", "-1"], "--questions is -1, expected 0"),
+        (["--tasks", "touch=1,touch=2"], "--tasks: touch is named twice"),
+        (["--scene", "yam_table"], "yam_table has no cubes, which the tasks are about; there are so101_tabletop"),
         (["--scene", "moon"], "scene 'moon' is not there"),
     ],
 )
@@ -233,6 +241,12 @@ def test_what_cannot_be_demonstrated_is_refused_and_nothing_is_written(tmp_path,
     assert demonstrate(tmp_path / "out", "1", *arguments) == 2
     assert said in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert demonstrate(tmp_path / "file/out", "1") == 2
+    assert "file/out cannot be made (" in capsys.readouterr().err
 
 
 class Endless:

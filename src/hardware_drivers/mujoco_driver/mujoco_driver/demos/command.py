@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .episode import Pilot
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+MOST_SHOVES = 1.0    # [rad]; beyond, an arm is thrown about and nothing is to be learnt
 
 
 def register(subparsers: Any) -> None:
@@ -34,8 +35,13 @@ def register(subparsers: Any) -> None:
     parser.set_defaults(func=run)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What demonstrations depend on."""
+ALTERNATIVES = (
+    "every K frames also what the expert would do for each other instruction; 0: not (default %(default)s)"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser, alternatives: str = ALTERNATIVES) -> None:
+    """What demonstrations depend on. alternatives: what is said of that option."""
     parser.set_defaults(contract="so101", norm_tag="so101_sim_molmoact2_tiny")
     parser.add_argument("--out", type=Path, required=True, help="folder of the data set; must not exist")
     parser.add_argument("--episodes", type=int, default=100, help="attempts (default %(default)s)")
@@ -56,8 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", default="160x120", help="of images, WIDTHxHEIGHT (default %(default)s)")
     parser.add_argument("--no-depth", action="store_true", help="leave out depth images (every other row and column)")
     parser.add_argument(
-        "--alternatives", type=int, default=0, metavar="K",
-        help="every K frames also what the expert would do for each other instruction; 0: not (default)",
+        "--alternatives", type=int, default=0, metavar="K", help=alternatives,
     )
     parser.add_argument(
         "--questions", type=int, default=0, metavar="K",
@@ -117,14 +122,19 @@ def _seeds(args: argparse.Namespace) -> range:
 def _settings(args: argparse.Namespace) -> Any:
     from molmoact2_contract import load_contract
 
-    from ..scene import build
+    from ..scene import SCENES, build
     from ..world import home_of
     from .dataset import Settings
     from .episode import Wanted
 
+    _check_numbers(args)
     contract, scene = load_contract(args.contract), build(args.scene)
+    if not scene.cubes:
+        having = ", ".join(name for name in SCENES if name.startswith("so101_"))
+        raise ValueError(f"--scene {args.scene} has no cubes, which the tasks are about; there are {having}")
     home = home_of(contract, scene)
-    size = _size(args.size)
+    drawn = scene.model.vis.global_
+    size = _size(args.size, (drawn.offheight, drawn.offwidth))
     wanted = Wanted(
         tasks=_shares(args.tasks), cubes=_cubes(args.cubes, scene.cubes), shove=args.shoves, paraphrase=args.paraphrase,
         points=args.points, alternatives_every=args.alternatives, questions_every=args.questions,
@@ -138,10 +148,22 @@ def _settings(args: argparse.Namespace) -> Any:
     )
 
 
-def _size(text: str) -> tuple[int, int]:
+def _check_numbers(args: argparse.Namespace) -> None:
+    if not 0 <= args.shoves <= MOST_SHOVES:
+        raise ValueError(f"--shoves is {args.shoves:g}, expected 0 (none) to {MOST_SHOVES:g} rad")
+    for name in ("alternatives", "questions"):
+        if getattr(args, name) < 0:
+            raise ValueError(f"--{name} is {getattr(args, name)}, expected 0 (not) or a number of frames")
+
+
+def _size(text: str, most: tuple[int, int]) -> tuple[int, int]:
+    """(height, width). most: that the scene draws."""
     width, by, height = text.partition("x")
-    if not (by and width.isdigit() and height.isdigit() and int(width) % 4 == int(height) % 4 == 0 and int(width)):
-        raise ValueError(f"--size is {text!r}, expected WIDTHxHEIGHT in multiples of 4, e.g. 160x120")
+    sound = by and all(one.isdecimal() and int(one) > 0 and int(one) % 4 == 0 for one in (width, height))
+    if not sound or int(height) > most[0] or int(width) > most[1]:
+        raise ValueError(
+            f"--size is {text!r}, expected WIDTHxHEIGHT in multiples of 4, at most {most[1]}x{most[0]}, e.g. 160x120"
+        )
     return int(height), int(width)
 
 
@@ -151,6 +173,8 @@ def _shares(text: str) -> dict[str, float]:
     shares = {}
     for part in text.split(","):
         name, _, share = part.partition("=")
+        if name in shares:
+            raise ValueError(f"--tasks: {name} is named twice")
         try:
             shares[name] = float(share or 1)
         except ValueError:
