@@ -18,7 +18,8 @@ from molmoact2_contract.cli import main
 from molmoact2_data.companions import ALTERNATIVES, POINTS, QUESTIONS, Companion
 from molmoact2_data.depth_images import decode_depth
 from molmoact2_data.reader import Dataset
-from mujoco_driver.demos.episode import Demonstrator, Wanted
+from mujoco_driver.demos import dataset
+from mujoco_driver.demos.episode import Demonstrator, Episode, Step, Wanted
 from mujoco_driver.demos.expert import Expert
 from mujoco_driver.demos.words import NOTHING, Questions
 from mujoco_driver.judge import Judge
@@ -281,6 +282,23 @@ def test_an_interruption_leaves_a_whole_data_set_and_no_process(tmp_path):
     os.killpg(demos.process.pid, signal.SIGINT)    # as a terminal does
     code, errors = demos.end()
     assert code == 130 and "interrupted" in errors
+
+
+def test_sigterm_ends_it_as_ctrl_c_does_and_what_was_set_before_is_set_again(tmp_path, monkeypatch):
+    image = np.zeros((12, 16, 3), np.uint8)
+    step = Step(np.zeros(1), np.zeros(1), {"front": image}, {})
+
+    def performed(*_):
+        yield Episode(0, "touch", "red", "touch the red cube", "", [step, step])
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(dataset, "_performed", performed)
+    monkeypatch.setattr(dataset, "_cameras", lambda _: ("front",))
+    settings = dataset.Settings("", (0.0,), ("a",), Wanted({}, (), 0.0, False, False, 0, 0), (12, 16), None, {})
+    before = signal.getsignal(signal.SIGTERM)
+    made = dataset.make(tmp_path / "out", range(2), settings, 1, False)
+    assert (made.interrupted, made.episodes, signal.getsignal(signal.SIGTERM)) == (True, 1, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"] and len(samples(tmp_path / "out")) == 2
 
 
 def test_a_worker_that_is_killed_ends_it_with_what_stands_and_is_named(tmp_path):

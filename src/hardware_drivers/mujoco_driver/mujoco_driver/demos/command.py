@@ -29,7 +29,7 @@ def register(subparsers: Any) -> None:
         help="demonstrations of tasks as a LeRobot data set",
         description="A scripted expert does tasks in a simulated SO-101 scene; what it saw and did is written as a "
         "LeRobot v3 data set, with depth. The same seeds give the same data, however many workers there are. Attempts "
-        "that fail are left out. Ctrl-C ends it with the episodes that stand.",
+        "that fail are left out. Ctrl-C or SIGTERM ends it with the episodes that stand.",
     )
     add_arguments(parser)
     parser.set_defaults(func=run)

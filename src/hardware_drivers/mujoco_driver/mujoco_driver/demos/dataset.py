@@ -7,6 +7,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -59,13 +60,13 @@ class Made:
 
 
 def make(root: Path, seeds: Sequence[int], settings: Settings, workers: int, show: bool) -> Made:
-    """Writes the demonstrations of these seeds; those that fail are left out. An interruption (Ctrl-C) and a worker
-    that dies end it with the episodes that stand. workers: processes. Errors: DatasetError."""
+    """Writes the demonstrations of these seeds; those that fail are left out. An interruption (Ctrl-C, SIGTERM) and a
+    worker that dies end it with the episodes that stand. workers: processes. Errors: DatasetError."""
     depth = {} if settings.depth_size is None else {settings.wanted.main_camera: settings.depth_size}
     cameras = dict.fromkeys(_cameras(settings.scene), settings.size)
     made = Made()
     writer = DatasetWriter(root, RATE, settings.joints, cameras, "so101", settings.notes, depth)
-    with writer, tqdm(total=len(seeds), unit="episode", disable=not show) as bar:
+    with _Sigterm() as sigterm, writer, tqdm(total=len(seeds), unit="episode", disable=not show) as bar:
         try:
             for episode in _performed(seeds, settings, workers):
                 if episode.failure:
@@ -78,8 +79,31 @@ def make(root: Path, seeds: Sequence[int], settings: Settings, workers: int, sho
             made.interrupted = True
         except WorkerDied as error:
             made.broken = str(error)
+        sigterm.heeded = False    # what stands is made whole
         made.episodes, made.frames = writer.episodes, writer.frames
     return made
+
+
+class _Sigterm:
+    """Inside the block the first SIGTERM, of a machine that is taken away, is KeyboardInterrupt; further ones count for
+    nothing. heeded: the next one is."""
+
+    def __init__(self) -> None:
+        self.heeded, self._before = True, signal.getsignal(signal.SIGTERM)
+
+    def __enter__(self) -> _Sigterm:
+        if threading.current_thread() is threading.main_thread() and self._before not in (None, signal.SIG_IGN):
+            signal.signal(signal.SIGTERM, self._end)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if signal.getsignal(signal.SIGTERM) == self._end:
+            signal.signal(signal.SIGTERM, self._before)
+
+    def _end(self, *_: object) -> None:
+        if self.heeded:
+            self.heeded = False
+            raise KeyboardInterrupt
 
 
 def _write(writer: DatasetWriter, episode: Episode) -> None:
