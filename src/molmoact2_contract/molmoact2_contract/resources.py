@@ -38,7 +38,8 @@ def find_resource(kind: str, name_or_path: str | Path, suffix: str = "") -> Path
         candidate = folder / f"{name_or_path}{suffix}"
         if candidate.exists():
             return candidate.resolve()
-    names = sorted({p.stem if suffix else p.name for folder in folders for p in folder.glob(f"*{suffix}")})
+    there = {p for folder in folders for p in folder.glob(f"*{suffix}") if suffix or p.is_dir()}
+    names = sorted({p.stem if suffix else p.name for p in there})
     raise ContractError(
         f"{name_or_path}: no such file, and no such name in {kind}; "
         f"names there: {', '.join(names) or 'none (source scripts/env.sh first)'}"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from molmoact2_contract import ContractError, load_contract, load_system
+from molmoact2_contract import ContractError, load_contract, load_system, resources
 from molmoact2_contract.reading import parse
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -189,6 +189,14 @@ def test_an_unknown_name_lists_the_names_there_are(monkeypatch):
         load_contract("so1001")
     with pytest.raises(ContractError, match="so101_sim"):
         load_system("no_such_system")
+
+
+def test_of_folders_only_folders_are_listed(tmp_path, monkeypatch):
+    monkeypatch.setattr(resources, "share_folders", lambda: [tmp_path])
+    (tmp_path / "checkpoints/mine").mkdir(parents=True)
+    (tmp_path / "checkpoints/make.py").write_text("")
+    with pytest.raises(ContractError, match="names there: mine$"):
+        resources.find_resource("checkpoints", "other")
 
 
 def test_an_unknown_norm_tag_or_arm_lists_those_there_are():

@@ -23,6 +23,7 @@ from .tables import EpisodeTable, RolledTable
 
 FOLDER = "annotations"
 FILES = FOLDER + "/{name}/chunk-{{chunk_index:03d}}/file-{{file_index:03d}}.parquet"
+DESCRIPTIONS = ("meta/depth_codes.json",)    # of what is in such files
 KEYS = ("episode_index", "frame_index")
 SHARES, LISTS, MAY_LACK = ("across", "down"), ("chunk", "codes"), (*KEYS, "camera")
 QUESTIONS, POINTS, ALTERNATIVES, DEPTH_CODES = "questions", "points", "alternatives", "depth_codes"

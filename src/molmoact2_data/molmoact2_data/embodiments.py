@@ -149,7 +149,10 @@ def _check_same_frame(dataset: Dataset, robot: Embodiment) -> None:
     other = robot.contract.norm_tags.get(stated) if isinstance(stated, str) else None
     if other is not None and other.frames != robot.tag.frames:
         raise DatasetError(
-            f"{dataset.root} is in the units of norm tag {stated!r}, which are not those of {robot.tag.name!r}"
+            f"{dataset.root} is in the units of norm tag {stated!r}, which are not those of {robot.tag.name!r} (the "
+            f"contract {robot.name} knows {', '.join(robot.contract.norm_tags)}; any other tag has the units of the "
+            f"released {robot.released.tag!r}); leave the units out where the data set says its own, or name the tag "
+            f"{stated!r}"
         )
 
 

@@ -30,6 +30,10 @@ def run(args: argparse.Namespace, progress: Callable[[], object]) -> str:
     for place, dataset in zip(places, datasets, strict=True):
         _check_place(place, dataset, args)
     results = [judge(dataset, rules, progress) for dataset in datasets]
+    for result in results:
+        if not result.frames:
+            why = told(report([result], rules))
+            raise DatasetError(f"nothing of {result.dataset.root} is kept; nothing is written\n{why}")
     for place, result in zip(places, results, strict=True):
         _write(place, result, rules, args.write)
     return "\n".join([told(report(results, rules)), "", *map(str, places)])

@@ -4,20 +4,22 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .checking import check
-from .companions import FOLDER
+from .companions import DESCRIPTIONS, FOLDER
 from .keep import Part, open_kept
 from .layout import ACTION, STATE, DatasetError
 from .meta import image_size
-from .reader import Dataset
+from .reader import Dataset, names_of
 from .statistics import of_values
 
 TASKS_SHOWN = 8
@@ -75,8 +77,11 @@ def _strange(dataset: Dataset, parts: Sequence[Part], ranges: dict[str, dict[str
             found.append(f"info.json states {name} {stated}, there are {there}")
     if not dataset.cameras:
         found.append("it has no images")
-    if not dataset.joints:
-        found.append(f"the values of {STATE} have no names")
+    named = {name: names_of(dataset.features[name]) for name in (STATE, ACTION) if name in dataset.features}
+    found += [f"the values of {name} have no names" for name, names in named.items() if not names]
+    if all(named.values()) and len({tuple(names) for names in named.values()}) > 1:
+        found.append(f"the values of {STATE} and {ACTION} have other names, or another order")
+    found += [said for said in map(partial(_unread, dataset.root), DESCRIPTIONS) if said]
     for kind, figures in ranges.items():
         same = np.equal(figures["min"], figures["max"])
         if same.any():
@@ -86,6 +91,17 @@ def _strange(dataset: Dataset, parts: Sequence[Part], ranges: dict[str, dict[str
     if shortest * 10 < usual:
         found.append(f"the shortest episode has {shortest} frames, half of all have {usual:.0f} or more")
     return found
+
+
+def _unread(root: Path, description: str) -> str:
+    """What is wrong with the description of a companion, where it is there."""
+    try:
+        content = json.loads((root / description).read_text("utf8"))
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError) as error:
+        return f"{description} cannot be read: {error}"
+    return "" if isinstance(content, dict) and "format" in content else f"{description} says no format"
 
 
 def _name(dataset: Dataset, index: int) -> str:

@@ -11,14 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .companions import FOLDER, KEYS, SCHEMAS, Companion
+from .companions import DESCRIPTIONS, FOLDER, KEYS, SCHEMAS, Companion
 from .keep import Part
 from .layout import CORRECTED, DatasetError
 from .meta import image_size
 from .reader import Dataset
 from .writer import DatasetWriter, Row
-
-DESCRIPTIONS = ("meta/depth_codes.json",)    # of companions: they hold for the parts too
 
 
 def rewrite(
@@ -52,7 +50,7 @@ def rewrite(
                     for row in companion.rows(part.episode.index) if part.first <= row[KEYS[1]] < part.end
                 ])
             progress()
-        for about in DESCRIPTIONS:
+        for about in DESCRIPTIONS:    # they hold for the parts too
             if (dataset.root / about).is_file():
                 (writer.root / about).parent.mkdir(exist_ok=True)
                 shutil.copyfile(dataset.root / about, writer.root / about)

@@ -79,6 +79,12 @@ class Source:
         self.parts = [part for part in parts if chosen is None or part.episode.index in chosen]
         if not self.parts:
             raise DatasetError(f"{share.root} has no episode in {chosen}")
+        last = max(episode.index for episode in self.dataset.episodes)
+        if chosen is not None and chosen.stop - 1 > last:
+            raise DatasetError(
+                f"{share.root} has no episode {chosen.stop - 1}; [{chosen.start}, {chosen.stop}] was asked, the end "
+                f"excluded, and the last one is {last}"
+            )
         self._companions = {name: Companion(self.dataset.root, name) for name in KNOWN}
         self._corrected, self._camera = bool(self.dataset.notes.get(CORRECTED)), share.camera
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hand_made import edit_column, moving, write_older, write_set
+from hand_made import edit_column, edit_feature, moving, write_older, write_set
 
 from molmoact2_data.command import BAD_INPUT, OK, register
 from molmoact2_data.companions import DEPTH_CODES, POINTS, QUESTIONS, Companion
@@ -72,6 +72,21 @@ def test_inspect_counts_only_what_a_list_keeps(sound, tmp_path, capsys):
     assert told.splitlines()[2].split()[2:4] == ["1", "20"] and "odd: 20 of 90 frames are kept by its list" in told
 
 
+def test_inspect_finds_actions_without_names_and_a_description_that_is_broken(tmp_path, capsys):
+    root = write_set(tmp_path / "set", [moving(30)])
+    edit_feature(root, "action", names=None)
+    (root / "meta/depth_codes.json").write_text("{")
+    assert molmoact2("inspect", root) == OK
+    told = capsys.readouterr().out
+    assert "odd: the values of action have no names" in told
+    assert "odd: meta/depth_codes.json cannot be read" in told
+    (root / "meta/depth_codes.json").write_text("{}")
+    edit_feature(root, "action", names=["b", "a"])
+    assert molmoact2("inspect", root) == OK
+    told = capsys.readouterr().out
+    assert "have other names, or another order" in told and "odd: meta/depth_codes.json says no format" in told
+
+
 def test_inspect_makes_a_page_with_images_also_of_what_is_spoilt(sound, spoilt, tmp_path):
     assert molmoact2("inspect", sound, spoilt, "--out", tmp_path / "look") == OK
     sheets = [cv2.imread(str(tmp_path / f"look/sheet_{number}.png")) for number in (0, 1)]
@@ -118,10 +133,10 @@ def test_filter_writes_a_list_and_says_why(spoilt, tmp_path, capsys):
     assert molmoact2("filter", spoilt, "-o", tmp_path / "kept", "--force") == OK
 
 
-def test_filter_can_put_its_list_into_the_data_set(sound, tmp_path):
-    root = shutil.copytree(sound, tmp_path / "own")
-    assert molmoact2("filter", root, "-o", root, "--set", "short.seconds=3.5") == OK
-    assert open_kept(root)[1] == [] and len(Dataset(root).episodes) == 3
+def test_filter_can_put_its_list_into_the_data_set(spoilt, tmp_path):
+    root = shutil.copytree(spoilt, tmp_path / "own")
+    assert molmoact2("filter", root, "-o", root) == OK
+    assert len(open_kept(root)[1]) == 1 and len(Dataset(root).episodes) == 3
 
 
 def test_several_data_sets_get_a_folder_each(sound, spoilt, tmp_path, capsys):
@@ -136,6 +151,7 @@ def test_several_data_sets_get_a_folder_each(sound, spoilt, tmp_path, capsys):
     [
         (("--off", "nosuch"), "there is no rule 'nosuch'"),
         (("--set", "idle.seconds"), "expected RULE.NAME=VALUE"),
+        (("--set", "idle.seconds=["), "'[' is no value in YAML"),
         (("--set", "idle.seconds=long"), "idle.seconds is 'long'"),
         (("--off", "idle", "--set", "idle.seconds=3"), "rule idle is off"),
         (("--rules", "nosuch.yaml"), "nosuch.yaml cannot be read"),
@@ -185,7 +201,8 @@ def test_filter_can_write_a_data_set_with_what_is_known_of_its_frames(tmp_path):
     assert (new.root / "meta/filter_report.txt").is_file() and not (new.root / KEEP).exists()
 
 
-def test_a_data_set_of_nothing_is_not_written(sound, tmp_path, capsys):
+@pytest.mark.parametrize("how", [["--write"], []])
+def test_a_data_set_of_nothing_is_not_written(sound, tmp_path, capsys, how):
     out = tmp_path / "new"
-    assert molmoact2("filter", sound, "-o", out, "--write", "--set", "short.seconds=9") == BAD_INPUT
+    assert molmoact2("filter", sound, "-o", out, *how, "--set", "short.seconds=9") == BAD_INPUT
     assert "nothing of" in capsys.readouterr().err and list(tmp_path.iterdir()) == []

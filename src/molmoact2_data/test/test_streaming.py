@@ -169,6 +169,8 @@ def test_only_the_episodes_that_are_named_are_used(data):
     assert {frame.episode for frame in draw(40, Share(data, episodes=range(1, 3)), every=1, buffer=20)} == {1, 2}
     with pytest.raises(DatasetError, match="has no episode in"):
         Stream([Share(data, episodes=range(7, 9))], HORIZON, 0)
+    with pytest.raises(DatasetError, match=r"has no episode 9998; \[0, 9999\] was asked"):
+        Stream([Share(data, episodes=range(9999))], HORIZON, 0)
 
 
 def test_depth_images_come_back_as_they_were(data):

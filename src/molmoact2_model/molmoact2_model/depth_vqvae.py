@@ -193,7 +193,7 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
             f"{path}: holds more than tensors, and that is never run; save its state_dict alone ({error})"
         ) from None
     except (OSError, RuntimeError, EOFError, ValueError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be read as weights: {error}") from None
+        raise CheckpointError(f"{path}: cannot be read as weights: {str(error) or type(error).__name__}") from None
     for key in _NESTS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

@@ -91,6 +91,8 @@ def test_a_fitted_codebook_is_metric_has_128_entries_and_its_error_is_told(data,
     codebook = DepthCodes(data).codebook()
     assert (codebook.unit, codebook.values.size) == (METRES, 128)
     assert codebook.values.tolist() == json_values(tmp_path / "depth_codebook.json")
+    assert depth("fit", data, "-o", tmp_path / "depth_codebook.json") == 2
+    assert "is there already; remove it or choose another file" in capsys.readouterr().err
     codes = DepthCodes(data).of_episode(0)[2].astype(int)
     measured = cell_depths(depth_of(0, 2)) / 1000
     np.testing.assert_allclose(codebook.decode(codes.reshape(10, 10)).values.ravel(), measured, atol=0.002)
@@ -200,6 +202,7 @@ def test_codes_that_do_not_fit_their_description_are_refused(data):
         (("--buffer", -3), "--buffer is -3"),
         (("--codebook", "none.json"), "none.json is missing"),
         (("--vqvae", "none.pt"), "none.pt: no such file"),
+        (("--vqvae", "/dev/null"), "/dev/null: cannot be read as weights: EOFError"),
     ],
 )
 def test_bad_input_is_named_and_nothing_is_written(data, capsys, options, named):

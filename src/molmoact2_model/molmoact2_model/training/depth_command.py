@@ -107,7 +107,7 @@ def _annotate(args: argparse.Namespace) -> None:
     from .depth_annotate import annotate, check_place
 
     if args.buffer < 0:
-        raise InputError(f"--buffer is {args.buffer}, expected at least 1 frame")
+        raise InputError(f"--buffer is {args.buffer}, expected a number of frames, or 0 for none")
     datasets = _datasets(args)
     for dataset in datasets:
         check_place(dataset, args.force)
@@ -134,6 +134,8 @@ def _encoder(args: argparse.Namespace, datasets: list[Dataset]) -> DepthEncoder:
 def _fit(args: argparse.Namespace) -> None:
     from ..depth import write_codebook
 
+    if args.out.exists():
+        raise InputError(f"-o {args.out} is there already; remove it or choose another file")
     if not args.out.parent.is_dir():
         raise InputError(f"-o {args.out}: there is no folder {args.out.parent}")
     fitted = _fitted(args, _datasets(args))
