@@ -71,5 +71,6 @@ def test_statistics_of_the_recipe_take_the_place_of_the_checkpoints_whatever_the
     )    # fmt: skip
     found = begin(load_recipe(recipe), tmp_path / "files")
     assert tuple(found.stats.tags) == ("mine",)
+    assert found.note == "cameras are front, norm tag 'mine' has top, wrist"
     assert (found.files / "figures.json").read_bytes() == (tmp_path / "mine.json").read_bytes()
     assert not (found.files / "norm_stats.json").exists()
