@@ -181,6 +181,28 @@ def test_settings_that_are_refused_leave_the_session_as_it_was(served):
     assert causes == ["first_call", "", ""]
 
 
+def test_no_body_is_decoded_where_connections_are_read(served, monkeypatch):
+    decoded_in = {}
+    for name in ("read", "check", "reset"):
+        plain = getattr(served.service, name)
+
+        def seen(body, name=name, plain=plain):
+            decoded_in[name] = threading.current_thread().name
+            return plain(body)
+
+        monkeypatch.setattr(served.service, name, seen)
+    for path, fields in (("/act", host()), ("/check", {"instruction": "go"}), ("/reset", {"session_id": "none"})):
+        assert served.ask("POST", path, fields)[0] == 200
+    assert set(decoded_in) == {"read", "check", "reset"} and "http" not in decoded_in.values()
+
+
+def test_half_a_character_is_refused_wherever_a_text_is_read(served):
+    for path, body in (("/act", pack(host(instruction="go \ud800"))), ("/check", b'{"instruction": "go \\ud800"}'),
+                       ("/act", b'{"encoded": "\\ud800"}')):
+        status, answer = served.ask("POST", path, body=body)
+        assert (status, answer["code"]) == (400, "input_refused") and "which is no character" in answer["error"]
+
+
 def test_an_instruction_is_checked_without_the_engine(served):
     fields = {"norm_tag": "tiny_arm", "instruction": "pick up the cube", "num_images": 2, "depth": "full"}
     assert served.ask("POST", "/check", fields) == (200, {"status": "ok"})

@@ -5,11 +5,14 @@
 import base64
 import json
 import random
+import threading
 import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
 from golden_set import textured
+from PIL import Image
 
 from molmoact2_model.results import Trace
 from molmoact2_model.serving import checks, pictures, wire
@@ -139,6 +142,28 @@ def test_a_picture_that_is_wrong_is_refused_by_name(name):
     assert "top" in str(refused.value) and said in str(refused.value)
 
 
+def test_pictures_read_in_two_threads_leave_what_becomes_of_warnings_as_it_was(monkeypatch):
+    """Filters of warnings belong to the whole process. The second is read from within the first, and outlasts it."""
+    sent, before, plain = pictures.write_picture(textured(2, size=(64, 64)), "jpeg"), list(warnings.filters), Image.open
+    inside, ended = threading.Event(), threading.Event()
+
+    def opened(*given, **named):
+        if threading.current_thread() is second:
+            inside.set()
+            assert ended.wait(60)
+        else:
+            second.start()
+            assert inside.wait(60)
+        return plain(*given, **named)
+
+    second = threading.Thread(target=pictures.read_picture, args=(sent, "second"))
+    monkeypatch.setattr(Image, "open", opened)
+    pictures.read_picture(sent, "first")
+    ended.set()
+    second.join(60)
+    assert warnings.filters == before
+
+
 def test_texts_among_numbers_cost_no_more_memory_than_they_came_with():
     texts = ["x" * 20_000, *["y"] * 2_000]    # 160 MB as an array of texts
     tracemalloc.start()
@@ -202,6 +227,8 @@ WRONG_REQUESTS = {
     "state not finite": ({"state": np.array([np.inf] * 7)}, "not finite"),
     "instruction": ({"instruction": 5}, "instruction is 5, expected text"),
     "instruction too long": ({"instruction": "a" * 5000}, "at most 4096"),
+    "half a character": ({"instruction": "go \ud800"}, "instruction has '\\ud800' at 3, which is no character"),
+    "half a character in encoded": ({"encoded": "\ud800"}, "encoded has '\\ud800' at 0, which is no character"),
     "num_steps": ({"num_steps": 0}, "num_steps is 0, expected a whole number 1 .. 100"),
     "too many num_steps": ({"num_steps": 101}, "num_steps is 101, expected a whole number 1 .. 100"),
     "num_steps of a word": ({"num_steps": "ten"}, "num_steps"),
@@ -300,8 +327,8 @@ def spoil(body, dice):
     return spoilt
 
 
-VALUES = [None, True, -1, 2**70, 1.5, "", "x" * 300, [], [[]], {}, [1, "a"], {"__numpy__": 1}, entry(shape=[0]),
-          entry(), np.zeros((2, 2, 3), np.uint8), np.zeros(7), np.float32(3), np.array(["a"] * 2).view("<i4")]
+VALUES = [None, True, -1, 2**70, 1.5, "", "\ud800", "x" * 300, [], [[]], {}, [1, "a"], {"__numpy__": 1},
+          entry(shape=[0]), entry(), np.zeros((2, 2, 3), np.uint8), np.zeros(7), np.float32(3), np.array(["a"] * 2).view("<i4")]
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -122,7 +122,7 @@ class App:
 
     async def _reset(self, request: Request) -> Response:
         body = await self._body(request)
-        return _json(await self._result(request, self._service.reset(body)))
+        return _json(await self._result(request, await self._off_loop(self._service.reset, body)))
 
     async def _check(self, request: Request) -> Response:
         body = await self._body(request)

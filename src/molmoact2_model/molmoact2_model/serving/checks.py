@@ -37,6 +37,10 @@ def text(value: Any, name: str, most: int = MOST_TEXT) -> str:
         raise WireError(f"{name} is {short(value)}, expected text")
     if len(value) > most:
         raise WireError(f"{name} has {len(value)} characters, at most {most} are taken")
+    try:
+        value.encode()    # JSON may hold half of a pair of UTF-16, which is no character
+    except UnicodeEncodeError as error:
+        raise WireError(f"{name} has {value[error.start]!r} at {error.start}, which is no character") from None
     return value
 
 

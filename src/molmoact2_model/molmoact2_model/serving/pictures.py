@@ -7,7 +7,6 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-import warnings
 from typing import Any
 
 import numpy as np
@@ -70,13 +69,11 @@ def _encoded(text: str, name: str) -> np.ndarray:
     except (binascii.Error, ValueError):
         raise WireError(f"{name} is text that is not base64 of a JPEG or PNG; paths are not opened") from None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")    # of pictures that unpack to far more than they are
-            with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as picture:
-                _check_size(*picture.size, name)
-                if picture.mode not in ("RGB", "L"):
-                    raise WireError(f"{name} is a picture of mode {picture.mode}, expected RGB without transparency")
-                return np.array(picture.convert("RGB"))
+        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as picture:
+            _check_size(*picture.size, name)    # before anything is unpacked
+            if picture.mode not in ("RGB", "L"):
+                raise WireError(f"{name} is a picture of mode {picture.mode}, expected RGB without transparency")
+            return np.array(picture.convert("RGB"))
     except WireError:
         raise
     except Exception as error:    # Pillow's readers raise whatever a broken file makes them
