@@ -95,6 +95,12 @@ class Engine:
         self._features = torch.empty(0)
         self._prefilled: tuple[np.ndarray, torch.Tensor] | None = None
 
+    def forget(self) -> None:
+        """After a call that failed: nothing that it left is used again."""
+        self._forget_frames()
+        if isinstance(self._cache, Buffers):
+            self._cache.wipe()
+
     @property
     def ids(self) -> np.ndarray:
         """int64 (S,): the ids in the cache, prompt and generated."""

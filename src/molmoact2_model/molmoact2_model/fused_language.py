@@ -49,6 +49,11 @@ class Buffers:
         """Forgets all tokens from `length` on."""
         self.length = length
 
+    def wipe(self) -> None:
+        """Leaves nothing in it that is no number: where it is masked, 0 x NaN would still be NaN."""
+        self.length = 0
+        self.data.zero_()
+
     def states(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Per layer, keys (after q/k norm and RoPE) and values, each (1, kv_heads, S, head_dim)."""
         used = self.data[:, :, None, :, : self.length]

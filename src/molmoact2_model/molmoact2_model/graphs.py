@@ -187,8 +187,9 @@ class _Flow:
 
     def run(self, context: FusedContext, noise: torch.Tensor) -> torch.Tensor:
         count = context.keys.shape[2]
-        self._keys[:, :, :count] = context.keys
-        self._values[:, :, :count] = context.values
+        for goal, states in ((self._keys, context.keys), (self._values, context.values)):
+            goal[:, :, :count] = states
+            goal[:, :, count:] = 0.0    # what is masked is still multiplied, by 0: it must be a number
         self._mask[:, :count], self._mask[:, count:] = True, False
         self._noise.copy_(noise)
         if self._play is None:

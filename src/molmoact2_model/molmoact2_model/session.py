@@ -157,6 +157,7 @@ class Session:
                 raise
             except Exception:
                 self._forget("call_failed")
+                self._engine.forget()
                 raise
 
     def _read(self, request: _Checked, instruction: str, watch: Stopwatch) -> Prompt:

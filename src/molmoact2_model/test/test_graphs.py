@@ -9,7 +9,8 @@ import torch
 from golden_set import textured
 from made_networks import LITTLE, made
 
-from molmoact2_model import graphs
+from molmoact2_model import ModelError, graphs
+from molmoact2_model.fused_expert import FusedContext
 from molmoact2_model.fused_language import BUCKET
 from molmoact2_model.graphs import MOST_GRAPHS, FlowGraphs, PromptGraphs, bucket, recorded
 from molmoact2_model.optimizations import Optimizations
@@ -57,6 +58,32 @@ def test_other_solvers_are_recorded_by_their_own_steps(little):
         wanted, found[solver] = (ask(session, 0, "fold", num_steps=2).actions for session in (one, other))
         assert np.abs(wanted - found[solver]).max() <= 1e-5
     assert np.abs(found["euler"] - found["heun"]).max() > 1e-4
+
+
+@pytest.mark.parametrize("depth", ["off", "full"])
+@pytest.mark.parametrize("kind", [None, GRAPHS], ids=["default", "graphs"])
+def test_a_call_whose_numbers_are_none_spoils_no_later_one(little, monkeypatch, depth, kind):
+    """Neither the same frame, which would be remembered, nor a shorter prompt, behind which it would stand masked."""
+    session, fresh = (little.session(norm_tag="one", depth=depth, optimizations=kind) for _ in range(2))
+    look = session.engine._look
+    ask(session, 0, "go", num_steps=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(session.engine, "_look", lambda images: [one * torch.nan for one in look(images)])
+        with pytest.raises(ModelError):
+            ask(session, 1, TEXTS[3], num_steps=1)
+    for text in (TEXTS[3], "go"):
+        wanted, found = (ask(one, 1, text, num_steps=1).actions for one in (fresh, session))
+        assert np.abs(wanted - found).max() <= 1e-5
+
+
+def test_a_flow_does_not_multiply_what_a_longer_one_left_behind(little):
+    runner = little.session(norm_tag="one", optimizations=GRAPHS).engine._flow
+    config, expert = little.config, runner._expert
+    shape = (config.expert.num_layers, config.expert.num_heads, BUCKET, expert._width)
+    noise = torch.zeros(1, 4, config.max_action_dim)
+    bad, good = torch.full(shape, torch.nan), torch.ones(shape)[:, :, :5]
+    assert runner(FusedContext(bad, bad), noise, None, 1).isnan().any()
+    assert runner(FusedContext(good, good), noise, None, 1).isfinite().all()
 
 
 def test_a_chunk_that_continues_the_running_one_is_not_recorded(little, monkeypatch):

@@ -328,7 +328,8 @@ def spoil(body, dice):
 
 
 VALUES = [None, True, -1, 2**70, 1.5, "", "\ud800", "x" * 300, [], [[]], {}, [1, "a"], {"__numpy__": 1},
-          entry(shape=[0]), entry(), np.zeros((2, 2, 3), np.uint8), np.zeros(7), np.float32(3), np.array(["a"] * 2).view("<i4")]
+          entry(shape=[0]), entry(), np.zeros((2, 2, 3), np.uint8), np.zeros(7), np.float32(3),
+          np.array(["a"] * 2).view("<i4")]
 
 
 @pytest.mark.parametrize("seed", range(6))
