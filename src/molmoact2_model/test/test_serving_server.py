@@ -3,6 +3,7 @@
 """`molmoact2 serve` over real HTTP with the golden checkpoint: as existing clients use it, and the extension."""
 
 import random
+import socket
 import threading
 import time
 import types
@@ -264,6 +265,26 @@ def test_a_body_that_does_not_come_to_its_end_is_given_up(alone):
     answer = connection.getresponse()
     assert answer.status == 408 and b"did not come within" in answer.read()
     connection.close()
+
+
+def test_who_connects_and_sends_no_whole_head_is_hung_up_on_and_who_waits_for_an_answer_is_not(alone, monkeypatch):
+    monkeypatch.setattr("molmoact2_model.serving.server.HEAD_WITHIN", 1.0)
+    served = alone()
+    held = Held(served.service.engine)
+    thread, answer = later(served, host(num_steps=1))
+    waiting(served, 1)
+    kept = served.connect()
+    kept.request("GET", "/healthz")
+    assert kept.getresponse().read() and kept.sock is not None
+    silent, slow = (socket.create_connection(("127.0.0.1", served.port), PATIENCE) for _ in range(2))
+    for sock in (slow, kept.sock):
+        sock.sendall(b"GET /healthz HTTP/1.1\r\n")
+    for sock in (silent, slow, kept.sock):
+        assert sock.recv(1) == b""
+        sock.close()
+    held.release()
+    thread.join(PATIENCE)
+    assert answer[0][0] == 200
 
 
 def test_without_the_token_nobody_is_answered_and_it_is_never_repeated(alone):

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import signal
 import socket
@@ -11,7 +12,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..errors import InputError
 from .app import App
@@ -19,6 +22,7 @@ from .service import Service
 from .tokens import Token
 
 MOST_CONNECTIONS = 64
+HEAD_WITHIN = 10   # [s]; for a request's line and headers, from when it is connected or their first byte came
 KEEP_ALIVE = 30    # [s]; a robot asks again within a second
 END_WITHIN = 5     # [s]; answers under way at a stop
 
@@ -55,6 +59,37 @@ def listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
+class _Protocol(H11Protocol):
+    """Hangs up where no whole head of a request comes, since each connection counts among MOST_CONNECTIONS before it
+    is asked for a token. uvicorn itself has a limit only after a first request."""
+
+    _too_late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as of uvicorn's own
+        super().connection_made(transport)
+        self._expect_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.their_state is h11.IDLE:    # and not all of a head came yet
+            self._expect_head()
+        else:
+            self._expect_nothing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._expect_nothing()
+        super().connection_lost(exc)
+
+    def _expect_head(self) -> None:
+        if self._too_late is None:    # further bytes are no reason to wait longer
+            self._too_late = self.loop.call_later(HEAD_WITHIN, self.timeout_keep_alive_handler)
+
+    def _expect_nothing(self) -> None:
+        if self._too_late is not None:
+            self._too_late.cancel()
+            self._too_late = None
+
+
 class HttpServer:
     """Serves a service on a socket. Closes both."""
 
@@ -62,7 +97,7 @@ class HttpServer:
         self._service, self._listener = service, listener
         self._uvicorn = uvicorn.Server(
             uvicorn.Config(
-                app.asgi(), log_config=None, access_log=False, server_header=False, lifespan="off", http="h11",
+                app.asgi(), log_config=None, access_log=False, server_header=False, lifespan="off", http=_Protocol,
                 limit_concurrency=MOST_CONNECTIONS, timeout_keep_alive=KEEP_ALIVE,
                 timeout_graceful_shutdown=END_WITHIN,
             )
