@@ -17,14 +17,15 @@ from .fused_expert import FusedContext, FusedExpert, FusedModulations
 BACKEND = "inductor"    # of torch.compile; tests, which have no time for a compiler, take another
 # How far a velocity may be from the plain one's, of the largest and at least of 1: sums are taken in another order.
 FURTHEST = 1e-5
-ROUNDINGS = 16    # of a type that is coarser
+ROUNDINGS = 4    # of a type that is coarser
 
 log = logging.getLogger(__name__)
 
 
 class CompiledExpert:
-    """What FusedExpert computes. It compiles when it is first called, and from then on does not answer from what it
-    compiled unless that gave, of this first call, the plain result. remark: why it does not; empty while it does.
+    """What FusedExpert computes. It compiles when it is first called, and does not answer from what it compiled unless
+    that gave the plain result: of the first call, and of the first with each other number of waypoints. remark: why it
+    does not; empty while it does.
 
     Derivatives (a chunk that continues the running one by "gradient") are always computed plainly. May be shared.
     """
@@ -32,6 +33,7 @@ class CompiledExpert:
     def __init__(self, expert: FusedExpert):
         self.expert, self.remark = expert, ""
         self._step: Callable[..., torch.Tensor] | None = None
+        self._compared: set[torch.Size] = set()    # shapes of actions, each of which is compiled anew
 
     @property
     def dtype(self) -> torch.dtype:
@@ -52,19 +54,19 @@ class CompiledExpert:
         """As of FusedExpert."""
         if self.remark or actions.requires_grad:
             return self.expert(actions, context, modulations, rope)
-        if self._step is None:
+        if self._step is None or actions.shape not in self._compared:
             return self._first(actions, context, modulations, rope)
         try:
             return self._step(actions, context.keys, context.values, modulations, rope)
-        except torch._dynamo.exc.TorchDynamoException as error:    # of other sizes it is compiled anew
+        except torch._dynamo.exc.TorchDynamoException as error:
             self._give_up(_words(error))
             return self.expert(actions, context, modulations, rope)
 
     def _first(self, actions: torch.Tensor, context: FusedContext, *others: Any) -> torch.Tensor:
-        """Compiles; answers plainly."""
+        """Compiles, and compares; answers plainly."""
         wanted = self.expert(actions, context, *others)
         try:
-            step = torch.compile(self._whole, backend=BACKEND)
+            step = self._step or torch.compile(self._whole, backend=BACKEND)
             for states in (context.keys, context.values):    # of any number of tokens, or each would be compiled for
                 torch._dynamo.mark_dynamic(states, 2)
             found = step(actions, context.keys, context.values, *others)
@@ -75,6 +77,7 @@ class CompiledExpert:
         furthest = max(FURTHEST, ROUNDINGS * torch.finfo(wanted.dtype).eps if wanted.dtype != torch.float32 else 0.0)
         if off <= furthest:
             self._step = step
+            self._compared.add(actions.shape)
         else:    # not a number is no such number, either
             self._give_up(f"its result is {off:.2g} from the plain one, more than {furthest:.2g}")
         return wanted

@@ -14,6 +14,7 @@ from made_networks import LITTLE, made
 
 from molmoact2_model import EngineOptions, InputError, compiled
 from molmoact2_model.compiled import CompiledExpert
+from molmoact2_model.fused_expert import FusedContext
 from molmoact2_model.optimizations import Optimizations
 
 COMPILED = Optimizations(compiled=True)
@@ -95,6 +96,27 @@ def test_where_it_cannot_be_the_plain_expert_runs_and_the_trace_and_the_log_say_
         (warning,) = result.trace.warnings
         assert re.search(f"optimisation compiled: the plain expert runs, because {said}", warning)
     assert len(given) == len(caplog.records) == 1    # tried once, said once
+
+
+def test_another_number_of_waypoints_is_compared_with_the_plain_result_anew(monkeypatch):
+    """With a stand-in for the expert."""
+    compiling(monkeypatch, lambda step: lambda actions, *others: step(actions, *others) * (1 + (actions.shape[1] == 6)))
+    one, states = CompiledExpert(lambda actions, *_: actions + 1), torch.ones(1, 1, 2, 2)
+    for length, remark in ((4, ""), (4, ""), (6, "its result is"), (4, "its result is")):
+        actions = torch.ones(1, length, 3)
+        assert torch.equal(one(actions, FusedContext(states, states), None, None), actions + 1)
+        assert remark in one.remark and bool(remark) == bool(one.remark)
+
+
+@pytest.mark.parametrize(("off", "answers"), [(3, True), (6, False)])
+def test_in_a_coarser_type_it_may_be_off_by_a_few_roundings_of_the_largest_velocity(monkeypatch, off, answers):
+    wanted = torch.ones(1, 2, 3, dtype=torch.bfloat16) * 2
+    step = torch.finfo(torch.bfloat16).eps * 2    # of what lies from 2 to 4
+    compiling(monkeypatch, lambda _: lambda *asked: wanted + off * step)
+    states = torch.ones(1, 1, 2, 2)
+    one = CompiledExpert(lambda *_: wanted)
+    assert torch.equal(one(wanted, FusedContext(states, states), None, None), wanted)
+    assert (one.remark == "") == answers
 
 
 def test_what_cannot_be_compiled_anew_for_other_sizes_is_computed_plainly(little, monkeypatch):
