@@ -8,6 +8,7 @@ the caller's work.
 from __future__ import annotations
 
 import platform
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -55,6 +56,7 @@ class MolmoAct2Policy:
     ) -> None:
         """optimizations: of its sessions. The fused ones are for a network that is the policy's own."""
         self.optimizations, self._fused = optimizations, Fused()
+        self._fusing = threading.Lock()
         self.network = network
         self.images = images
         self.stats = stats
@@ -82,12 +84,12 @@ class MolmoAct2Policy:
         language model's blocks, "stored", or "int8" or "nf4" in less memory, which moves codes and actions
         (docs/performance.md). offload: "language" leaves these blocks in main memory, for a small GPU. Runs no code
         from the checkpoint. CheckpointError says what is missing or does not fit; InputError names a device, type or
-        library that is not there.
+        library that is not there, and optimizations that would do nothing or cannot be together.
         """
         torch_device, torch_dtype = find_device(device), _dtype(dtype)
-        EngineOptions(language_weights=language_weights, offload=offload).check_device(device)
         wanted = Optimizations() if optimizations is None else optimizations
-        check_kept(wanted, language_weights, offload)
+        options = EngineOptions(optimizations=wanted.text(), language_weights=language_weights, offload=offload)
+        options.check_device(device)
         source = open_checkpoint(path_or_hub_id, base_checkpoint)
         images = load_image_config(source.files, source.config.vision)
         tokenizer = load_tokenizer(source.files)
@@ -140,7 +142,8 @@ class MolmoAct2Policy:
         calls draw, 1 as released, down to NOISE_SCALES[0]: the less, the nearer chunks lie to the middle of those that
         the model might do. beside: a session of this policy that is used in the same thread; what both are shown is
         then seen and prefilled once. solver: of the flow, "euler" as released, or "midpoint" or "heun", which ask the
-        expert twice a step (flow.py). optimizations: others than the policy's, where there is no session beside.
+        expert twice a step (flow.py). optimizations: others than the policy's, where there is no session beside; they
+        are taken on any device, so that on a processor the steps of a GPU can be tested.
         """
         if rtc not in MODES:
             raise InputError(f"rtc is {rtc!r}, expected one of {list(MODES)}")
@@ -170,8 +173,9 @@ class MolmoAct2Policy:
         return Session(engine, prompts, tag, depth, draft, fast, cache, clock, rtc, beta, solver, watched, noise_scale)
 
     def _engine(self, wanted: Optimizations) -> Engine:
-        engine = Engine(self.network, self.images, wanted, self._fused)
-        self._fused = engine.fused
+        with self._fusing:    # weights are rearranged once, whoever opens sessions at the same time
+            engine = Engine(self.network, self.images, wanted, self._fused)
+            self._fused = engine.fused
         return engine
 
     def _check_modes(

@@ -5,6 +5,8 @@
 On a processor `graphs` runs the step that a GPU would record, over what it needs besides itself; and `unwatched` does
 nothing, so that only what it asks of a GPU is tested."""
 
+import threading
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +19,7 @@ from molmoact2_model import InputError, MolmoAct2Policy
 from molmoact2_model.blueprint import Blueprint
 from molmoact2_model.engine import Engine
 from molmoact2_model.fused_language import BUCKET, Buffers, FusedLanguage
+from molmoact2_model.fused_network import fuse
 from molmoact2_model.graphs import CodeSteps
 from molmoact2_model.optimizations import PLAIN, Optimizations
 from molmoact2_model.stopwatch import Stopwatch
@@ -231,6 +234,26 @@ def test_fused_weights_are_the_networks_own_and_not_held_twice(tmp_path):
     attention.v_proj.weight.mul_(-1.0)
     _, other = ask(policy, Optimizations())
     assert np.abs(one.actions - other.actions).max() > 0
+
+
+def test_two_threads_that_open_sessions_at_once_fuse_once(tmp_path, monkeypatch):
+    policy, both, found = made(tmp_path, Blueprint(num_depth_codes=16)), threading.Barrier(2), []
+
+    def fused(*asked):
+        with suppress(threading.BrokenBarrierError):    # which only two that are here at once would pass
+            both.wait(0.2)
+        return fuse(*asked)
+
+    def open_one():
+        found.append(policy.session(norm_tag="one", optimizations=Optimizations()).engine.fused)
+
+    monkeypatch.setattr("molmoact2_model.engine.fuse", fused)
+    threads = [threading.Thread(target=open_one) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert both.broken and found[0].language is found[1].language and found[0].expert is found[1].expert
 
 
 def test_a_policy_of_a_network_that_others_hold_does_not_rearrange_it(tmp_path):

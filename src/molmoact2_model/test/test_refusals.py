@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from molmoact2_model import CheckpointError, InputError, ModelError, MolmoAct2Policy
+from molmoact2_model.optimizations import Optimizations
 
 STATE = np.zeros(7, np.float32)
 
@@ -197,6 +198,16 @@ def test_a_place_that_is_neither_folder_nor_hub_id_is_refused(tmp_path):
 def test_an_unknown_device_or_type_is_refused(golden, option, value):
     with pytest.raises(InputError, match=f"{option} .{value}|{option} is .{value}"):
         MolmoAct2Policy.from_pretrained(golden.checkpoint, **{option: value})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [({"graphs": True}, "graphs is for a GPU"), ({"unwatched": True}, "unwatched is for a GPU"),
+     ({"compiled": True, "fused_expert": False}, "compiled needs fused_expert")],
+)
+def test_optimisations_that_would_do_nothing_are_refused_when_a_checkpoint_is_loaded(golden, wanted, message):
+    with pytest.raises(InputError, match=message):
+        MolmoAct2Policy.from_pretrained(golden.checkpoint, optimizations=Optimizations(**wanted))
 
 
 # --- sessions ---------------------------------------------------------------------------------------------
