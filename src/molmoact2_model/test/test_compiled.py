@@ -49,6 +49,7 @@ def fresh(little):
 
 def test_what_torch_compile_finds_in_the_expert_is_its_function_whatever_the_length_of_the_prompt(little, monkeypatch):
     monkeypatch.setattr(compiled, "BACKEND", "eager")
+    torch._dynamo.reset()    # what other tests compiled is no reason to compile anew
     monkeypatch.setattr(torch._dynamo.config, "error_on_recompile", True)
     session = fresh(little)
     for seed, text in enumerate(("fold", "fold the towel", "put it all away")):

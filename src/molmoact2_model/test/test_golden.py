@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from golden_set import GOLDEN, compare
 
+from molmoact2_model import compiled
 from molmoact2_model.optimizations import Optimizations
 
 CASES = [case["name"] for case in json.loads((GOLDEN / "cases.json").read_text())]
@@ -29,6 +30,14 @@ def test_a_case_gives_the_reference_tokens_codes_and_actions(golden, results, na
 def test_a_case_gives_the_same_with_every_optimisation_on_and_a_draft(golden, policy, name):
     everything = Optimizations.only(set(Optimizations.names()) - {"compiled"})    # which cannot be with graphs
     compare(golden, name, golden.run(policy, name, optimizations=everything, draft=bool(golden.cases[name]["depth"])))
+
+
+def test_a_case_gives_the_same_with_the_expert_compiled(golden, policy, monkeypatch):
+    """By the backend that runs what torch.compile finds in the program, since there is no time for a compiler."""
+    monkeypatch.setattr(compiled, "BACKEND", "eager")
+    result = golden.run(policy, "flow", optimizations=Optimizations(compiled=True))
+    compare(golden, "flow", result)
+    assert not result.trace.warnings
 
 
 def test_every_kind_of_case_was_compared(golden):

@@ -176,7 +176,7 @@ def test_png_changes_nothing_and_jpeg_little(served, there):
         actions[encoding] = backend.infer(images(3), STATE, "go", 1).actions
         backend.close()
     np.testing.assert_array_equal(actions["raw"], actions["png"])
-    assert actions["jpeg"].shape == actions["raw"].shape
+    assert 0 < np.abs(actions["jpeg"] - actions["raw"]).max() < 0.2 * np.ptp(actions["raw"])
 
 
 def test_an_instruction_is_checked_where_the_model_is(there, served):
