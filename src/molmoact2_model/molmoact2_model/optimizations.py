@@ -19,7 +19,7 @@ OFF = "no_"    # before the name of one to switch off
 
 @dataclass(frozen=True)
 class Optimizations:
-    """Which of them are on. docs/performance.md says what each is worth, and where that was measured.
+    """Which of them are on. `molmoact2 bench-model --each` measures each; docs/performance.md has what was measured.
 
     reuse: images and the part of a prompt that repeat are not read again; frames all or none.
     reuse_cameras: the features of each camera whose frame repeats byte for byte; cameras are then looked at one by one,
@@ -29,8 +29,8 @@ class Optimizations:
     fused_language, fused_expert: the blocks of the language model and of the expert as few large operations.
     joined_passes: tokens that are known or likely before they are asked for (reused depth codes, the end of the codes)
     are read in the same pass as the last one generated.
-    unwatched: on a GPU the stages of a call do not wait for each other, so the seconds of a trace's stages are those
-    of the program and not of the device; the total remains true.
+    unwatched: on a GPU the end of a stage is not waited for, so the seconds of a trace's stages are those of the
+    program and not of the device; the total remains true. Copies within a stage are still waited for.
     graphs: on a GPU, prompts, depth codes and flows are computed by recorded graphs. Untried on any; needs
     fused_language, and for flows fused_expert.
     compiled: the expert is computed as torch.compile makes it; needs fused_expert.
