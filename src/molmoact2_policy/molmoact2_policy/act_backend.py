@@ -30,6 +30,7 @@ LASTING = (TOKEN, FAILED, CHANGED)    # what no other observation mends
 NO_TRACE = "the plain /act protocol has no trace and takes no noise: nobody can see or repeat this inference"
 SESSION = ("depth", "action_mode", "cache_policy", "full_refresh_every", "similarity_threshold", "max_gap", "rtc_beta",
            "noise_scale", "draft", "solver")
+UNTRIED = ("graphs", "compiled")    # optimisations that nobody has seen run on a GPU: for no robot that moves
 
 
 @dataclass(frozen=True)
@@ -109,10 +110,12 @@ class ActBackend:
         ):
             if value not in there:
                 raise BackendError(f"{name} {value!r} is not offered by {self.name}; it offers {', '.join(there)}")
-        if "graphs" in offer.machine.get("optimizations", "").split(",") and not self._simulation:
+        untried = [name for name in offer.machine.get("optimizations", "").split(",") if name in UNTRIED]
+        if untried and not self._simulation:
             raise BackendError(
-                f"the server {self.name} runs with the optimisation graphs, which nobody has seen run on a GPU yet: it "
-                "is for simulations and benchmarks, not for a robot that moves; start molmoact2 serve without it"
+                f"the server {self.name} runs with the optimisation {untried[0]}, which nobody has seen run on a GPU "
+                "yet: it is for simulations and benchmarks, not for a robot that moves; start molmoact2 serve without "
+                "it"
             )
         if offer.machine.get("offload", "none") != "none" and not self._simulation:
             raise BackendError(

@@ -31,7 +31,7 @@ from molmoact2_model.engine_options import (
 )
 from molmoact2_model.serving.connection import Address
 
-from .act_backend import Remote
+from .act_backend import UNTRIED, Remote
 from .backend import Settings
 from .smoothing import LONGEST
 
@@ -190,10 +190,11 @@ def _optimizations(settings: Settings, simulation: bool, remote: Remote | None) 
     except InputError as error:
         names = "draft, solver, noise_scale, optimizations, language_weights, offload"
         raise ContractError(f"parameters {names}: {error}") from None
-    if wanted.graphs and not simulation:
+    untried = [name for name in UNTRIED if getattr(wanted, name)]
+    if untried and not simulation:
         raise ContractError(
-            "parameter optimizations has graphs, which nobody has seen run on a GPU yet: it is for simulations and "
-            "benchmarks, not for a robot that moves; leave it out"
+            f"parameter optimizations has {untried[0]}, which nobody has seen run on a GPU yet: it is for simulations "
+            "and benchmarks, not for a robot that moves; leave it out"
         )
     if settings.offload != NO_OFFLOAD and not simulation:
         raise ContractError(

@@ -238,7 +238,9 @@ def test_another_checkpoint_than_the_one_that_is_named_is_refused(policy):
     other.close()
 
 
-@pytest.mark.parametrize(("name", "value"), [("optimizations", "graphs,no_reuse"), ("offload", "language")])
+@pytest.mark.parametrize(("name", "value"), [
+    ("optimizations", "graphs,no_reuse"), ("optimizations", "compiled"), ("offload", "language"),
+])
 def test_what_is_untried_on_a_server_is_refused_for_a_robot_that_is_not_simulated(served, monkeypatch, name, value):
     about = served.service.about()
     about["molmoact2"]["machine"] |= {name: value}

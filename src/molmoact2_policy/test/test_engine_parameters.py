@@ -56,6 +56,7 @@ WRONG = {
     "no place": ({"offload": "vision"}, "parameter offload is 'vision'; it must be one of none, language"),
     "no GPU to offload": ({"offload": "language"}, "offload language is for a GPU, and the device is 'cpu'"),
     "offloaded robot": ({"offload": "language", "device": "cuda"}, "not for a robot that moves; use none"),
+    "a robot and a compiler": ({"optimizations": "compiled"}, "has compiled, which nobody has seen run on a GPU"),
     "a robot": ({"optimizations": "graphs", "device": "cuda"}, "not for a robot that moves; leave it out"),
 }
 
@@ -131,7 +132,7 @@ def test_a_replay_by_other_modes_leaves_out_what_these_have_no_use_for_unless_it
 
 
 def test_a_recording_of_a_compiled_expert_promises_no_bits():
-    facts = {name: str(value) for name, value in asdict(settings(optimizations="compiled")).items()}
+    facts = {name: str(value) for name, value in asdict(settings(optimizations="compiled", simulation=True)).items()}
     wanted = Wanted(SETTINGS, SimpleNamespace(), SimpleNamespace(), {})
     assert "the expert was compiled" in unpromised(Configured(0, facts), wanted, facts)[0]
 
