@@ -1,6 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""`molmoact2 fast`: tokenizers of actions, fitted to data sets and held against them."""
+"""`molmoact2 fast`: tokenizers of actions, fitted to data sets and held against them; chunks as tokens and back."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ def register(subparsers: Any) -> None:
     actions = fast.add_subparsers(title="actions", metavar="ACTION", required=True)
     _register_train(actions)
     _register_inspect(actions)
+    _register_encode(actions)
+    _register_decode(actions)
 
 
 def _register_train(actions: Any) -> None:
@@ -57,11 +59,41 @@ def _register_inspect(actions: Any) -> None:
         help="what a tokenizer does to the chunks of data sets",
         description="Codes and decodes the chunks of data sets: tokens, compression, and error by joint.",
     )
+    _add_held(parser)
+    parser.set_defaults(func=_run, action=_inspect)
+
+
+def _register_encode(actions: Any) -> None:
+    parser = actions.add_parser(
+        "encode",
+        help="write the chunks of data sets as tokens",
+        description="Writes a parquet file with the tokens of each chunk, and says what inspect says. Chunks that have "
+        "no tokens are left out and counted. The file keeps what decode needs besides the tokenizer.",
+    )
+    _add_held(parser)
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="parquet file to write")
+    parser.set_defaults(func=_run, action=_encode)
+
+
+def _register_decode(actions: Any) -> None:
+    parser = actions.add_parser(
+        "decode",
+        help="write the chunks that tokens stand for",
+        description="From a file of encode, a parquet file with the chunk of each row: horizon x joints numbers, "
+        "waypoint by waypoint, in the data set's units. Tokens that spell no chunk of that shape are an error.",
+    )
+    parser.add_argument("tokenizer", type=Path, metavar="FOLDER", help="the FAST tokenizer that encoded them")
+    parser.add_argument("tokens", type=Path, metavar="TOKENS", help="what molmoact2 fast encode wrote")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="parquet file to write")
+    parser.set_defaults(func=_run, action=_decode)
+
+
+def _add_held(parser: argparse.ArgumentParser) -> None:
+    """For what holds a given tokenizer against data."""
     parser.add_argument("tokenizer", type=Path, metavar="FOLDER", help="a FAST tokenizer, e.g. a released one")
     parser.add_argument("data", type=Path, nargs="+", metavar="DATA", help="folder of a LeRobot data set")
     _add_common(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
-    parser.set_defaults(func=_run, action=_inspect)
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
@@ -78,11 +110,9 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     from molmoact2_data.layout import DatasetError
 
-    for name, value in (("--horizon", min(args.horizon, default=1)), ("--every", args.every)):
-        if value < 1:
-            raise InputError(f"{name} is {value}, expected at least 1")
-    if args.tag and args.norm_stats is None:
-        raise InputError("--tag names a part of --norm-stats FILE, which is not given")
+    out = getattr(args, "out", None)
+    if out is not None and out.exists():
+        raise InputError(f"-o {out} is there already; remove it or choose another place")
     try:
         args.action(args)
     except DatasetError as error:
@@ -96,8 +126,6 @@ def _train(args: argparse.Namespace) -> None:
     from .fast_fit import fit, write
     from .fast_report import normalized
 
-    if args.out.exists():
-        raise InputError(f"-o {args.out} is there already; remove it or choose another folder")
     if not (math.isfinite(args.scale) and args.scale > 0):
         raise InputError(f"--scale is {args.scale}, expected a number above 0")
     robots, show = _robots(args), sys.stderr.isatty()
@@ -114,7 +142,31 @@ def _inspect(args: argparse.Namespace) -> None:
     from ..fast import FastTokenizer
 
     fast = FastTokenizer.from_folder(args.tokenizer)
-    found = _measured(fast, _robots(args), args.every)
+    _write_figures(args, fast, _measured(fast, _robots(args), args.every))
+
+
+def _encode(args: argparse.Namespace) -> None:
+    from ..fast import FastTokenizer
+    from .fast_codes import encode
+    from .fast_report import table
+
+    fast = FastTokenizer.from_folder(args.tokenizer)
+    found = encode(fast, args.tokenizer, _robots(args), args.every, args.out, sys.stderr.isatty())
+    for measured in found:
+        print(table(measured) + "\n")
+    _write_figures(args, fast, found)
+    print(args.out)
+
+
+def _decode(args: argparse.Namespace) -> None:
+    from .fast_codes import decode
+
+    for robot, count in decode(args.tokenizer, args.tokens, args.out, sys.stderr.isatty()).items():
+        print(f"{robot}: {count} chunks")
+    print(f"\n{args.out}")
+
+
+def _write_figures(args: argparse.Namespace, fast: FastTokenizer, found: list[Measured]) -> None:
     if args.json is not None:
         args.json.write_text(json.dumps(_report(fast, found, args.every), indent=1) + "\n", encoding="utf-8")
 
@@ -122,6 +174,11 @@ def _inspect(args: argparse.Namespace) -> None:
 def _robots(args: argparse.Namespace) -> list[Robot]:
     from .fast_data import robots_of_data, robots_of_tags
 
+    for name, value in (("--horizon", min(args.horizon, default=1)), ("--every", args.every)):
+        if value < 1:
+            raise InputError(f"{name} is {value}, expected at least 1")
+    if args.tag and args.norm_stats is None:
+        raise InputError("--tag names a part of --norm-stats FILE, which is not given")
     if args.norm_stats is None:
         return robots_of_data(args.data, args.horizon or [HORIZON])
     return robots_of_tags(args.data, args.norm_stats, args.tag, args.horizon)

@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -34,15 +34,28 @@ class Kept:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a chunk begins: a frame of an episode of the data set in the folder `root`."""
+
+    root: Path
+    episode: int
+    frame: int
+
+    def __str__(self) -> str:
+        return f"{self.root}: episode {self.episode}, frame {self.frame}"
+
+
+@dataclass(frozen=True)
 class Robot:
     """What is told apart in reports: one robot's data sets. joints: names of the values of an action; units are the
-    data sets'."""
+    data sets'. stats: what the normalizer was made of, as JSON can hold it."""
 
     name: str
     joints: tuple[str, ...]
     data: tuple[Kept, ...]
     horizon: int
     normalizer: Normalizer
+    stats: Mapping[str, Any]
 
     def chunks(self, every: int) -> Iterator[np.ndarray]:
         """float32 (horizon, D), from every so many frames on, the last action repeated past the end of a part, as
@@ -51,6 +64,13 @@ class Robot:
             for action in _actions(kept):
                 for frame in range(0, len(action), every):
                     yield action[np.minimum(np.arange(frame, frame + self.horizon), len(action) - 1)]
+
+    def places(self, every: int) -> Iterator[Place]:
+        """Of the chunks, in their order."""
+        for kept in self.data:
+            for part in kept.parts:
+                for frame in range(part.first, part.end, every):
+                    yield Place(kept.dataset.root, part.episode.index, frame)
 
     def count(self, every: int) -> int:
         """Of the chunks."""
@@ -70,8 +90,9 @@ def robots_of_data(roots: Sequence[Path], horizons: Sequence[int]) -> list[Robot
         if len({horizon for _, horizon in those}) > 1:
             raise InputError(f"--horizon: the data sets of robot {kind!r} have one, not {[h for _, h in those]}")
         values = np.concatenate([action for kept, _ in those for action in _actions(kept)])
-        normalizer = Normalizer(statistics.of_values(values), NORM_MODE, f"the data of robot {kind!r}")
-        robots.append(Robot(kind, joints, tuple(kept for kept, _ in those), those[0][1], normalizer))
+        stats = statistics.of_values(values)
+        normalizer = Normalizer(stats, NORM_MODE, f"the data of robot {kind!r}")
+        robots.append(Robot(kind, joints, tuple(kept for kept, _ in those), those[0][1], normalizer, stats))
     return robots
 
 
@@ -94,7 +115,10 @@ def robots_of_tags(roots: Sequence[Path], path: Path, tags: Sequence[str], horiz
             raise InputError(f"{path}: norm tag {name!r} has no action_horizon; say it with --horizon")
         named.setdefault((name, horizon or tag.horizon), []).append(kept)
     return [
-        Robot(name, _joints(data[0].dataset), tuple(data), horizon, stats.tag(name).action)
+        Robot(
+            name, _joints(data[0].dataset), tuple(data), horizon, stats.tag(name).action,
+            stats.metadata[name]["action_stats"],
+        )
         for (name, horizon), data in named.items()
     ]
 

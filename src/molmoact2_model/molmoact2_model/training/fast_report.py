@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +13,15 @@ from tqdm import tqdm
 
 from ..errors import InputError, ModelError
 from ..fast import FastTokenizer
-from .fast_data import Robot
+from .fast_data import Place, Robot
 
 
 @dataclass(frozen=True)
 class Measured:
     """Of one robot's chunks. tokens: mean of those that can be expressed, with the most; off, off_most: root mean
-    square and maximum of what coding changes, in the model's range; joints_off, joints_most: by joint, in its units;
-    cut_off: by joint, the most that the normalisation itself takes off; inexpressible: chunks that have no tokens."""
+    square and maximum of what coding changes, in the model's range; worst: the chunk with that maximum; joints_off,
+    joints_most: by joint, in its units; cut_off: by joint, the most that the normalisation itself takes off;
+    inexpressible: chunks that have no tokens; first_inexpressible: one of them."""
 
     robot: Robot
     chunks: int
@@ -32,6 +33,8 @@ class Measured:
     joints_off: np.ndarray
     joints_most: np.ndarray
     cut_off: np.ndarray
+    worst: Place
+    first_inexpressible: Place | None
 
     @property
     def values(self) -> int:
@@ -51,15 +54,20 @@ def normalized(robot: Robot, every: int, show: bool) -> Iterator[tuple[np.ndarra
         yield chunk, np.clip(robot.normalizer.normalize(chunk), -1.0, 1.0)
 
 
-def measure(fast: FastTokenizer, robot: Robot, every: int, show: bool) -> Measured:
-    """Codes every chunk and decodes it again. Errors: DatasetError; InputError where no chunk can be expressed."""
+def measure(
+    fast: FastTokenizer, robot: Robot, every: int, show: bool, keep: Callable[[Place, list[int]], None] | None = None
+) -> Measured:
+    """Codes every chunk and decodes it again. keep: is given the tokens of each chunk that has any. Errors:
+    DatasetError; InputError where no chunk can be expressed."""
     tokens: list[int] = []
     width = len(robot.joints)
     squares, joint_squares = 0.0, np.zeros(width)
     most, joint_most, cut_off = 0.0, np.zeros(width), np.zeros(width)
     count = 0
     why = ""
-    for raw, chunk in normalized(robot, every, show):
+    worst: Place | None = None
+    lacking: Place | None = None
+    for place, (raw, chunk) in zip(robot.places(every), normalized(robot, every, show), strict=True):
         count += 1
         there = robot.normalizer.unnormalize(chunk)
         cut_off = np.maximum(cut_off, np.abs(raw - there).max(axis=0))
@@ -67,19 +75,25 @@ def measure(fast: FastTokenizer, robot: Robot, every: int, show: bool) -> Measur
             coded = fast.encode(chunk)
         except ModelError as error:
             why = str(error)
+            lacking = lacking or place
             continue
         tokens.append(len(coded))
+        if keep is not None:
+            keep(place, coded)
         again = fast.decode(coded, *chunk.shape)
         off = np.abs(again - chunk)
         joint_off = np.abs(robot.normalizer.unnormalize(again) - there)
         squares, joint_squares = squares + float((off**2).sum()), joint_squares + (joint_off**2).sum(axis=0)
+        if worst is None or off.max() > most:
+            worst = place
         most, joint_most = max(most, float(off.max())), np.maximum(joint_most, joint_off.max(axis=0))
-    if not tokens:
+    if worst is None:
         raise InputError(f"none of the {count} chunks of {robot.name} can be expressed: {why}")
     rows = len(tokens) * robot.horizon
     return Measured(
         robot, count, count - len(tokens), float(np.mean(tokens)), max(tokens),
         float(np.sqrt(squares / (rows * width))), most, np.sqrt(joint_squares / rows), joint_most, cut_off,
+        worst, lacking,
     )
 
 
@@ -101,6 +115,9 @@ def as_dict(measured: Measured) -> dict[str, Any]:
         "values_per_token": measured.values_per_token,
         "error_rms": measured.off,
         "error_max": measured.off_most,
+        "error_max_at": {
+            "dataset": measured.worst.root.name, "episode": measured.worst.episode, "frame": measured.worst.frame
+        },
         "joints": {
             name: {"error_rms": float(rms), "error_max": float(most), "cut_off_max": float(cut)}
             for name, rms, most, cut in joints
@@ -117,7 +134,9 @@ def table(measured: Measured) -> str:
         f"  tokens a chunk  {measured.tokens:.1f}, at most {measured.most_tokens}; "
         f"{measured.values_per_token:.2f} values a token",
         f"  error           rms {measured.off:.4f}, at most {measured.off_most:.4f}, of the range -1 to 1",
-        *([f"  NO TOKENS FOR   {measured.inexpressible} chunks"] if measured.inexpressible else []),
+        f"  the largest at  {measured.worst}",
+        *([f"  NO TOKENS FOR   {measured.inexpressible} chunks, the first at {measured.first_inexpressible}"]
+          if measured.inexpressible else []),
         f"  {'joint':{width}}  error rms  error max  cut off by the normalisation",
     ]
     joints = zip(robot.joints, measured.joints_off, measured.joints_most, measured.cut_off, strict=True)
