@@ -54,6 +54,46 @@ def test_the_pilot_drives_and_the_expert_says_what_it_should_have_done_and_ends_
     assert np.linalg.norm(went - meant) > 0.05
 
 
+class Unmoved(Tabletop):
+    """Nothing that is commanded happens, so no attempt succeeds."""
+
+    def reset(self, seed, offset=None):
+        super().reset(seed, offset)
+        self.given = []
+
+    def step(self, command):
+        self.given.append(command)
+
+
+class Idle:
+    """An expert who means one command."""
+
+    def plan(self, task, cube, steps):
+        return np.full((30, 6), 0.1)
+
+    def chunk(self, task, cube, steps):
+        return np.full((steps, 6), 0.1)
+
+
+def test_a_pilot_drives_for_up_to_70_percent_of_twice_an_experts_time_so_that_second_tries_are_seen():
+    table = Unmoved(build("so101_tabletop"), np.array([0.0, -0.9, 0.75, 1.3, 0.0, 0.4]))
+    wanted = Wanted({"touch": 1.0}, ("red",), 0.0, False, False, 0, 0)
+    driven = []
+    for pilot, seeds in ((None, [0]), (Wandering(), range(12))):
+        demonstrator = Demonstrator(table, Blind(), wanted, pilot)
+        demonstrator._expert = Idle()
+        for seed in seeds:
+            done = demonstrator.perform(seed)
+            by_expert = [bool((command == 0.1).all()) for command in table.given]
+            driven.append(by_expert.index(True))
+            assert all(by_expert[driven[-1] :])    # who has handed over does not come back
+            # Then the expert has the whole time to end it.
+            assert done.failure and len(by_expert) == driven[-1] + (120 if pilot is None else 2 * 120)
+    assert driven[0] == 0
+    assert max(driven) > 120    # past all the time that an expert has
+    assert max(driven) <= 0.7 * 240 and min(driven[1:]) > 0.15 * 240 - 1
+
+
 def test_what_a_checkpoint_did_wrong_becomes_data_of_what_was_right(tmp_path, capsys):
     command = ["corrections", "molmoact2-tiny-think-so101", "--episodes", "2", "--seed", "7", "--workers", "1"]
     assert main([*command, "--tasks", "touch", "--no-depth", "--out", str(tmp_path / "out")]) == 0, capsys.readouterr()

@@ -28,7 +28,7 @@ SALT = 104729
 STAY = 15                   # steps that an episode goes on when the task is done: to stay there is to be learnt too
 PILOT_PERIOD, PILOT_LATENCY = 12, 6    # steps from one chunk to the next, and from what it was made of to its arrival
 PILOTED = (15, 70)          # [%] of an attempt's steps that a pilot drives, from and to
-PILOT_PATIENCE = 2.0        # an attempt lasts so many times as long: what comes of a failed first try is to be seen too
+PILOT_PATIENCE = 2.0        # of so many times an expert's: what comes of a failed first try is to be seen too
 NEAR = 0.03                 # [m] from the grasp to the cube
 
 
