@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,22 +30,27 @@ class ObservationError(ValueError):
 
 @dataclass(frozen=True)
 class Input:
-    """One message that went into an observation. stamp_ns: capture, ROS time; digest: of its pixels or positions."""
+    """One message that went into an observation. stamp_ns: capture, ROS time; values: its pixels or positions."""
 
     kind: int
     topic: str
     frame_id: str
     stamp_ns: int
-    digest: bytes = b""
+    values: np.ndarray = field(repr=False, compare=False)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """Of the values, for the trace. Taken when it is first asked for: that of an image takes a millisecond."""
+        return digest(self.values)
 
 
 @dataclass(frozen=True)
 class Observation:
     """What one inference works on.
 
-    images: uint8 (H, W, 3) RGB in the norm tag's camera order, the first the main one; state: float64 (D,) in ROS
-    units and the contract's joint order; model_state: float32 (D,) in the checkpoint's frame; state_stamp_ns: the
-    oldest joint state's capture; inputs: images in model order, then joint states.
+    images: uint8 (H, W, 3) RGB in the norm tag's camera order, the first the main one, to be read only; state: float64
+    (D,) in ROS units and the contract's joint order; model_state: float32 (D,) in the checkpoint's frame;
+    state_stamp_ns: the oldest joint state's capture; inputs: images in model order, then joint states.
     """
 
     images: tuple[np.ndarray, ...]
@@ -64,10 +70,19 @@ class Observation:
         stamps = [i.stamp_ns for i in self.inputs]
         return (max(stamps) - min(stamps)) / 1e9
 
+    def digests(self) -> tuple[bytes, ...]:
+        """Those of its inputs."""
+        return tuple(item.digest for item in self.inputs)
+
+
+def positions_of(message: Any) -> np.ndarray:
+    """Positions of a joint state in its own order, float64, little endian."""
+    return np.asarray(message.position, dtype="<f8")
+
 
 def positions_digest(message: Any) -> bytes:
     """Digest of a joint state's positions."""
-    return digest(np.asarray(message.position, dtype="<f8"))
+    return digest(positions_of(message))
 
 
 def read_image(topic: str, transport: str, message: Any) -> np.ndarray:
@@ -78,9 +93,8 @@ def read_image(topic: str, transport: str, message: Any) -> np.ndarray:
         raise ObservationError("image_encoding", f"{topic}: {error}") from error
 
 
-def _read(camera: Camera, message: Any) -> tuple[np.ndarray, bytes]:
-    pixels = read_image(camera.topic, camera.transport, message)
-    return pixels, digest(pixels)
+def _read(camera: Camera, message: Any) -> np.ndarray:
+    return read_image(camera.topic, camera.transport, message)
 
 
 class Ingest:
@@ -90,7 +104,7 @@ class Ingest:
         self._contract, self._tag = contract, tag
         self._cameras = [contract.cameras[name] for name in tag.cameras]
         self._frame = ModelFrame(contract, tag)
-        # Decoding and digests let go of Python's lock: the cameras are read side by side.
+        # Decoding and conversion let go of Python's lock: the cameras are read side by side.
         self._readers = ThreadPoolExecutor(len(self._cameras), thread_name_prefix="ingest")
 
     def observation(self, images: Sequence[Any], joint_states: Sequence[Any], joint_topic: str) -> Observation:
@@ -99,20 +113,19 @@ class Ingest:
         images: one Image or CompressedImage per camera of the tag, in its order; joint_states: JointState messages that
         together hold every joint of the contract once. Errors: ObservationError.
         """
-        inputs = [
-            Input(IMAGE, camera.topic, message.header.frame_id, stamp_ns(message))
-            for camera, message in zip(self._cameras, images, strict=True)
-        ]
-        for camera, item in zip(self._cameras, inputs, strict=True):
-            self._check_header(camera, item)
+        for camera, message in zip(self._cameras, images, strict=True):
+            self._check_header(camera, message)
         state = self._state(joint_states)
-        read = list(self._readers.map(_read, self._cameras, images))
-        inputs = [replace(item, digest=mark) for item, (_, mark) in zip(inputs, read, strict=True)]
+        pixels = self._read(images)
+        inputs = [
+            Input(IMAGE, camera.topic, message.header.frame_id, stamp_ns(message), values)
+            for camera, message, values in zip(self._cameras, images, pixels, strict=True)
+        ]
         inputs += [
-            Input(JOINT_STATE, joint_topic, m.header.frame_id, stamp_ns(m), positions_digest(m)) for m in joint_states
+            Input(JOINT_STATE, joint_topic, m.header.frame_id, stamp_ns(m), positions_of(m)) for m in joint_states
         ]
         observation = Observation(
-            images=tuple(pixels for pixels, _ in read),
+            images=pixels,
             state=state,
             model_state=self._frame.to_model(state),
             state_stamp_ns=min(stamp_ns(m) for m in joint_states),
@@ -126,16 +139,25 @@ class Ingest:
             )
         return observation
 
+    def _read(self, images: Sequence[Any]) -> tuple[np.ndarray, ...]:
+        in_place = all(
+            camera.transport == "raw" and message.encoding == "rgb8"
+            for camera, message in zip(self._cameras, images, strict=True)
+        )
+        # Pixels that lie in the message are there at once; other threads would only make them wait.
+        return tuple((map if in_place else self._readers.map)(_read, self._cameras, images))
+
     @staticmethod
-    def _check_header(camera: Camera, item: Input) -> None:
-        if item.stamp_ns <= 0:
+    def _check_header(camera: Camera, message: Any) -> None:
+        frame_id = message.header.frame_id
+        if stamp_ns(message) <= 0:
             raise ObservationError(
-                "image_stamp", f"{item.topic}: the stamp is zero; its driver must give the time of capture"
+                "image_stamp", f"{camera.topic}: the stamp is zero; its driver must give the time of capture"
             )
-        if item.frame_id != camera.frame_id:
+        if frame_id != camera.frame_id:
             raise ObservationError(
                 "image_frame",
-                f"{item.topic}: its frame is {item.frame_id!r}, that of camera {camera.name} is {camera.frame_id!r}; "
+                f"{camera.topic}: its frame is {frame_id!r}, that of camera {camera.name} is {camera.frame_id!r}; "
                 "are cameras swapped? Else set frame_id in the contract",
             )
 

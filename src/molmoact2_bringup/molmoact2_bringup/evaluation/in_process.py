@@ -21,7 +21,7 @@ from molmoact2_contract import Contract, NormTag
 from molmoact2_policy.backend import Backend, BackendError, Inference, Unanswered
 from molmoact2_policy.camera_health import CameraHealth
 from molmoact2_policy.continuity import Continuity, Heard
-from molmoact2_policy.ingest import IMAGE, Input, Observation, digest
+from molmoact2_policy.ingest import IMAGE, Input, Observation
 from molmoact2_policy.model_frame import ModelFrame
 from molmoact2_policy.runner import MARGIN, MOST_UNANSWERED, ask, no_answers
 from molmoact2_policy.tasks import ArmStatus, Cause, Ended, Goal, State, TaskRun
@@ -220,7 +220,7 @@ class _Flight:
         return Observation(
             images=tuple(images[camera.name] for camera in cameras), state=state,
             model_state=self._frame.to_model(state), state_stamp_ns=stamp_ns,
-            inputs=tuple(Input(IMAGE, c.topic, c.frame_id, stamp_ns, digest(images[c.name])) for c in cameras),
+            inputs=tuple(Input(IMAGE, c.topic, c.frame_id, stamp_ns, images[c.name]) for c in cameras),
         )
 
     def _infer(self) -> None:
