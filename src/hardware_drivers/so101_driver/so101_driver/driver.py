@@ -177,7 +177,7 @@ class SO101Driver(ArmDriver):
         except BaseException:
             self._leave()
             raise
-        self._watch = Watch(self._servos.temperature_limits)
+        self._watch = Watch(self._servos.temperature_limits, self._servos.supplies)
         self._doubtful, self._hand, self._fallen = False, None, ""
 
     def _attach_again(self) -> None:

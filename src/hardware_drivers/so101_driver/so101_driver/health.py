@@ -10,9 +10,8 @@ from arm_controller import driver
 from arm_controller.health import Durations
 
 from .bus import ServoBus
-from .watch import LEAST_VOLTAGE, MOST_CURRENT, MOST_CURRENT_ELSE, WARN_TEMPERATURE, Reading, Watch
-
-LOW_VOLTAGE = 6.0    # [V]; chosen: half a volt before the watch stops the arm
+from .supply import WARNING, Supply
+from .watch import MOST_CURRENT, MOST_CURRENT_ELSE, WARN_TEMPERATURE, Reading, Watch
 
 
 class HealthRecord:
@@ -22,12 +21,13 @@ class HealthRecord:
         self.cycles = Durations()
         self.newest: Mapping[str, Reading] = {}
         self.stops: Mapping[str, int] = {}    # temperature at which the arm stops, by motor [deg C]
+        self.supplies: Mapping[str, Supply] = {}
         self.errors = 0
         self._retries = self._broken = 0    # of buses before the one that is open
 
     def take(self, readings: Mapping[str, Reading], watch: Watch, seconds: float) -> None:
         """seconds: what the questions of this cycle took."""
-        self.newest, self.stops = readings, watch.stops
+        self.newest, self.stops, self.supplies = readings, watch.stops, watch.supplies
         self.cycles.add(seconds)
 
     def leave(self, bus: ServoBus) -> None:
@@ -40,9 +40,10 @@ class HealthRecord:
         told: list[driver.Reading] = []
         for name, servo in self.newest.items():
             most, stop = MOST_CURRENT.get(name, MOST_CURRENT_ELSE), self.stops[name]
+            least = self.supplies[name].least
             told += [
                 driver.Reading(f"{name} temperature", float(servo.temperature), "°C", WARN_TEMPERATURE, stop),
-                driver.Reading(f"{name} voltage", servo.voltage, "V", LOW_VOLTAGE, LEAST_VOLTAGE),
+                driver.Reading(f"{name} voltage", servo.voltage, "V", round(least + WARNING, 1), least),
                 # The arm stops only where it lasts, which the watch knows.
                 driver.Reading(f"{name} current", abs(servo.current), "A", most),
                 driver.Reading(f"{name} load", 100 * abs(servo.load), "%"),

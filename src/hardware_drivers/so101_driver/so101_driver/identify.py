@@ -16,7 +16,6 @@ from .registers import (
     FEEDBACK,
     HOMING_OFFSET,
     MAX_POSITION,
-    MAX_VOLTAGE,
     MIN_POSITION,
     MODEL,
     MODEL_NUMBER,
@@ -24,9 +23,9 @@ from .registers import (
     TORQUE_ENABLE,
     Register,
 )
+from .supply import Supply
 
-LEAST_VOLTAGE = 5.5    # [V]; USB alone gives 5 V, the smallest supply of an arm 6 V and more
-TRIES = 3              # that two servos of one id are listened for
+TRIES = 3    # that two servos of one id are listened for
 
 
 class ArmError(RuntimeError):
@@ -46,7 +45,7 @@ class Servo:
 
 
 def identify(bus: ServoBus, ids: Mapping[str, int], baud: int, thorough: bool = True) -> dict[str, Servo]:
-    """Finds the servos by motor name, all STS3215, each id once, with power. Errors: ArmError, PortError.
+    """Finds the servos by motor name, all STS3215, each id once, with a supply that fits. Errors: ArmError, PortError.
 
     thorough: listens for two servos of one id also where every servo answers soundly.
     """
@@ -63,7 +62,7 @@ def identify(bus: ServoBus, ids: Mapping[str, int], baud: int, thorough: bool = 
     if thorough:
         nobody_answers_twice(bus, ids)
     _models(servos)
-    _voltages(bus, servos)
+    _supplies(bus, servos)
     return servos
 
 
@@ -146,22 +145,15 @@ def _models(servos: Mapping[str, Servo]) -> None:
             )
 
 
-def _voltages(bus: ServoBus, servos: Mapping[str, Servo]) -> None:
+def _supplies(bus: ServoBus, servos: Mapping[str, Servo]) -> None:
     for name, servo in servos.items():
         try:
             voltage = PRESENT_VOLTAGE.within(bus.read(servo.id, FEEDBACK).data, FEEDBACK[0]) / 10
         except NoAnswer as error:
             raise ArmError(f"{error} ({name}); look at its cable") from error
-        if voltage < LEAST_VOLTAGE:
-            raise ArmError(
-                f"servo {servo.id} ({name}) has {voltage:.1f} V: the arm's own power supply is off or missing"
-            )
-        most = servo.value(MAX_VOLTAGE) / 10
-        if voltage > most:
-            raise ArmError(
-                f"servo {servo.id} ({name}) has {voltage:.1f} V, more than the {most:.1f} V it is made for: unplug the "
-                "supply; 12 V is for the 12 V servos only"
-            )
+        misfits = Supply.of(servo.eeprom).misfits(voltage)
+        if misfits:
+            raise ArmError(f"servo {servo.id} ({name}) {misfits}")
 
 
 def check_calibration(servos: Mapping[str, Servo], calibration: Calibration, source: str) -> None:

@@ -23,6 +23,7 @@ from .registers import (
     TORQUE_ENABLE,
     TORQUE_LIMIT,
 )
+from .supply import Supply
 from .watch import Reading
 
 FASTEST = 254    # of the acceleration registers: the controller limits acceleration, not the servo
@@ -68,6 +69,10 @@ class ArmServos:
         """At which each servo drops its torque by itself [deg C]."""
         most = settings.MOST_TEMPERATURE
         return {name: min(servo.value(MAX_TEMPERATURE), most) for name, servo in self.servos.items()}
+
+    @property
+    def supplies(self) -> dict[str, Supply]:
+        return {name: Supply.of(servo.eeprom) for name, servo in self.servos.items()}
 
     def set_up(self) -> None:
         """Brings the servos' settings to what a follower needs; moves nothing."""

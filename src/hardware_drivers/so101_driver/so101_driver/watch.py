@@ -24,11 +24,11 @@ from .registers import (
     Register,
     errors_in_words,
 )
+from .supply import Supply
 
 WARN_TEMPERATURE, STOP_TEMPERATURE = 60, 70    # [deg C]
 BEFORE_LIMIT = 2           # [deg C]; a servo drops its torque at its own limit, so the stop comes before it
 COOLED = 3                 # [deg C] below a warning until it may be given again
-LEAST_VOLTAGE = 5.5        # [V]
 MOST_CURRENT = {GRIPPER: 1.6}    # [A]; the servo's own protection
 MOST_CURRENT_ELSE = 2.0    # [A]; a blocked motor takes about 2.5 A
 CURRENT_TIME = 1.0         # [s] that a motor may take more
@@ -64,9 +64,11 @@ class Reading:
 
 
 class Watch:
-    """Judges readings. limits: by motor, the temperature at which the servo drops its torque by itself [deg C]."""
+    """Judges readings. By motor, limits: the temperature at which the servo drops its torque by itself [deg C];
+    supplies: what it needs."""
 
-    def __init__(self, limits: Mapping[str, int]):
+    def __init__(self, limits: Mapping[str, int], supplies: Mapping[str, Supply]):
+        self.supplies = supplies
         self.stops = {name: min(STOP_TEMPERATURE, limit - BEFORE_LIMIT) for name, limit in limits.items()}
         self._warned: set[str] = set()
         self._squeezes = False               # the gripper's overload has been told
@@ -99,8 +101,9 @@ class Watch:
                 f"{servo} is at {reading.temperature} deg C, {self.stops[name]} or more; it drops its torque at "
                 f"{self.stops[name] + BEFORE_LIMIT}: clear_fault, arm, park within {PARKING:g} s, release, let it cool"
             )
-        if reading.voltage < LEAST_VOLTAGE:
-            return f"{servo} has {reading.voltage:.1f} V, less than {LEAST_VOLTAGE:g} V: look at the arm's power supply"
+        lacks = self.supplies[name].lacks(reading.voltage)
+        if lacks:
+            return f"{servo} {lacks}"
         return self._overcurrent(name, servo, reading, steady)
 
     def _warn(self, name: str, servo: str, reading: Reading) -> None:

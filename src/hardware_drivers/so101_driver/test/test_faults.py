@@ -124,13 +124,6 @@ def test_the_calibration_of_another_arm_is_refused(rig):
     assert "not that of this arm" in text and "shoulder_lift has offset 500" in text and "calibrate so101" in text
 
 
-def test_a_supply_that_is_missing_or_too_strong_is_named(rig):
-    rig.spoil("volts 1 4.8")
-    assert "4.8 V: the arm's own power supply is off" in refusal(rig.driver.connect)
-    rig.spoil("volts 1 12.1")
-    assert "12.1 V, more than the 8.0 V" in refusal(rig.driver.connect)
-
-
 def test_a_hot_servo_is_told_by_the_first_reading_and_nothing_is_switched_on(rig):
     rig.spoil("heat 2 68")
     rig.driver.connect()
@@ -253,11 +246,6 @@ def test_heat_at_the_servos_own_limit_takes_its_torque_and_is_named(armed):
     assert armed.torques[1] is False
 
 
-def test_a_supply_that_sinks_is_a_fault(armed):
-    armed.spoil("volts 1 5.1")
-    assert "5.1 V, less than 5.5 V" in fault(armed.driver)
-
-
 def test_an_arm_that_is_hot_can_still_be_stopped_where_it_is(armed):
     armed.spoil("heat 2 69")
     fault(armed.driver)
@@ -283,7 +271,7 @@ def test_no_setpoint_is_sent_where_nobody_sees_the_arm(armed):
 
 def test_to_an_arm_that_is_not_well_setpoints_are_sent_for_a_ramp_to_rest_and_no_longer(armed):
     positions = armed.driver.read().positions
-    armed.spoil("volts 1 5")
+    armed.spoil("volts 1 4.2")
     fault(armed.driver)
     armed.driver.write(positions)
 

@@ -44,10 +44,10 @@ def test_a_warm_servo_is_a_warning_and_at_its_stop_an_error_that_is_still_shown_
 
 
 def test_a_supply_that_sags_is_a_warning_before_it_stops_the_arm(armed):
-    armed.spoil("volts 1 5.8")
+    armed.spoil("volts 1 4.5")
     armed.driver.read()
     low = told(armed.driver)["shoulder_pan voltage"]
-    assert (low.value, level(low)) == (pytest.approx(5.8), Level.WARN)
+    assert (low.value, level(low)) == (pytest.approx(4.5), Level.WARN)
 
 
 def test_answers_that_had_to_be_asked_for_again_and_failures_are_counted_also_over_a_port_that_went(armed):

@@ -31,12 +31,12 @@ FAULTS = {
     "overload 4": "wrist_flex) reports: overloaded",
     "heat 2 68": "68 deg C",
     "heat 2 80": "overheated",
-    "volts 1 5": "5.0 V",
+    "volts 1 4.2": "4.2 V",
 }
 LIMP = ("power_off", "limp 2", "overload 4", "heat 2 80")    # the device itself takes torque away
 MENDS = {
     "unplug": ["replug"], "power_off": ["power_on"], "overload 4": [],
-    "heat 2 68": ["heat 2 40"], "heat 2 80": ["heat 2 40", "power_off", "power_on"], "volts 1 5": ["volts 1 7.4"],
+    "heat 2 68": ["heat 2 40"], "heat 2 80": ["heat 2 40", "power_off", "power_on"], "volts 1 4.2": ["volts 1 7.4"],
 }
 
 
@@ -143,7 +143,7 @@ def test_a_fault_of_the_bus_latches_is_named_and_leaves_the_arm_to_its_servos(co
     assert controlled.state.state == State.HOLDING
 
 
-@pytest.mark.parametrize("command", ["silent 3", "unplug", "volts 1 5"])
+@pytest.mark.parametrize("command", ["silent 3", "unplug", "volts 1 4.2"])
 def test_a_fault_is_not_cleared_while_its_cause_is_there(controlled, command):
     controlled.rig.spoil(command)
     controlled.until(lambda: controlled.state.state == State.FAULT and controlled.controller.at_rest)
@@ -256,7 +256,7 @@ def test_an_arm_that_stays_hot_for_longer_than_it_was_given_to_park_is_stopped_a
 
 
 def test_heat_that_comes_after_another_fault_was_cleared_has_no_time_to_park(controlled):
-    controlled.rig.spoil("volts 1 5")
+    controlled.rig.spoil("volts 1 4.2")
     controlled.until(lambda: controlled.state.state == State.FAULT)
     controlled.rig.spoil("volts 1 7.4")
     controlled.operator.clear_fault()
@@ -310,7 +310,7 @@ def test_an_arm_that_is_disarmed_and_armed_again_keeps_what_it_holds(holding):
 
 
 def test_a_fault_and_a_disarm_in_it_keep_what_the_gripper_holds(holding):
-    holding.rig.spoil("volts 1 5")
+    holding.rig.spoil("volts 1 4.2")
     holding.until(lambda: holding.state.state == State.FAULT and holding.controller.at_rest)
     holding.rig.spoil("volts 1 7.4")
     holding.tick()

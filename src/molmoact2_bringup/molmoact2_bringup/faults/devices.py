@@ -51,7 +51,7 @@ SO101 = (
     DeviceFault(
         "a servo overheats", ("heat 2 80",), ("heat 2 40", "power_off", "power_on"), ("overheated",), falls=True
     ),
-    DeviceFault("the supply sags", ("volts 1 5",), ("volts 1 7.4",), ("5.0 V",), bus=SOUND),
+    DeviceFault("the supply sags", ("volts 1 4.2",), ("volts 1 7.4",), ("4.2 V",), bus=SOUND),
 )
 YAM = (
     DeviceFault("single answers are lost", ("drop 0.01",), ("ok",), bus=SLOW),
