@@ -6,13 +6,15 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from safetensors.torch import load_file, save_file
-from test_training import BLUEPRINT, recipe_of, train
+from test_training import BLUEPRINT, curves, recipe_of, train
 from training_sets import TAG, norm_stats, toy_set
 
 from molmoact2_contract.cli import main
+from molmoact2_data.layout import CORRECTED, NOTES
 from molmoact2_model import MolmoAct2Policy
 from molmoact2_model.training.recipe import load_recipe
 
@@ -67,6 +69,23 @@ def test_a_stage_with_depth_runs_and_leaves_a_checkpoint(tmp_path, data, start, 
     assert main(["train", str(RECIPES / recipe), "--out", str(tmp_path / "out"), *settings(recipe, data, start)]) == 0
     assert "codes" in capsys.readouterr().out
     MolmoAct2Policy.from_pretrained(tmp_path / "out/checkpoint")
+
+
+def test_the_recipe_of_the_shipped_checkpoint_steps_with_every_term_of_its_objective(tmp_path, data, start):
+    """so101_sim/settle.yaml with its own mix, objective and optimizer, on demonstrations and corrections."""
+    corrected = Path(shutil.copytree(data, tmp_path / "corrected"))
+    (corrected / NOTES).write_text(json.dumps({CORRECTED: 3}))
+    recipe = RECIPES / "so101_sim/settle.yaml"
+    paths = {"plain": data, "varied": data, "corrected": corrected, "corrected_again": corrected}
+    given = [f"data.{index}.path={paths[one.path]}" for index, one in enumerate(load_recipe(recipe).data)]
+    given += [f"start.checkpoint={start}", f"norm_tag={TAG}", "optimizer.warmup=2"]
+    given += ["run.steps=8", "run.batch=4", "run.buffer=8", "run.precision=fp32"]    # bf16 is slow where it is toys
+    assert train(recipe, tmp_path / "out", *(word for one in given for word in ("--set", one))) == 0
+    losses = curves(tmp_path / "out")
+    for name in ("flow", "text", "codes", "place", "look"):
+        assert np.isfinite(losses[name]).all() and min(losses[name]) > 0, f"{name}: {losses[name]}"
+    for name in ("place", "look"):    # of every batch, so that few steps tell
+        assert np.mean(losses[name][-3:]) < 0.9 * np.mean(losses[name][:3]), f"{name}: {losses[name]}"
 
 
 def test_low_rank_finetuning_learns_a_norm_tag_of_its_own(tmp_path, data, start):
