@@ -12,7 +12,7 @@ import pytest
 from arm_controller.driver import ArmDriver, ArmState, DriverError
 from molmoact2_bringup.check import machine
 from molmoact2_bringup.check.checkpoint import look
-from molmoact2_bringup.check.drivers import bus_line, driver_line, process_lines
+from molmoact2_bringup.check.drivers import bus_line, driver_line, process_lines, stopping_line
 from molmoact2_bringup.check.heard import Heard, Thinking
 from molmoact2_bringup.check.latency import LATENCY, PLAN, latency_lines, load, measure, plan_line
 from molmoact2_bringup.check.line import FAIL, PASS, SKIP, WARN, Line, failed, passed
@@ -302,6 +302,14 @@ def controller(**parameters):
 def test_a_driver_whose_options_or_calibration_do_not_fit_fails_before_anything_is_opened(parameters, words):
     line, driver = driver_line("arm", controller(**parameters), CONTRACT)
     assert line.outcome == FAIL and words in line.text and driver is None
+
+
+def test_what_stopping_does_to_the_arm_is_shown_as_the_contract_says_it():
+    arm = CONTRACT.arm("arm")
+    line = stopping_line(arm)
+    assert line.outcome == PASS and line.name == "stopping arm"
+    assert arm.stopping.process_death in line.text and arm.stopping.close in line.text
+    assert stopping_line(replace(arm, stopping=None)).outcome == SKIP
 
 
 def test_a_port_that_is_not_there_is_named_by_the_driver_itself(tmp_path):

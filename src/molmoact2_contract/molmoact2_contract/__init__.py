@@ -9,6 +9,7 @@ from .compliance import Compliance
 from .embodiment import Arm, Camera, Contract, Joint, JointFrame, Mount, NormTag, Urdf, load_contract
 from .reading import ContractError
 from .resources import find_resource, share_folders
+from .stopping import Stopping
 from .system import Process, System, load_system
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Mount",
     "NormTag",
     "Process",
+    "Stopping",
     "System",
     "Urdf",
     "find_resource",

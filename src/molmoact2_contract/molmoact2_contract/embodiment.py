@@ -18,6 +18,7 @@ from .compliance import Compliance, read_compliance
 from .kinematics import FAR, TURN, Kinematics, Workspace, pose_of, read_links, read_workspace
 from .reading import ContractError, Section, read_file
 from .resources import find_resource
+from .stopping import Stopping, read_stopping
 
 FORMAT = "molmoact2_contract.v1"
 REVOLUTE, GRIPPER = "revolute", "gripper"
@@ -58,7 +59,7 @@ class Urdf:
 class Arm:
     """One arm: the joints that one controller moves. The name is the namespace of its topics and services.
 
-    kinematics, workspace, urdf, compliance: None where the contract gives none; a workspace needs kinematics.
+    kinematics, workspace, urdf, compliance, stopping: None where the contract gives none; a workspace needs kinematics.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Arm:
     workspace: Workspace | None = None
     urdf: Urdf | None = None
     compliance: Compliance | None = None
+    stopping: Stopping | None = None
 
     @property
     def frames(self) -> tuple[str, ...]:
@@ -255,7 +257,8 @@ def _arm(name: str, section: Section, joints: dict[str, Joint]) -> Arm:
         turning = [joint for joint in names if not joints[joint].is_gripper]
         links = read_links(s, base_frame, turning)
         kinematics, compliance = Kinematics(names, links) if links else None, read_compliance(s, len(turning))
-        arm = Arm(name, base_frame, names, kinematics, read_workspace(s, links), _urdf(s), compliance)
+        workspace, stopping = read_workspace(s, links), read_stopping(s)
+        arm = Arm(name, base_frame, names, kinematics, workspace, _urdf(s), compliance, stopping)
         for pose in ("home", "rest"):
             outside = arm.outside(np.array([getattr(joints[joint], pose) for joint in names]))
             if outside:

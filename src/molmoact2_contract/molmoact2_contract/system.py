@@ -61,7 +61,8 @@ def load_system(name_or_path: str | Path) -> System:
     """Reads and checks a system file.
 
     name_or_path: a file, or the name of one in config/systems. Every process gets two parameters besides its own:
-    `contract` (path of the contract) and `simulation`. Errors: ContractError naming file and line.
+    `contract` (path of the contract) and `simulation`. Errors: ContractError naming file and line, also where the
+    contract does not say what stopping means on a real arm that the system moves.
     """
     path = find_resource("config/systems", name_or_path, ".yaml")
     with read_file(path, FORMAT) as top:
@@ -70,7 +71,20 @@ def load_system(name_or_path: str | Path) -> System:
         contract = _contract(top)
         shared = {"contract": str(contract.path), "simulation": simulation}
         processes = tuple(_process(name, section, shared) for name, section in top.sections("processes", ros=True))
-    return System(path, path.stem, simulation, contract, processes)
+    system = System(path, path.stem, simulation, contract, processes)
+    _check_what_stopping_means_is_said(system)
+    return system
+
+
+def _check_what_stopping_means_is_said(system: System) -> None:
+    """Of real arms, for whoever stands beside them."""
+    for arm in () if system.simulation else system.controllers:
+        if arm in system.contract.arms and system.contract.arm(arm).stopping is None:
+            raise ContractError(
+                f"{system.contract.path}: arms.{arm}.stopping is missing, which {system.path} needs because it moves a "
+                "real arm; expected what disarm, fault, lost_state, process_death and close do to it, in a sentence "
+                "each (docs/contract.md)"
+            )
 
 
 def _contract(top: Section) -> Contract:

@@ -28,6 +28,7 @@ def test_every_contract_of_the_suite_loads_and_every_joint_has_sane_limits(path)
     assert (contract.values("lower") < contract.values("upper")).all()
     assert (contract.values("velocity") > 0).all()
     assert contract.norm_tags
+    assert all(arm.stopping for arm in contract.arms.values())
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "config/systems").glob("*.yaml")), ids=lambda p: p.stem)
@@ -98,6 +99,9 @@ def test_the_released_so101_tag_speaks_degrees_of_the_old_calibration():
         ("frame_id: front_optical_frame", "frame_id: gripper_link", "front.frame_id is a link of the robot"),
         ("path: assets/so101_new_calib.urdf", "path: ../so101.urdf", "urdf.path must lie within the package"),
         ("path: assets/so101_new_calib.urdf", "file: so101.urdf", "urdf.path is missing"),
+        ("      lost_state: ", "      lost: ", "arms.arm.stopping.lost_state is missing"),
+        ("      disarm: it", "      disarm: ''  # it", "arms.arm.stopping.disarm must be a non-empty text"),
+        ("      close: its", "      power: it falls\n      close: its", "arms.arm.stopping.power is not known here"),
         ("    model_frame:", "    frame_of_model:", "model_frame is missing"),
         ("velocity: 2.0,", "velocity: 200,", "shoulder_pan.velocity must be at most 20"),
         ("velocity: 2.0,", "velocity: 1:30,", "shoulder_pan.velocity must be a finite number, not '1:30'"),
@@ -132,6 +136,38 @@ def test_a_wrong_contract_is_refused_and_the_error_names_file_and_line(tmp_path,
     file, line, _ = str(error.value).split(":", 2)
     assert file == str(path)
     assert int(line) >= 1
+
+
+def test_a_contract_says_in_sentences_what_stopping_does_to_the_arm():
+    arms = load_contract(SO101.with_name("yam_bimanual.yaml")).arms
+    assert arms["left"].stopping == arms["right"].stopping
+    assert "it falls" in arms["left"].stopping.process_death
+    shown = str(load_contract(SO101).arm("arm").stopping)
+    assert shown.startswith("Disarm: it comes to rest, and its servos hold their last goals. FAULT: ")
+    for words in ("Lost state: ", "Process death: ", "Close: "):
+        assert words in shown
+
+
+def without_stopping(tmp_path: Path) -> Path:
+    text = SO101.read_text()
+    path = tmp_path / "mute.yaml"
+    path.write_text(text[: text.index("    stopping:\n")] + text[text.index("    # The frames of the SO-101") :])
+    return path
+
+
+@pytest.mark.parametrize("moves", ["executable: arm_controller", "executable: something_else"])
+@pytest.mark.parametrize("simulation", ["true", "false"])
+def test_a_real_arm_is_not_started_where_its_contract_does_not_say_what_stopping_does(tmp_path, simulation, moves):
+    text = (ROOT / "config/systems/so101.yaml").read_text()
+    path = tmp_path / "mine.yaml"
+    text = text.replace("contract: so101 ", f"contract: {without_stopping(tmp_path)} ", 1)
+    text = text.replace("simulation: false", f"simulation: {simulation}", 1)
+    path.write_text(text.replace("executable: arm_controller", moves, 1))
+    if simulation == "true" or "arm_controller" not in moves:
+        assert load_system(path).contract.arm("arm").stopping is None
+        return
+    with pytest.raises(ContractError, match=r"mute.yaml: arms.arm.stopping is missing, which .*mine.yaml needs"):
+        load_system(path)
 
 
 FRANKA = ROOT / "config/embodiments/franka_droid.yaml"

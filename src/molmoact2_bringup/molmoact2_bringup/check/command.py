@@ -15,7 +15,7 @@ from molmoact2_contract import ContractError, System, load_system
 from ..up import with_settings
 from . import machine
 from .devices import DeviceCheck
-from .drivers import bus_line, driver_line, process_lines
+from .drivers import bus_line, driver_line, process_lines, stopping_line
 from .line import FAIL, failed, skipped
 from .move import MOVE
 from .moving import check_move
@@ -121,6 +121,8 @@ def _drivers(system: System, report: Report, may_open: bool) -> tuple[str, ...]:
     """Returns the names of controllers whose device does not open, which are not started."""
     unfit = []
     for arm, process in controllers_of(system).items():
+        if arm in system.contract.arms:    # else its driver's line says that it is not
+            report.add(stopping_line(system.contract.arm(arm)))
         line, driver = driver_line(arm, process, system.contract)
         report.add(line)
         if driver is None:

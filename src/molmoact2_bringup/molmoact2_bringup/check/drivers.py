@@ -11,10 +11,10 @@ from contextlib import suppress
 from statistics import median
 
 from arm_controller.driver import ArmDriver, DriverError, make_driver
-from molmoact2_contract import Contract, ContractError, Process, System
+from molmoact2_contract import Arm, Contract, ContractError, Process, System
 
 from ..starting import executable
-from .line import Line, failed, passed, warned
+from .line import Line, failed, passed, skipped, warned
 from .sensors import SLOW_BUS
 from .wanted import controllers_of, publishers_of
 
@@ -44,6 +44,14 @@ def process_lines(system: System) -> list[Line]:
         mend = "start what publishes it beside this, or add it (docs/cameras.md)"
         lines.append(warned("camera processes", text, mend))
     return lines
+
+
+def stopping_line(arm: Arm) -> Line:
+    """What stopping means on the real arm, as its contract says it."""
+    what = f"stopping {arm.name}"
+    if arm.stopping is None:    # which is refused of a real arm
+        return skipped(what, "the contract does not say what stopping means on this arm")
+    return passed(what, f"{arm.stopping} No software stop is an emergency stop ({GUIDES})")
 
 
 def driver_of(process: Process, contract: Contract) -> ArmDriver:
