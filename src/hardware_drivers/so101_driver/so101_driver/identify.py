@@ -44,10 +44,12 @@ class Servo:
         return register.within(self.eeprom, 0)
 
 
-def identify(bus: ServoBus, ids: Mapping[str, int], baud: int, thorough: bool = True) -> dict[str, Servo]:
+def identify(
+    bus: ServoBus, ids: Mapping[str, int], baud: int, thorough: bool = True, supplied: bool = True
+) -> dict[str, Servo]:
     """Finds the servos by motor name, all STS3215, each id once, with a supply that fits. Errors: ArmError, PortError.
 
-    thorough: listens for two servos of one id also where every servo answers soundly.
+    thorough: listens for two servos of one id also where every servo answers soundly. supplied: looks at the supply.
     """
     _everybody_is_there(bus, ids, baud)
     servos = {}
@@ -62,7 +64,8 @@ def identify(bus: ServoBus, ids: Mapping[str, int], baud: int, thorough: bool = 
     if thorough:
         nobody_answers_twice(bus, ids)
     _models(servos)
-    _supplies(bus, servos)
+    if supplied:
+        _supplies(bus, servos)
     return servos
 
 

@@ -43,17 +43,18 @@ class ArmServos:
     PortError.
 
     thorough: also listens for two servos of one id, which takes a tenth of a second. timeout: for an answer [s].
+    supplied: also looks at the supply.
     """
 
     def __init__(
         self, path: str, baud: int, calibration: Calibration, source: str, motors: Sequence[str], thorough: bool = True,
-        timeout: float = TIMEOUT,
+        timeout: float = TIMEOUT, supplied: bool = True,
     ):
         self.motors = tuple(motors)
         self.ids = {name: calibration[name].id for name in motors}
         self.bus = ServoBus(Port(path, baud), baud, timeout)
         try:
-            self.servos: dict[str, Servo] = identify(self.bus, self.ids, baud, thorough)
+            self.servos: dict[str, Servo] = identify(self.bus, self.ids, baud, thorough, supplied)
             check_calibration(self.servos, calibration, source)
         except BaseException:
             self.close()

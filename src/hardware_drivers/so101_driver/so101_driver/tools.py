@@ -144,12 +144,12 @@ def release(args: argparse.Namespace) -> int:
 
 def _release_at_rest(args: argparse.Namespace) -> None:
     """Of the contract only the rest pose counts: what else it allows is nothing to an arm that is to be switched off.
-    No setting of a servo is looked at or written either."""
+    No setting of a servo is looked at or written either, nor its supply looked at."""
     contract, calibration = load_contract(args.contract), _calibration(args.calibration)
     if any(motor not in contract.joints for motor in MOTORS):
         raise ContractError(f"{contract.path} is not of an SO-100 or SO-101: it has no {', '.join(MOTORS)}")
     port, timeout = (default_link(), DOUBLES_TIMEOUT) if args.port == DOUBLE else (args.port, TIMEOUT)
-    servos = ArmServos(port, args.baud, calibration, args.calibration, MOTORS, timeout=timeout)
+    servos = ArmServos(port, args.baud, calibration, args.calibration, MOTORS, timeout=timeout, supplied=False)
     try:
         counts = np.array([float(reading.position) for reading in servos.read().values()])
         must_rest(MOTORS, Units(calibration, MOTORS).to_ros(counts), contract.values("rest", MOTORS))

@@ -95,3 +95,12 @@ def test_a_5_volt_supply_that_sags_under_load_is_a_warning_before_it_stops_the_a
     on_5_volts.spoil("volts 2 4.2")
     assert "servo 2 (shoulder_lift) has 4.2 V, less than 4.3 V" in fault(driver)
     assert all(on_5_volts.torques)
+
+
+def test_an_arm_at_rest_is_released_however_low_its_supply_is(armed):
+    armed.go(armed.contract.values("rest", MOTORS))
+    armed.driver.close()
+    for servo in armed.bus.servos:
+        servo.voltage = 3.8
+    assert main(["so101", "release", "--port", armed.link, "--calibration", "double"]) == 0
+    assert not any(armed.torques)
