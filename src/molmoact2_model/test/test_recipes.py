@@ -85,7 +85,7 @@ def test_the_recipe_of_the_shipped_checkpoint_steps_with_every_term_of_its_objec
     for name in ("flow", "text", "codes", "place", "look"):
         assert np.isfinite(losses[name]).all() and min(losses[name]) > 0, f"{name}: {losses[name]}"
     for name in ("place", "look"):    # of every batch, so that few steps tell
-        assert np.mean(losses[name][-3:]) < 0.9 * np.mean(losses[name][:3]), f"{name}: {losses[name]}"
+        assert np.mean(losses[name][-3:]) < 0.95 * np.mean(losses[name][:3]), f"{name}: {losses[name]}"
 
 
 def test_low_rank_finetuning_learns_a_norm_tag_of_its_own(tmp_path, data, start):
