@@ -31,17 +31,19 @@ def recorded(step: Play, device: torch.device, begin: Play = lambda: None) -> Pl
     has changed. What the steps write meanwhile is written anew when it is played."""
     if device.type != "cuda":
         return step
-    beside = torch.cuda.Stream()
-    beside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(beside):
-        for _ in range(WARM_UPS):
+    with torch.cuda.device(device):    # streams are made on the current device, and a graph hears but its own
+        beside = torch.cuda.Stream()
+        beside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(beside):
+            for _ in range(WARM_UPS):
+                begin()
+                step()
             begin()
+        torch.cuda.current_stream().wait_stream(beside)
+        graph = torch.cuda.CUDAGraph()
+        # By default torch records on one stream for all devices, that of the first which recorded.
+        with torch.cuda.graph(graph, stream=beside):
             step()
-        begin()
-    torch.cuda.current_stream().wait_stream(beside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
     return graph.replay
 
 

@@ -3,6 +3,9 @@
 """The steps that a GPU would record for prompts and flows, run on a processor: the same numbers, whatever was read with
 the same step before."""
 
+from contextlib import contextmanager
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -119,32 +122,59 @@ def test_steps_of_prompts_are_made_anew_when_the_cache_moves(little):
     assert list(engine._prompts.kept.made) == [bucket(5)] == [BUCKET]
 
 
-def test_what_a_gpu_would_record_is_put_back_before_each_step_and_before_it_is_played(monkeypatch):
-    """With a stand-in for CUDA, which records what is done while it listens."""
-    done = []
+class Cuda:
+    """Stands for torch.cuda, with two devices. What is done on a device while a graph listens on a stream of it is
+    recorded; on another it is simply done."""
 
-    class Graph:
-        def replay(self):
-            done.append("played")
+    def __init__(self):
+        self.current, self.done, self._heard = 0, [], None
+        self.default = self.Stream()    # graph's own, for want of another
 
-    class Stream:
-        def wait_stream(self, other):
-            pass
+    def work(self, what, index):
+        if self._heard is not None and self._heard[0] == index:
+            self._heard[1].append(what)
+        else:
+            self.done.append(what)
 
-    class Within:
-        def __init__(self, what):
-            self._recording = isinstance(what, Graph)
+    def Stream(self):    # noqa: N802
+        return SimpleNamespace(index=self.current, wait_stream=lambda other: self._same(other))
 
-        def __enter__(self):
-            done.extend(["recording"] * self._recording)
+    def _same(self, stream):
+        assert stream.index == self.current, "a stream waits for one of another device"
 
-        def __exit__(self, *_):
-            done.extend(["recorded"] * self._recording)
+    current_stream = Stream
 
-    for name, value in {
-        "Stream": Stream, "current_stream": Stream, "stream": Within, "graph": Within, "CUDAGraph": Graph,
-    }.items():
-        monkeypatch.setattr(torch.cuda, name, value)
-    play = recorded(lambda: done.append("step"), torch.device("cuda"), lambda: done.append("begin"))
+    def CUDAGraph(self):    # noqa: N802
+        steps = []
+        return SimpleNamespace(steps=steps, replay=lambda: self.done.extend(steps))
+
+    @contextmanager
+    def device(self, device):
+        before, self.current = self.current, self.current if device.index is None else device.index
+        yield
+        self.current = before
+
+    @contextmanager
+    def stream(self, stream):
+        with self.device(torch.device("cuda", stream.index)):
+            yield
+
+    @contextmanager
+    def graph(self, graph, stream=None):
+        self._heard = ((stream or self.default).index, graph.steps)
+        yield
+        self._heard = None
+
+
+@pytest.mark.parametrize(("name", "index"), [("cuda", 0), ("cuda:0", 0), ("cuda:1", 1)])
+def test_what_a_gpu_would_record_is_put_back_before_each_step_and_before_it_is_played(monkeypatch, name, index):
+    """Also on a GPU that is not the current one, and after another has recorded."""
+    cuda = Cuda()
+    for part in ("Stream", "current_stream", "stream", "device", "graph", "CUDAGraph"):
+        monkeypatch.setattr(torch.cuda, part, getattr(cuda, part))
+    play = recorded(lambda: cuda.work("step", index), torch.device(name), lambda: cuda.work("begin", index))
+    assert cuda.done == ["begin", "step"] * graphs.WARM_UPS + ["begin"] and cuda.current == 0
+    cuda.done.clear()
     play()
-    assert done == ["begin", "step"] * graphs.WARM_UPS + ["begin", "recording", "step", "recorded", "played"]
+    play()
+    assert cuda.done == ["step", "step"]
