@@ -3,13 +3,15 @@
 """The bridge: a process with a ROS node between a driver and a joint_trajectory_controller.
 
 A process of its own, because rclpy holds Python's lock while the middleware works, and setpoints must not wait for
-that. Where the driver's process ends, this one ends, and the controller of the other system holds its last point.
+that. Where the driver's process ends, this one ends, and the controller of the other system holds its last point. By a
+signal it does not end: the driver's process goes on until the arm is at rest, and needs it for that.
 """
 
 from __future__ import annotations
 
 import math
 import pickle
+import signal
 import socket
 import sys
 import threading
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState
 
 from molmoact2_contract.qos import SENSOR_SUBSCRIBE
@@ -171,7 +174,9 @@ def _take_goals(bridge: Bridge, driver: socket.socket, ended: threading.Event) -
 def main() -> int:
     driver = socket.socket(fileno=int(sys.argv[1]))
     plan: Plan = pickle.loads(bytes.fromhex(sys.argv[2]))
-    rclpy.init(args=[])
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)    # its own would end this process
     bridge = Bridge(plan, driver)
     ended = threading.Event()
     threading.Thread(target=_take_goals, args=(bridge, driver, ended), daemon=True).start()

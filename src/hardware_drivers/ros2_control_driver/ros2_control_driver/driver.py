@@ -74,7 +74,10 @@ class Ros2ControlDriver(ArmDriver):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         words = pickle.dumps(self._plan).hex()
         command = [sys.executable, "-m", "ros2_control_driver.bridge", str(theirs.fileno()), words]
-        self._bridge = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        # A session of its own: a terminal's Ctrl-C goes to all of the terminal's.
+        self._bridge = subprocess.Popen(
+            command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
+        )
         theirs.close()
         self._socket, self._deaf_since, self._goal = ours, 0.0, None
         deadline = time.monotonic() + self._plan.patience + START_WITHIN

@@ -130,6 +130,19 @@ def test_stop_holds_where_the_arm_is(start, make):
     assert system.positions()[0] == pytest.approx(there, abs=1e-6)
 
 
+def test_signals_that_end_the_rest_leave_the_bridge_of_a_moving_arm_at_work(start, make):
+    start()
+    driver = make()
+    driver.connect()
+    goal = np.array([0.5, 0.0, 0.0, 0.0, 0.0, 0.5])
+    follow(driver, goal, lambda: driver.read().positions[0] > 0.05)
+    assert os.getsid(driver._bridge.pid) != os.getsid(0)    # a terminal's Ctrl-C does not reach it
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(driver._bridge.pid, number)
+    follow(driver, goal, lambda: np.abs(driver.read().positions - goal).max() < 1e-3)
+    assert driver._bridge.poll() is None
+
+
 def test_joint_states_that_cease_keep_their_stamp_so_that_the_controller_sees_them_age(start, make):
     system = start()
     driver = make()
