@@ -41,7 +41,7 @@ def decode(data: bytes) -> Any:
 class Double:
     """actions: of the fields of a request, the answer's actions. answer: sees the fields that would be sent, and gives
     those that are, or bytes. pause [s]: before it answers; drip [s]: between the bytes of the answer. hang_up: closes
-    instead of answering. token: asked of clients."""
+    instead of answering. token: asked of clients. more: fields of the answer to GET /act besides."""
 
     def __init__(self, kind="host", keys=("top_cam", "wrist_cam"), dim=7, tag="tiny_arm", port=0, token=""):
         self.kind, self.keys, self.dim, self.tag, self.token = kind, keys, dim, tag, token
@@ -51,6 +51,7 @@ class Double:
         self.pause, self.drip, self.hang_up, self.status = 0.0, 0.0, False, 200
         self.requests: list[dict] = []
         self.probes = 0
+        self.more: dict[str, Any] = {}
         self._connections: list[socket.socket] = []
         self.closed = threading.Event()
         double = self
@@ -99,7 +100,7 @@ class Double:
         elif handler.path == "/act" and self.kind == "host":
             self.probes += 1
             about = {"status": "ok", "repo_id": self.repo_id, "norm_tag": self.tag, "device": "cuda:0",
-                     "dtype": "torch.bfloat16", "num_cameras": len(self.keys), "state_dim": self.dim}
+                     "dtype": "torch.bfloat16", "num_cameras": len(self.keys), "state_dim": self.dim, **self.more}
             self._send(handler, 200, about)
         else:
             self._send(handler, 405 if handler.path == "/act" else 404, {"detail": "Method Not Allowed"})

@@ -166,8 +166,10 @@ class ActClient:
         self._once("POST", "/reset", {"session_id": session}, within)
 
     def doubt(self) -> None:
-        """Before the next request the server is asked again whether it is the one that was met, as after a pause."""
+        """Before the next request the server is asked again whether it is the one that was met, as after a pause; over
+        a new connection, since behind a proxy an open one outlives the server."""
         self._sure = False
+        self._connection.close()
 
     def close(self) -> None:
         self._connection.close()
@@ -283,6 +285,12 @@ class ActClient:
         for name, wanted in (("name", NAME), ("request", extra.request), ("session", extra.session)):
             if entry.get(name) != wanted:
                 raise WireError(f"it is for another request: its {name} is {short(entry.get(name))}, not {wanted!r}")
+        met = self._met.offer if self._met else None
+        if met is None or entry.get("server") != met.server:
+            raise WireError(
+                "it is of another process than the server that was asked who it is; this one is asked before the next "
+                "request. A proxy must send all requests to one and the same server"
+            )
         if waypoints and len(actions) != waypoints:
             raise WireError(f"it holds {len(actions)} waypoints, {waypoints} were asked for")
         return Answer(
