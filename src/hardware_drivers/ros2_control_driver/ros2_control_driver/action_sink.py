@@ -20,8 +20,8 @@ from rclpy.node import Node
 from rclpy.task import Future
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from .rivals import action_of, rival
 from .stretch import Stretch, Trajectory
-from .topic_sink import rivals_on
 from .wire import Goal, Plan
 
 SHARE = 0.5           # of the lead, after which a goal is renewed
@@ -31,10 +31,6 @@ CODES = {
     for name in ("SUCCESSFUL", "INVALID_GOAL", "INVALID_JOINTS", "OLD_HEADER_TIMESTAMP", "PATH_TOLERANCE_VIOLATED",
                  "GOAL_TOLERANCE_VIOLATED")
 }
-
-
-def action_of(controller: str) -> str:
-    return f"{controller}/follow_joint_trajectory"
 
 
 class ActionSink:
@@ -63,17 +59,8 @@ class ActionSink:
         return ""
 
     def rival(self) -> str:
-        """Who else moves the arm, or could by a goal; empty where nobody does."""
-        for controller, _ in self._plan.groups:
-            topic = f"{action_of(controller)}/_action/feedback"
-            others = rivals_on(self._node, controller, 0)
-            clients = [info.node_name for info in self._node.get_subscriptions_info_by_topic(topic)]
-            if len(clients) > len(self._clients[:1]):
-                own = self._node.get_name()
-                others += [name for name in clients if name != own] or ["another ros2_control_bridge"]
-            if others:
-                return f"{', '.join(others)} also gives goals to {controller}; end it: one program moves an arm"
-        return ""
+        """Who else moves the arm, or could; empty where nobody does."""
+        return rival(self._node, self._plan, 0, len(self._clients[:1]))
 
     def open(self) -> bool:
         """Whether all controllers take goals; the first call begins to speak to them."""

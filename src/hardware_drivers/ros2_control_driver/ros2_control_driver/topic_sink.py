@@ -10,19 +10,8 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from molmoact2_contract.qos import CHUNK
 
+from .rivals import rival, topic_of
 from .wire import Goal, Plan
-
-
-def topic_of(controller: str) -> str:
-    return f"{controller}/joint_trajectory"
-
-
-def rivals_on(node: Node, controller: str, ours: int) -> list[str]:
-    """Who else publishes trajectories to a controller. ours: how many publishers on it are this program's."""
-    names = [info.node_name for info in node.get_publishers_info_by_topic(topic_of(controller))]
-    if len(names) <= ours:
-        return []
-    return [name for name in names if name != node.get_name()] or ["another ros2_control_bridge"]
 
 
 class TopicSink:
@@ -46,13 +35,8 @@ class TopicSink:
         return ""
 
     def rival(self) -> str:
-        """Who else moves the arm; empty where nobody does."""
-        for controller, _ in self._plan.groups:
-            others = rivals_on(self._node, controller, len(self._publishers[:1]))
-            if others:
-                topic = topic_of(controller)
-                return f"{', '.join(others)} also publishes on {topic}; end it: one program moves an arm"
-        return ""
+        """Who else moves the arm, or could; empty where nobody does."""
+        return rival(self._node, self._plan, len(self._publishers[:1]), 0)
 
     def open(self) -> bool:
         """Whether all controllers hear; the first call begins to speak to them."""
