@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[3]
 GENERAL = ("system", "view")
 FILES = [path for path in sorted((ROOT / "launch").glob("*.launch.py")) if path.name.split(".")[0] not in GENERAL]
 ROBOTS = [path.name.split(".")[0] for path in FILES if "_sim" not in path.name]
-UNMODELLED = ("so100",)    # no package that is installed has a model of it (docs/robots/so101.md)
+UNMODELLED = ("so100", "panda_droid")    # no package that is installed has a model of it
 # Parts of a robot, what leads one, and doubles are started by system.launch.py.
 OTHERS = ("_double", "_robot", "_policy", "_teleop")
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""The arm driver of a Franka Research 3 with or without its hand."""
+"""The arm driver of a Franka Research 3, or of an older Panda, with or without its hand."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ from . import hand, session
 from .double.place import HOST, default_host
 from .hand import Hand
 from .options import Options, parse
-from .session import LOWER, UPPER, ArmSession
+from .panda import PandaSession
+from .research3 import Research3Session
+from .session import ArmSession
 
 RECOVER_WITHIN = 1.0    # [s] of a request; a recovery that takes longer goes on, and is asked for again
 FOR_THE_DOUBLE = 60.0   # [s]; it is started beside the controller
 LOOK_AGAIN = 0.2        # [s] between two tries to connect to it
 RAMP = 1.0              # [s] after the hand has failed in which setpoints move the arm, for a ramp to rest
+SESSIONS: dict[str, type[ArmSession]] = {"research3": Research3Session, "panda": PandaSession}
 SILENT_SHARE = 0.75     # of the contract's joint_state_timeout: the driver names a silent robot before the controller
 
 
@@ -34,15 +37,16 @@ class FrankaDriver(ArmDriver):
     Where setpoints cease, or this process dies, the robot's own controller holds the arm, with its motors on.
     """
 
-    close_within = session.END_WITHIN + hand.END_WITHIN + 1.0    # the last: the connections themselves
+    close_within = session.END_WITHIN + hand.END_WITHIN + 1.5    # the last: the connections themselves
 
     def __init__(self, contract: Contract, arm: Arm, options: Options, patience: float = 0.0, real: bool = True):
         """patience: how long to wait for a robot that refuses connections [s]. Errors: DriverError where the contract
         is not of such a robot."""
         self.real = real
-        self._joints, self._gripper = _layout(contract, arm)
+        of_robot = SESSIONS[options.robot]
+        self._joints, self._gripper = _layout(contract, arm, of_robot)
         self._count, self._patience = len(arm.joints), patience
-        self._session = ArmSession(options, _compliance(contract, arm), SILENT_SHARE * contract.joint_state_timeout)
+        self._session = of_robot(options, _compliance(contract, arm), SILENT_SHARE * contract.joint_state_timeout)
         self._hand = Hand(options) if self._gripper is not None else None
         self._broken, self._ramps_until = "", 0.0    # steady clock [s]
         self._recovery: Call | None = None
@@ -189,7 +193,7 @@ class FrankaDriver(ArmDriver):
         return DriverError(self._broken)
 
 
-def _layout(contract: Contract, arm: Arm) -> tuple[np.ndarray, int | None]:
+def _layout(contract: Contract, arm: Arm, of_robot: type[ArmSession]) -> tuple[np.ndarray, int | None]:
     """Places of the robot's seven joints and of its gripper, which may be absent, in the arm's order.
 
     Errors: DriverError where joints are too many, too few, in another order, or have wider limits than the robot.
@@ -204,12 +208,12 @@ def _layout(contract: Contract, arm: Arm) -> tuple[np.ndarray, int | None]:
     numbers = [re.search(r"(\d+)$", arm.joints[i]) for i in joints]
     if all(numbers) and [int(n[1]) for n in numbers if n] != list(range(1, 8)):
         raise DriverError(f"the contract's joints are in the order {', '.join(arm.joints)}; the robot's is 1 to 7")
-    for place, lower, upper in zip(joints, LOWER, UPPER, strict=True):
+    for place, lower, upper in zip(joints, of_robot.lower, of_robot.upper, strict=True):
         joint = contract.joints[arm.joints[place]]
         if joint.lower < lower - 1e-9 or joint.upper > upper + 1e-9:
             raise DriverError(
                 f"the contract lets {arm.joints[place]!r} go from {joint.lower:g} to {joint.upper:g} rad; "
-                f"a Franka Research 3 goes from {lower:g} to {upper:g}"
+                f"a {of_robot.robot} goes from {lower:g} to {upper:g}"
             )
     return np.array(joints), grippers[0] if grippers else None
 

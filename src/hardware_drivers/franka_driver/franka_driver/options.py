@@ -12,6 +12,7 @@ from arm_controller.driver import DriverError
 from molmoact2_contract import Compliance
 
 REALTIME = ("enforce", "ignore")
+ROBOTS = ("research3", "panda")
 MOST = {
     "hand_speed": 0.1,
     "hand_force": 70.0,
@@ -25,12 +26,13 @@ MAY_BE_ZERO = ("min_success_rate",)
 
 @dataclass(frozen=True)
 class Options:
-    """host: name or address of the robot's controller. realtime: "enforce" wants a real-time kernel and priority, as
-    libfranka does; "ignore" is for doubles and for a look in shadow mode. hand_speed [m/s], hand_force [N]: of the
-    hand's fingers. close_below, open_above: shares 0 closed .. 1 open between which the hand keeps what it does.
-    min_success_rate: share of commands that must reach the robot in time; 0: not watched."""
+    """host: name or address of the robot's controller. robot: which one it is, of ROBOTS. realtime: "enforce" wants a
+    real-time kernel and priority, as libfranka does; "ignore" is for doubles and for a look in shadow mode. hand_speed
+    [m/s], hand_force [N]: of the hand's fingers. close_below, open_above: shares 0 closed .. 1 open between which the
+    hand keeps what it does. min_success_rate: share of commands that must reach the robot in time; 0: not watched."""
 
     host: str
+    robot: str = "research3"
     realtime: str = "enforce"
     hand_speed: float = 0.1
     hand_force: float = 20.0
@@ -50,12 +52,13 @@ def parse(texts: dict[str, str]) -> Options:
         raise DriverError(f"driver franka has no option {', '.join(unknown)}; it has: {', '.join(known)}")
     values: dict[str, Any] = {}
     for key, text in texts.items():
-        values[key] = text.strip() if key in ("host", "realtime") else _number(key, text)
+        values[key] = text.strip() if key in ("host", "robot", "realtime") else _number(key, text)
     if not values.get("host"):
         raise DriverError("driver franka needs the option host=ADDRESS, the robot's address as Desk is opened with")
     options = Options(**values)
-    if options.realtime not in REALTIME:
-        raise DriverError(f"option realtime is {options.realtime!r}; it must be one of {', '.join(REALTIME)}")
+    for key, allowed in (("robot", ROBOTS), ("realtime", REALTIME)):
+        if getattr(options, key) not in allowed:
+            raise DriverError(f"option {key} is {getattr(options, key)!r}; it must be one of {', '.join(allowed)}")
     if options.close_below >= options.open_above:
         raise DriverError(
             f"option close_below is {options.close_below:g} and open_above {options.open_above:g}; "

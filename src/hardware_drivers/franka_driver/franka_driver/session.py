@@ -1,9 +1,9 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""The arm's seven joints through franky: one connection, and one impedance tracker while setpoints come.
+"""The arm's seven joints, as the driver leads them: one connection, and one impedance tracker while setpoints come.
 
-The tracker's loop of 1 kHz is franky's own, in C++; what is done here a hundred times a second is to read the newest
-state and to set the newest goal.
+The tracker's loop of 1 kHz is a library's own, in C++; what is done here a hundred times a second is to read the newest
+state and to set the newest goal. What the libraries of the two robots do differently is in research3.py and panda.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import contextlib
 import os
 import threading
 import time
-from types import ModuleType
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,28 +27,44 @@ from . import words
 from .health import HealthRecord
 from .options import Options
 
-# Limits of the Franka Research 3 [rad], which franky does not check.
-LOWER = np.array([-2.7437, -1.7837, -2.9007, -3.0421, -2.8065, 0.5445, -3.0159])
-UPPER = np.array([2.7437, 1.7837, 2.9007, -0.1518, 2.8065, 4.5169, 3.0159])
 ROUNDING = 1e-6          # [rad]
 CONNECT_WITHIN = 8.0     # [s]
 RECOVERED_WITHIN = 0.5   # [s] until the state says that the robot has recovered
-END_WITHIN = 2.5         # [s]; franky's own stop takes two at most
+END_WITHIN = 2.5         # [s]; the libraries' own stops take two at most
 IDLE_AFTER = 0.5         # [s] without a setpoint, after which the robot's own controller holds
 POOR_FOR = 1.0           # [s] that the success rate may be too low
 GUIDED_DAMPING = (3.0, 3.0, 3.0, 3.0, 1.0, 1.0, 1.0)    # [Nm s/rad]
 FRESH = (0.002, 0.05)    # [s] between two goals of which a speed is made
 
 
-class ArmSession:
+@dataclass(frozen=True)
+class Seen:
+    """A state as the robot told it. device_ms: its own time; at: steady [s]; stamp_ns: ROS [ns]; positions (7,) [rad];
+    torques (7,) from outside [Nm]; mode: of libfranka's RobotMode, without the k; errors: as libfranka prints them;
+    rate: share of commands in time."""
+
+    device_ms: int
+    at: float
+    stamp_ns: int
+    positions: np.ndarray
+    torques: np.ndarray
+    mode: str
+    errors: str
+    rate: float
+
+
+class ArmSession(ABC):
     """Errors of every call: DriverError. compliance: for seven joints. silent_after: without a new state for so long
-    the robot is lost [s]."""
+    the robot is lost [s]. lower, upper: the robot's limits (7,) [rad], which the libraries do not check."""
+
+    robot = ""
+    lower: np.ndarray
+    upper: np.ndarray
 
     def __init__(self, options: Options, compliance: Compliance, silent_after: float):
         self._options, self._compliance, self._silent_after = options, compliance, silent_after
-        self._franky: ModuleType | None = None
-        self._robot: Any = None
-        self._tracker: Any = None
+        self._robot: Any = None      # the library's
+        self._tracker: Any = None    # likewise, while setpoints or a person move the arm
         self._guided = self._leaving = False
         self._goal: np.ndarray | None = None
         self._goal_at = 0.0          # steady clock [s]
@@ -56,13 +74,63 @@ class ArmSession:
         self._positions = np.zeros(7)
         self.health = HealthRecord(options.min_success_rate, silent_after)
 
+    # --- what a library does; errors: its own -------------------------------------------------------------------------
+    @abstractmethod
+    def _load(self) -> None:
+        """Imports it, and sees that it may run in real time where that is asked for. Errors: DriverError."""
+
+    @abstractmethod
+    def _dial(self) -> Any:
+        """Connects; returns the robot."""
+
+    @abstractmethod
+    def _drop(self) -> None:
+        """Ends the connection; no motion is under way."""
+
+    @abstractmethod
+    def _state(self) -> Seen:
+        """The newest state, which may be known already."""
+
+    @abstractmethod
+    def _give_thresholds(self, torques: Sequence[float], forces: Sequence[float]) -> None:
+        """Of the collision reflex."""
+
+    @abstractmethod
+    def _start(self) -> Any:
+        """Begins a motion where the arm is, as stiff as the contract says; returns its tracker."""
+
+    @abstractmethod
+    def _is_moved(self) -> bool:
+        """Whether a motion of ours is under way. Tells once, as an error, what has ended one that was not to end."""
+
+    @abstractmethod
+    def _set_gains(self, stiffness: Sequence[float], damping: Sequence[float]) -> None:
+        """Of the tracker."""
+
+    @abstractmethod
+    def _aim(self, goal: np.ndarray, speed: np.ndarray) -> None:
+        """Of the tracker, (7,) [rad], [rad/s]."""
+
+    @abstractmethod
+    def _brake(self, tracker: Any) -> bool:
+        """Has the arm come to rest by damping, and the motion then end; does not wait. Returns whether there is a
+        motion still."""
+
+    @abstractmethod
+    def _finish(self) -> None:
+        """As _brake, where there is a motion, and waits for END_WITHIN at most."""
+
+    @abstractmethod
+    def _recover_robot(self) -> None:
+        """From a reflex; may take seconds."""
+
     # --- connection ---------------------------------------------------------------------------------------------------
     def open(self) -> None:
         """Connects, and sees that the robot could be moved. A robot in reflex may be connected to: the fault is told by
         `look`, and an operator clears it."""
-        self._franky = _library()
         if self._options.realtime == "enforce":
             check_priority()
+        self._load()
         self._connect()
         name, errors = self._mode()
         if name not in ("Reflex", "Guiding"):
@@ -71,12 +139,9 @@ class ArmSession:
             self._set_thresholds()
 
     def _connect(self) -> None:
-        franky, options, host = self._franky, self._options, self._options.host
-        assert franky is not None
-        enforce, ignore = franky.RealtimeConfig.Enforce, franky.RealtimeConfig.Ignore
-        realtime = enforce if options.realtime == "enforce" else ignore
+        host = self._options.host
         try:
-            self._robot = Call(lambda: franky.Robot(host, realtime_config=realtime)).result(CONNECT_WITHIN)
+            self._robot = Call(self._dial).result(CONNECT_WITHIN)
         except Overdue:
             raise DriverError(
                 f"the robot at {host} did not answer within {CONNECT_WITHIN:g} s; check its power, its cable and the "
@@ -89,9 +154,11 @@ class ArmSession:
 
     def _set_thresholds(self) -> None:
         """Of the robot's own collision reflex: the contract's, on each connection."""
-        torques, forces = self._compliance.torque_thresholds, self._compliance.force_thresholds
+        self._connected()
         try:
-            self._connected().set_collision_behavior(list(torques), list(forces))
+            self._give_thresholds(self._compliance.torque_thresholds, self._compliance.force_thresholds)
+        except DriverError:
+            raise
         except Exception as error:
             raise DriverError(words.thresholds(error, self._options.host)) from error
 
@@ -99,56 +166,56 @@ class ArmSession:
         """Ends the motion, and leaves the arm to the robot's own controller, which holds it."""
         if self._robot is not None:
             self._end()
+            self._drop()
             self._robot = None
 
     def _end(self) -> None:
         """Ends the motion, where there is one, and waits for that."""
         self._tracker, self._leaving, self._guided, self._goal = None, False, False, None
-        try:
-            if self._robot.is_in_control:
-                self._robot.move(self._braking(), asynchronous=True)
-            self._robot.join_motion(END_WITHIN)
-        except Exception:    # what ended it was told, or the robot is gone; in either case it holds by itself
-            pass
+        with contextlib.suppress(Exception):    # what ended it was told, or the robot is gone; it holds by itself
+            self._finish()
 
     # --- state --------------------------------------------------------------------------------------------------------
     def look(self) -> tuple[np.ndarray, int]:
         """Positions (7,) [rad] and their time, ROS [ns]: when they were new."""
-        robot, now = self._connected(), time.monotonic()
+        self._connected()
+        now = time.monotonic()
         self._see_end()
-        try:
-            state = robot.state
-        except Exception as error:
-            raise DriverError(words.lost(error, self._options.host)) from error
-        if state.time.to_msec() != self._device_ms:
-            self._device_ms, self._new_at = state.time.to_msec(), time.monotonic()
-            self._stamp_ns, self._positions = time.time_ns(), np.array(state.q, dtype=np.float64).reshape(7)
-            self.health.new_at = self._new_at
-            self.health.torques = np.array(state.tau_ext_hat_filtered, dtype=np.float64).reshape(7)
+        seen = self._seen()
+        if seen.device_ms != self._device_ms:
+            self._device_ms, self._new_at = seen.device_ms, seen.at
+            self._stamp_ns, self._positions = seen.stamp_ns, seen.positions
+            self.health.new_at, self.health.torques = seen.at, seen.torques
         elif now - self._new_at > self._silent_after:
             raise DriverError(
                 f"the robot at {self._options.host} has sent no state for {now - self._new_at:.2f} s; check its power "
                 "and its cable, then clear_fault, which connects anew, and arm"
             )
-        text = words.mode(state.robot_mode.name, str(state.current_errors))
-        if text and state.robot_mode.name != "Guiding":
+        text = words.mode(seen.mode, seen.errors)
+        if text and seen.mode != "Guiding":
             raise DriverError(text)
-        self._watch(float(state.control_command_success_rate), now)
+        self._watch(seen.rate, now)
         self._leave_where_silent(now)
         return self._positions.copy(), self._stamp_ns
+
+    def _seen(self) -> Seen:
+        try:
+            return self._state()
+        except DriverError:
+            raise
+        except Exception as error:
+            raise DriverError(words.lost(error, self._options.host)) from error
 
     def _see_end(self) -> None:
         """Notices a motion that the robot has ended."""
         if self._tracker is None and not self._leaving:
             return
-        robot = self._robot
-        moving = robot.is_in_control
         try:
-            robot.poll_motion()    # tells once what ended a motion; returns the contrary of what its text says
+            moved = self._is_moved()
         except Exception as error:
             self._tracker, self._leaving = None, False
             raise DriverError(self._why_ended(error)) from error
-        if moving:
+        if moved:
             return
         was_tracking, self._tracker, self._leaving = self._tracker is not None, None, False
         if was_tracking:
@@ -157,7 +224,7 @@ class ArmSession:
     def _why_ended(self, error: Exception) -> str:
         """What the robot says of itself is nearer to the cause than how it ended the motion."""
         text = words.motion(error, self._options.host)
-        if type(error).__name__ != "ControlException":
+        if words.tells_lost(error):
             return text
         name, errors = self._mode()
         return text if name == "Reflex" else words.mode(name, errors) or text
@@ -179,28 +246,40 @@ class ArmSession:
     # --- motion -------------------------------------------------------------------------------------------------------
     def follow(self, goal: np.ndarray) -> None:
         """Sets the goal (7,) [rad]; the first one begins the motion, from where the arm is."""
-        check_goal(goal)
+        self._check(goal)
         now = time.monotonic()
         if self._tracker is None:
             self._begin()
         if self._guided:
-            self._tracker.set_gains(stiffness=self._compliance.stiffness, damping=self._compliance.damping)
+            self._set_gains(self._compliance.stiffness, self._compliance.damping)
             self._guided, self._goal = False, None
         elapsed = now - self._goal_at
         speed = np.zeros(7)
         if self._goal is not None and FRESH[0] < elapsed < FRESH[1]:
             speed = (goal - self._goal) / elapsed
-        self._tracker.set_target(np.clip(goal, LOWER, UPPER), speed)
+        self._aim(np.clip(goal, self.lower, self.upper), speed)
         self._goal, self._goal_at = goal.copy(), now
+
+    def _check(self, goal: np.ndarray) -> None:
+        """Errors: DriverError for a goal that is not (7,), not finite, or outside the robot's own limits."""
+        if np.shape(goal) != (7,) or not np.isfinite(goal).all():
+            raise DriverError(f"setpoint {goal!r} is not seven finite numbers; nothing was sent")
+        outside = (goal < self.lower - ROUNDING) | (goal > self.upper + ROUNDING)
+        if outside.any():
+            joint = int(np.argmax(outside))
+            raise DriverError(
+                f"setpoint of joint {joint + 1} is {goal[joint]:.4f} rad, outside the robot's limits "
+                f"[{self.lower[joint]:g}, {self.upper[joint]:g}]; nothing was sent"
+            )
 
     def hold(self) -> None:
         """Brings the arm to rest where it is, as stiff as it tracks; then the robot's own controller holds it."""
         if self._tracker is None:
             return
         if self._guided:
-            self._tracker.set_gains(stiffness=self._compliance.stiffness, damping=self._compliance.damping)
+            self._set_gains(self._compliance.stiffness, self._compliance.damping)
             self._guided = False
-        self._tracker.set_target(np.clip(self._positions, LOWER, UPPER), np.zeros(7))
+        self._aim(np.clip(self._positions, self.lower, self.upper), np.zeros(7))
         self._goal, self._goal_at = None, time.monotonic()
 
     @property
@@ -212,22 +291,17 @@ class ArmSession:
         """The arm yields, and carries its own weight and the load that is set in Desk."""
         if self._tracker is None:
             self._begin()
-        self._tracker.set_gains(stiffness=np.zeros(7), damping=GUIDED_DAMPING)
+        self._set_gains((0.0,) * 7, GUIDED_DAMPING)
         self._guided = True
 
     def _begin(self) -> None:
-        robot = self._connected()
+        self._connected()
         self._must_be_ready(*self._mode())
         try:
-            self._tracker = self._library.JointImpedanceTracker(
-                robot,
-                stiffness=self._compliance.stiffness,
-                damping=self._compliance.damping,
-                lower_joint_limits=LOWER,
-                upper_joint_limits=UPPER,
-            )
+            self._tracker = self._start()
+        except DriverError:
+            raise
         except Exception as error:
-            self._tracker = None
             raise DriverError(words.motion(error, self._options.host)) from error
         self._goal, self._guided, self._leaving = None, False, False
 
@@ -243,18 +317,12 @@ class ArmSession:
 
     def _leave(self) -> None:
         tracker, self._tracker, self._guided, self._goal = self._tracker, None, False, None
-        # Where the robot has ended the motion meanwhile, this would begin one.
-        if tracker is None or not self._robot.is_in_control:
+        if tracker is None:
             return
         try:
-            self._robot.move(self._braking(), asynchronous=True)
-            self._leaving = True
+            self._leaving = self._brake(tracker)
         except Exception as error:
             raise DriverError(words.motion(error, self._options.host)) from error
-
-    def _braking(self) -> Any:
-        """A motion that brings the arm to rest by damping, and then ends."""
-        return self._library.TorqueStopMotion(damping=self._compliance.damping)
 
     # --- recovery -----------------------------------------------------------------------------------------------------
     def recover(self) -> None:
@@ -265,8 +333,7 @@ class ArmSession:
             self._connect()
         if self._mode()[0] == "Reflex":
             try:
-                # What it returns is made of a state that may be older than the recovery.
-                self._connected().recover_from_errors()
+                self._recover_robot()
             except Exception as error:
                 raise DriverError(words.motion(error, self._options.host)) from error
         deadline = time.monotonic() + RECOVERED_WITHIN
@@ -280,26 +347,20 @@ class ArmSession:
         if self._robot is None:
             return False
         self._end()
-        try:
-            before, deadline = self._robot.state.time.to_msec(), time.monotonic() + self._silent_after
+        with contextlib.suppress(Exception):    # lost
+            before, deadline = self._state().device_ms, time.monotonic() + self._silent_after
             while time.monotonic() < deadline:
-                if self._robot.state.time.to_msec() != before:
+                if self._state().device_ms != before:
                     return True
                 time.sleep(0.002)
-        except Exception:    # lost
-            pass
         return False
 
     # ------------------------------------------------------------------------------------------------------------------
     def _mode(self) -> tuple[str, str]:
         """What the robot says of itself, and the errors it names."""
-        try:
-            state = self._connected().state
-        except DriverError:
-            raise
-        except Exception as error:
-            raise DriverError(words.lost(error, self._options.host)) from error
-        return state.robot_mode.name, str(state.current_errors)
+        self._connected()
+        seen = self._seen()
+        return seen.mode, seen.errors
 
     @staticmethod
     def _must_be_ready(name: str, errors: str) -> None:
@@ -311,24 +372,6 @@ class ArmSession:
         if self._robot is None:
             raise DriverError(f"the robot at {self._options.host} is not connected; call connect() first")
         return self._robot
-
-    @property
-    def _library(self) -> ModuleType:
-        assert self._franky is not None
-        return self._franky
-
-
-def check_goal(goal: np.ndarray) -> None:
-    """Errors: DriverError for a goal that is not (7,), not finite, or outside the robot's own limits."""
-    if np.shape(goal) != (7,) or not np.isfinite(goal).all():
-        raise DriverError(f"setpoint {goal!r} is not seven finite numbers; nothing was sent")
-    outside = (goal < LOWER - ROUNDING) | (goal > UPPER + ROUNDING)
-    if outside.any():
-        joint = int(np.argmax(outside))
-        raise DriverError(
-            f"setpoint of joint {joint + 1} is {goal[joint]:.4f} rad, outside the robot's limits "
-            f"[{LOWER[joint]:g}, {UPPER[joint]:g}]; nothing was sent"
-        )
 
 
 def check_priority() -> None:
@@ -350,14 +393,3 @@ def check_priority() -> None:
             "/etc/security/limits.d and log in anew, or set the option realtime=ignore where a double or no motion is "
             "meant"
         )
-
-
-def _library() -> ModuleType:
-    try:
-        import franky
-    except ImportError as error:
-        raise DriverError(
-            f"package franky-control is missing or does not load ({error}); install it: "
-            "pip install franky-control==2.0.0"
-        ) from error
-    return franky

@@ -19,6 +19,10 @@ REFLEXES = {
     "controller_torque_discontinuity": "the torques leapt; lower the contract's stiffness",
     "tau_j_range_violation": "a joint needed more torque than it has; check the load that is set in Desk",
 }
+NO_KERNEL = (
+    "this computer has no real-time kernel, or this user may not use it; install one (PREEMPT_RT) and allow rtprio 99, "
+    "or set the option realtime=ignore where a double or no motion is meant"
+)
 OTHER_REFLEX = "see the error's name in Franka's documentation"
 RECOVER = "then clear_fault, which has the robot recover, and arm"
 
@@ -32,6 +36,8 @@ MODES = {
 }
 SHOWN = {"UserStopped": "User stopped", "Other": "Other", "Guiding": "Guiding"}    # as libfranka writes them
 NAMES = re.compile(r'"(\w+)"')
+LOST = re.compile(r"Net Exception|UDP (receive|send)|TCP (receive|send|connection)|closed connection")
+RESEARCH_3, PANDA = 10, 5    # versions of the protocol
 
 
 def reflex(names: str) -> str:
@@ -61,18 +67,10 @@ def connection(error: BaseException, host: str) -> str:
     text, name = one_line(error), type(error).__name__
     if name == "CommandException":    # franky sets thresholds of its own as it connects
         return thresholds(error, host)
-    if name == "IncompatibleVersionException":
-        versions = re.search(r"server version: (\d+), library version: (\d+)", text)
-        speaks = f"speaks version {versions[1]} of the protocol, this driver {versions[2]}" if versions else text
-        return (
-            f"the robot at {host} has a system that does not fit: it {speaks}; update a Franka Research 3 to "
-            "system 5.9 or newer (Desk, Settings); the older Panda cannot be updated so far and is not supported"
-        )
+    if name.startswith("IncompatibleVersion"):
+        return _version(text, host)
     if name == "RealtimeException":
-        return (
-            "this computer has no real-time kernel, or this user may not use it; install one (PREEMPT_RT) and allow "
-            "rtprio 99, or set the option realtime=ignore where a double or no motion is meant"
-        )
+        return NO_KERNEL
     if "Host not found" in text:
         return f"nobody knows the host {host!r}; write the robot's address as Desk is opened with"
     if "refused" in text:
@@ -83,10 +81,26 @@ def connection(error: BaseException, host: str) -> str:
     return f"the robot at {host} cannot be reached ({text}); check its power, its cable and the address"
 
 
+def _version(text: str, host: str) -> str:
+    """What fits a robot that speaks another version of the protocol than the driver."""
+    found = re.search(r"server version: (\d+), library version: (\d+)|version (\d+), .* version (\d+)", text)
+    theirs, ours = [int(number) for number in found.groups() if number] if found else (0, 0)
+    speaks = f"speaks version {theirs} of the protocol, this driver {ours}" if found else text
+    if theirs == PANDA:
+        mend = "it is an older Panda: set the option robot=panda and use its contract, panda_droid"
+    elif ours == PANDA and theirs == RESEARCH_3:
+        mend = "it is a Research 3: leave the option robot=panda out and use its contract, franka_droid"
+    elif ours == PANDA and theirs < PANDA:
+        mend = "update the Panda to system 4.2 (Desk, Settings)"
+    else:
+        mend = "update a Franka Research 3 to system 5.9 or newer (Desk, Settings)"
+    return f"the robot at {host} has a system that does not fit: it {speaks}; {mend}"
+
+
 def thresholds(error: BaseException, host: str) -> str:
     """Why the robot has not taken the thresholds of its collision reflex."""
     text = one_line(error)
-    if type(error).__name__ != "CommandException":
+    if tells_lost(error) or " command " not in text:
         return lost(error, host)
     for name, shown in SHOWN.items():
         if f'("{shown}")' in text:
@@ -105,10 +119,15 @@ def lost(error: BaseException, host: str) -> str:
     )
 
 
+def tells_lost(error: BaseException) -> bool:
+    """Whether a library's error says that the connection is gone."""
+    return "NetworkException" in type(error).__name__ or LOST.search(str(error)) is not None
+
+
 def motion(error: BaseException, host: str) -> str:
     """Why a motion ended that was not to end."""
     text = one_line(error)
-    if "NetworkException" in type(error).__name__ or "Net Exception" in text:
+    if tells_lost(error):
         return lost(error, host)
     if NAMES.search(text) and "reflex" in text:
         return reflex(text[text.index("[") :] if "[" in text else text)

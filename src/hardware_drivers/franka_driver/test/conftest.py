@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 
 import pytest
-from robot_double import CONTRACT, RobotDouble
+from robot_double import CONTRACT, PANDA_CONTRACT, RobotDouble
 
 from franka_driver.driver import create
 from molmoact2_contract import load_contract
@@ -13,10 +13,19 @@ from molmoact2_contract import load_contract
 _addresses = itertools.count(21)
 
 
+def patient(path):
+    # The double is slow at times on a busy machine; how soon a robot counts as silent is a share of this.
+    return dataclasses.replace(load_contract(path), joint_state_timeout=1.0)
+
+
 @pytest.fixture(scope="session")
 def contract():
-    # The double is slow at times on a busy machine; how soon a robot counts as silent is a share of this.
-    return dataclasses.replace(load_contract(CONTRACT), joint_state_timeout=1.0)
+    return patient(CONTRACT)
+
+
+@pytest.fixture(scope="session")
+def panda_contract():
+    return patient(PANDA_CONTRACT)
 
 
 @pytest.fixture
@@ -50,19 +59,52 @@ def double(_kept_double):
     return _kept_double[-1]
 
 
+@pytest.fixture(scope="session")
+def _kept_panda_double():
+    double = RobotDouble(f"127.0.7.{next(_addresses)}", "--panda")
+    yield double
+    double.close()
+
+
 @pytest.fixture
-def make_driver(contract):
-    """Makes drivers, not connected; what a test leaves connected is closed."""
+def panda_double(_kept_panda_double):
+    _kept_panda_double.say("reset")
+    return _kept_panda_double
+
+
+@pytest.fixture
+def keep_driver():
+    """What a test leaves connected is closed."""
     drivers = []
 
-    def make(host, **options):
-        options = {"host": host, "realtime": "ignore", **options}
-        drivers.append(create(contract, contract.arm("arm"), options))
-        return drivers[-1]
+    def keep(driver):
+        drivers.append(driver)
+        return driver
 
-    yield make
+    yield keep
     for driver in drivers:
         driver.close()
+
+
+@pytest.fixture
+def make_driver(contract, keep_driver):
+    """Makes drivers, not connected."""
+
+    def make(host, **options):
+        return keep_driver(create(contract, contract.arm("arm"), {"host": host, "realtime": "ignore", **options}))
+
+    return make
+
+
+@pytest.fixture
+def make_panda(panda_contract, keep_driver):
+    """Likewise, of a Panda."""
+
+    def make(host, **options):
+        options = {"host": host, "robot": "panda", "realtime": "ignore", **options}
+        return keep_driver(create(panda_contract, panda_contract.arm("arm"), options))
+
+    return make
 
 
 @pytest.fixture

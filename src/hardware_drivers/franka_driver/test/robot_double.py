@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 CONTRACT = Path(__file__).resolve().parents[4] / "config" / "embodiments" / "franka_droid.yaml"
+PANDA_CONTRACT = CONTRACT.with_name("panda_droid.yaml")
 PATIENCE = 60.0    # [s]; of a busy machine
 
 

@@ -61,7 +61,7 @@ class Faults:
     """What is wrong with the robot now. mode: what it says of itself instead of idle; None: nothing is wrong. errors:
     places in the list of errors; by_hand: recovery needs a person at Desk; refuses: thresholds of the collision reflex;
     drops: commands of the client are lost; frozen: the state repeats itself; silent: nothing is sent; version: of the
-    protocol; success_rate: of commands."""
+    protocol, 0: the robot's own; success_rate: of commands."""
 
     mode: RobotMode | None = None
     errors: frozenset[int] = frozenset()
@@ -70,7 +70,7 @@ class Faults:
     drops: bool = False
     frozen: bool = False
     silent: bool = False
-    version: int = 10
+    version: int = 0
     success_rate: float = 1.0
 
     @property
@@ -80,7 +80,9 @@ class Faults:
 
 
 class RobotServer(FrankaRobotServer):
-    """One robot. faults: may be changed at any time from the thread that runs the server."""
+    """One robot. faults: may be changed at any time from the thread that runs the server. version: of the protocol."""
+
+    version = 10
 
     def __init__(self, robot: BaseRobot, hostnames: Iterable[str], with_hand: bool = True):
         self.faults = Faults()
@@ -139,7 +141,7 @@ class RobotServer(FrankaRobotServer):
             return
         motion, status = self._untold
         self.send_state()    # libfranka takes the names of the errors from the newest state
-        BaseCommand.send_response(self._tcp_socket, RobotCommand.kMove, motion, status)
+        BaseCommand.send_response(self._tcp_socket, RobotCommand.kMove, motion, self.number_of(status))
         self._untold = None
         self.reset_current_motion_id()
 
@@ -153,6 +155,10 @@ class RobotServer(FrankaRobotServer):
         return bool(self.current_motion_id) and self._untold is None
 
     # --- protocol -----------------------------------------------------------------------------------------------------
+    def number_of(self, status: MoveStatus | AutomaticErrorRecoveryStatus) -> int:
+        """How the protocol's version writes a status."""
+        return status.value
+
     def start_motion(
         self,
         controller_mode: MoveCommandControllerMode,
@@ -202,9 +208,12 @@ class RobotServer(FrankaRobotServer):
 
     def _get_state_bytes(self) -> bytes:
         if not self.faults.frozen:
-            self._frozen = super()._get_state_bytes()
+            self._frozen = self._state_bytes()
         assert self._frozen is not None
         return self._frozen
+
+    def _state_bytes(self) -> bytes:
+        return super()._get_state_bytes()
 
 
 @dataclass
@@ -212,12 +221,14 @@ class _Connect(ConnectCommand):
     def handle(self, server: FrankaServer, command_type_struct: str = "I") -> None:
         assert isinstance(server, RobotServer)
         server.clients += 1
-        if server.faults.version == self.version:
-            super().handle(server, command_type_struct)
-            return
+        version = server.faults.version or server.version
+        fits = version == self.version
+        status = ConnectStatus.kSuccess if fits else ConnectStatus.kIncompatibleLibraryVersion
         header = MessageHeader(self.command_type, self.command_id, 8)
-        status = struct.pack("<BH5x", ConnectStatus.kIncompatibleLibraryVersion.value, server.faults.version)
-        self.client_socket.sendall(header.to_bytes(command_type_struct=command_type_struct) + status)
+        answer = struct.pack("<BH5x", status.value, version)
+        self.client_socket.sendall(header.to_bytes(command_type_struct=command_type_struct) + answer)
+        if fits:
+            server._setup_udp_connection(self.network_udp_port)
 
 
 @dataclass
@@ -227,7 +238,7 @@ class _Move(MoveCommand):
         try:
             server.start_motion(self.controller_mode, self.motion_generator_mode, self.command_id)
         except Rejected as rejected:
-            self.reply(rejected.status)
+            self.reply(server.number_of(rejected.status))
         else:
             self.reply(MoveStatus.kMotionStarted)
 
@@ -243,14 +254,15 @@ class _Recover(AutomaticErrorRecoveryCommand):
         faults, status = server.faults, AutomaticErrorRecoveryStatus
         server.recoveries += 1
         if faults.mode == RobotMode.kUserStopped:
-            self.reply(status.kCommandRejectedDueToActivatedSafetyFunctions)
+            answer = status.kCommandRejectedDueToActivatedSafetyFunctions
         elif faults.by_hand:
-            self.reply(status.kManualErrorRecoveryRequiredRejected)
+            answer = status.kManualErrorRecoveryRequiredRejected
         elif faults.mode not in (RobotMode.kReflex, None):
-            self.reply(status.kCommandNotPossibleRejected)
+            answer = status.kCommandNotPossibleRejected
         else:
             server.release()
-            self.reply(status.kSuccess)
+            answer = status.kSuccess
+        self.reply(server.number_of(answer))
 
 
 @dataclass

@@ -38,6 +38,7 @@ from franky_sim.mujoco_simulator import FrankaMujocoRobot, MujocoSimulator
 
 from mujoco_driver.trail import Trail
 
+from .panda_server import PandaServer
 from .robot_server import ERRORS, Faults, RobotServer
 
 HOME = (0.0, -0.6283, 0.0, -2.5133, 0.0, 1.8850, 0.0)    # DROID's reset pose [rad]
@@ -48,12 +49,12 @@ TICK = 0.001    # [s]
 class Double:
     """A robot in MuJoCo behind the protocol; moved by `tick`, from one thread."""
 
-    def __init__(self, host: str, with_hand: bool = True, home: Sequence[float] = HOME):
+    def __init__(self, host: str, with_hand: bool = True, home: Sequence[float] = HOME, panda: bool = False):
         self._home = tuple(home)
         self._simulator = MujocoSimulator()
         self._simulator.init()
         self.robot: FrankaMujocoRobot = self._simulator.add_robot(initial_q=home, initial_hand_width=WIDTH)
-        self.server = RobotServer(self.robot, [host], with_hand)
+        self.server = (PandaServer if panda else RobotServer)(self.robot, [host], with_hand)
         self.server.init()
         self._simulator.start()
         self._pushes = np.zeros(7)
@@ -204,10 +205,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="A double of a Franka Research 3: libfranka's protocol, on loopback.")
     parser.add_argument("--host", default="127.0.0.1", help="a loopback address (default: 127.0.0.1)")
     parser.add_argument("--no-hand", action="store_true", help="a robot without a hand")
+    parser.add_argument("--panda", action="store_true", help="the older Panda's version of the protocol")
     args = parser.parse_args()
     if not args.host.startswith("127."):
         parser.error(f"--host {args.host} is no loopback address; the double is for this machine only")
-    double = Double(args.host, not args.no_hand)
+    double = Double(args.host, not args.no_hand, panda=args.panda)
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     threading.Thread(target=_listen, args=(sys.stdin, lines), daemon=True).start()

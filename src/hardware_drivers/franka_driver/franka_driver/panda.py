@@ -1,0 +1,276 @@
+# Copyright 2026 The MolmoAct2 ROS 2 authors
+# SPDX-License-Identifier: Apache-2.0
+"""An older Panda (FER, system 4) through panda-python, which brings libfranka 0.9: version 5 of the protocol.
+
+panda_py 1.1.1 does some things by itself that must not happen here, and leaves out others:
+- it has the robot recover from a reflex whenever a motion begins; here a guard forbids that but to an operator;
+- what ends a motion it keeps to itself until it is asked, and shows a state of long ago meanwhile;
+- its object may end the process when it goes while the robot is out of reach, so that it is never let go;
+- near the limits it pushes back with torques of its own (WALLS), and ends the process when a motion begins beyond them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from arm_controller.driver import DriverError
+from arm_controller.waiting import Call, Overdue
+
+from . import words
+from .session import END_WITHIN, ArmSession, Seen
+
+INSTALL = "pip install panda-python==1.1.1"
+PORT = 1337
+# Widths of the zones before the limits in which panda_py pushes back [rad]; a contract keeps out of them.
+WALLS = np.array([0.12, 0.09, 0.09, 0.09, 0.0349, 0.0349, 0.0349])
+SMOOTHING = 0.1        # share of a new goal that each millisecond takes: steps of 10 ms become a curve
+AT_REST = 0.02         # [rad/s]
+BRAKE_WITHIN = 1.0     # [s]
+LOOK_EVERY = 0.002     # [s]
+READ_WITHIN = 1.2      # [s]; libfranka waits a second for a state
+KNOWN_FOR = 0.1        # [s] that a state is a new one
+RECOVERS = "automatic error recovery"    # in what panda_py logs before it does
+
+
+class Unasked(RuntimeError):
+    """panda_py was about to have the robot recover, and no operator had asked for that."""
+
+
+class Guard(logging.Filter):
+    """Of panda_py's logger, through which it says what it is about to do: an error here keeps it from that. What else
+    it logs is told by us."""
+
+    asked = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if RECOVERS in record.getMessage() and not self.asked:
+            raise Unasked("panda_py wanted to have the robot recover")
+        return False
+
+
+class Reader:
+    """Keeps the newest state, in a thread: to read one takes until the robot has sent the next. free: held while
+    panda_py uses the connection for anything but the motion that is under way. fastest: the highest speed of a joint
+    [rad/s]."""
+
+    def __init__(self, robot: Any, free: threading.Lock):
+        self._robot, self._free = robot, free
+        self._ended = threading.Event()
+        self._trouble: Exception | None = None
+        self._newest: Seen | None = None
+        self.fastest = 0.0
+        self._read()
+        self._thread = threading.Thread(target=self._run, name="panda states", daemon=True)
+        self._thread.start()
+
+    def newest(self) -> Seen:
+        """Errors: panda_py's, when there will be no more."""
+        if self._trouble is not None:
+            raise RuntimeError(str(self._trouble))
+        assert self._newest is not None
+        return self._newest
+
+    def after(self, at: float) -> Seen:
+        """One that is newer than a steady time [s]; waits for it for KNOWN_FOR. Errors: as `newest`; TimeoutError."""
+        deadline = time.monotonic() + KNOWN_FOR
+        while (seen := self.newest()).at <= at:
+            if time.monotonic() > deadline:
+                raise TimeoutError("UDP receive: no new state")
+            time.sleep(LOOK_EVERY / 2)
+        return seen
+
+    def end(self) -> None:
+        """Waits for it: Python ends in an error where panda_py is waiting for a state meanwhile."""
+        self._ended.set()
+        self._thread.join(READ_WITHIN)
+
+    def _run(self) -> None:
+        while not self._ended.wait(LOOK_EVERY):
+            try:
+                self._read()
+            except Exception as error:
+                self._trouble = error
+                return
+
+    def _read(self) -> None:
+        with self._free:
+            state = self._robot.get_state()
+        device_ms = state.time.to_msec()
+        if self._newest is None or device_ms != self._newest.device_ms:
+            self.fastest = float(np.abs(state.dq).max())
+            self._newest = Seen(
+                device_ms, time.monotonic(), time.time_ns(), np.array(state.q), np.array(state.tau_ext_hat_filtered),
+                state.robot_mode.name.removeprefix("k"), repr(state.current_errors),
+                state.control_command_success_rate,
+            )    # fmt: skip
+
+
+class PandaSession(ArmSession):
+    robot = "Panda"
+    lower = np.array([-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973])
+    upper = np.array([2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973])
+    _library: ModuleType
+    _guard: Guard
+    _free: threading.Lock
+    _reader: Reader
+    _motion: Any = None    # panda_py's controller, until its motion is known to have ended
+    _stopping: Call | None = None
+
+    def _load(self) -> None:
+        try:
+            import panda_py
+            import panda_py.controllers
+            import panda_py.libfranka
+        except ImportError as error:
+            raise DriverError(
+                f"package panda-python is missing or does not load ({error}), and a Panda needs it; install it into "
+                f"the suite's environment: {INSTALL}"
+            ) from error
+        self._library = panda_py
+        if self._options.realtime == "enforce" and not panda_py.libfranka.has_realtime_kernel():
+            raise DriverError(words.NO_KERNEL)
+
+    def _dial(self) -> Any:
+        host, config = self._options.host, self._library.libfranka.RealtimeConfig
+        logger = logging.getLogger(f"panda_py {host} {id(self)}")
+        self._guard = Guard()
+        logger.filters[:] = [self._guard]
+        # Which of the two is said, as panda_py ignores it by default.
+        realtime = config.kEnforce if self._options.realtime == "enforce" else config.kIgnore
+        return self._library.Panda(host, logger.name, realtime)
+
+    def _connect(self) -> None:
+        super()._connect()
+        self._motion, self._stopping, self._free = None, None, threading.Lock()
+        try:
+            self._reader = Reader(self._robot, self._free)
+        except Exception as error:
+            raise DriverError(words.lost(error, self._options.host)) from error
+
+    def _drop(self) -> None:
+        self._reader.end()
+        hang_up(self._options.host)
+
+    def _state(self) -> Seen:
+        return self._reader.newest()
+
+    def _give_thresholds(self, torques: Sequence[float], forces: Sequence[float]) -> None:
+        # panda_py waits for the answer for ever, and no other thread of this process runs meanwhile; so only of a robot
+        # that is there.
+        self._reader.after(time.monotonic())
+        with self._free:
+            self._robot.get_robot().set_collision_behavior(torques, torques, forces, forces)
+
+    def _start(self) -> Any:
+        positions = self._reader.after(time.monotonic()).positions
+        outside = (positions <= self.lower) | (positions >= self.upper)
+        if outside.any():
+            joint = int(np.argmax(outside))
+            raise DriverError(
+                f"joint {joint + 1} is at {positions[joint]:.4f} rad, no more within the robot's limits "
+                f"[{self.lower[joint]:g}, {self.upper[joint]:g}]; guide the arm away (Desk, programming mode)"
+            )
+        if self._stopping is not None:
+            self._stopping.result(END_WITHIN)
+            self._stopping = None
+        motion = self._library.controllers.JointPosition(
+            self._compliance.stiffness, self._compliance.damping, SMOOTHING
+        )
+        keep_for_ever(self._robot)
+        with self._free:
+            try:
+                self._robot.start_controller(motion)
+            except Unasked as error:
+                raise DriverError(f"the robot is in reflex; {words.RECOVER}") from error
+        self._motion = motion
+        return motion
+
+    def _is_moved(self) -> bool:
+        if self._stopping is not None:
+            try:
+                self._stopping.result(0.0)
+            except Overdue:
+                return True
+            self._motion = self._stopping = None
+            self._robot.raise_error()
+            return False
+        try:
+            self._robot.raise_error()
+        except Exception:
+            self._motion = None
+            with self._free:
+                self._robot.stop_controller()    # it has ended, and panda_py shows new states only when it is told so
+            with contextlib.suppress(Exception):
+                self._reader.after(time.monotonic())
+            raise
+        return self._motion is not None
+
+    def _set_gains(self, stiffness: Sequence[float], damping: Sequence[float]) -> None:
+        self._tracker.set_stiffness(stiffness)
+        self._tracker.set_damping(damping)
+
+    def _aim(self, goal: np.ndarray, speed: np.ndarray) -> None:
+        self._tracker.set_control(goal, speed)
+
+    def _brake(self, tracker: Any) -> bool:
+        tracker.set_stiffness(np.zeros(7))
+        tracker.set_damping(self._compliance.damping)
+        tracker.set_control(self._positions, np.zeros(7))
+        self._stopping = Call(partial(_stop_at_rest, self._robot, self._reader, self._free))
+        return True
+
+    def _finish(self) -> None:
+        if self._motion is not None and self._stopping is None:
+            self._brake(self._motion)
+        if self._stopping is not None:
+            self._stopping.result(END_WITHIN)
+        self._motion = self._stopping = None
+        self._robot.raise_error()    # of a motion that is over
+
+    def _recover_robot(self) -> None:
+        self._guard.asked = True
+        try:
+            with self._free:
+                # Teaching is off, and nothing begins; of panda_py's recoveries the one that lets other threads run.
+                self._robot.teaching_mode(False)
+        finally:
+            self._guard.asked = False
+
+
+def _stop_at_rest(robot: Any, reader: Reader, free: threading.Lock) -> None:
+    deadline = time.monotonic() + BRAKE_WITHIN
+    while reader.fastest > AT_REST and time.monotonic() < deadline:
+        time.sleep(LOOK_EVERY)
+    with free:
+        robot.stop_controller()
+
+
+def keep_for_ever(thing: object) -> None:
+    """A Panda that has moved asks the robot for a state when it goes, and ends the process where none comes. So it
+    never goes; its connection is ended by `hang_up`."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+
+
+def hang_up(host: str) -> None:
+    """Ends this process' connections to a robot, whoever holds them. A motion that waits for it ends with them."""
+    addresses = {found[4][0] for found in socket.getaddrinfo(host, PORT, socket.AF_INET, socket.SOCK_STREAM)}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if not os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
+                continue
+            with socket.socket(fileno=os.dup(int(name))) as mine:
+                tcp = mine.family == socket.AF_INET and mine.type == socket.SOCK_STREAM
+                if tcp and mine.getpeername()[0] in addresses and mine.getpeername()[1] == PORT:
+                    mine.shutdown(socket.SHUT_RDWR)
