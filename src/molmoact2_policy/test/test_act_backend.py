@@ -134,6 +134,7 @@ def test_a_reset_reaches_the_server_with_its_cause_also_where_the_request_after_
         patch.setattr(there, "_remote", replace(there._remote, timeout=1e-6))
         with pytest.raises(Unanswered):
             there.infer(images(0), STATE, "go", 1)
+    there._client._not_before = 0.0
     assert there.infer(images(0), STATE, "go", 1).trace.cause == "call_failed"
     assert there.infer(images(0), STATE, "go", 1).trace.cause == ""
 
