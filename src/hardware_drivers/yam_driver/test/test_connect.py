@@ -11,6 +11,7 @@ import pytest
 
 from arm_controller.driver import DriverError
 from arm_controller.health import Level, level
+from molmoact2_contract import load_contract
 from yam_driver.channel import Lock, interface_error, parse_channel
 from yam_driver.double import Motor, Status
 from yam_driver.double.arm import GRIPPER_LIMITS
@@ -285,11 +286,21 @@ def test_a_bad_option_is_refused_with_what_is_expected(contract, options, named)
 
 
 def test_a_contract_of_another_robot_is_refused(contract):
-    from molmoact2_contract import load_contract
-
     so101 = load_contract(contract.path.parent / "so101.yaml")
     with pytest.raises(DriverError, match="a YAM has 6 and then its gripper"):
         create(so101, so101.arm("arm"), {"channel": "can0", "gripper_limits": GRIPPER_LIMITS})
+
+
+def test_a_contract_with_the_vendors_widened_limits_is_refused_and_the_suites_own_is_taken(contract, tmp_path):
+    options = {"channel": "can0", "gripper_limits": GRIPPER_LIMITS}
+    own = load_contract(contract.path.parent / "yam_single.yaml")
+    create(own, own.arm("arm"), options)
+    text = own.path.read_text()
+    assert "position: [-1.693, 1.5708]" in text
+    (tmp_path / "wide.yaml").write_text(text.replace("position: [-1.693, 1.5708]", "position: [-1.72, 1.7208]"))
+    wide = load_contract(tmp_path / "wide.yaml")
+    with pytest.raises(DriverError, match=r"lets 'joint_3' go -1.72 .. 1.7208, .* 1.571: more than 0.05 rad beyond it"):
+        create(wide, wide.arm("arm"), options)
 
 
 def test_what_is_no_adapter_at_all_is_refused(double, make):

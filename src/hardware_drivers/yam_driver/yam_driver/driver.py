@@ -40,6 +40,7 @@ OPTIONS = {
 FOR_THE_DOUBLE = 60.0    # [s]; it is started beside the controller
 AT_REST = 0.15       # [rad] from the rest pose within which the arm may lose its torque
 ROUNDING = 1e-3      # [rad] by which a setpoint may lie outside a limit
+BEYOND_MODEL = 0.05  # [rad] by which a contract may go beyond the model's range: home lies at an end of it
 
 logger = logging.getLogger("yam_driver")
 
@@ -207,13 +208,14 @@ def _check_joints(contract: Contract, arm: Arm, hardware: Hardware) -> None:
             "gripper; name a contract of a YAM"
         )
     lower, upper = contract.values("lower", arm.joints)[:-1], contract.values("upper", arm.joints)[:-1]
-    # What i2rt clips to, beyond which a setpoint would be changed on its way.
-    beyond = np.maximum(hardware.limits[:, 0] - 0.15 - lower, upper - hardware.limits[:, 1] - 0.15)
-    if (beyond > ROUNDING).any():
+    # i2rt itself takes three times that, and presses the arm against its stop.
+    beyond = np.maximum(hardware.limits[:, 0] - lower, upper - hardware.limits[:, 1])
+    if (beyond > BEYOND_MODEL + ROUNDING).any():
         i = int(np.argmax(beyond))
         raise DriverError(
             f"the contract lets {arm.joints[i]!r} go {lower[i]:g} .. {upper[i]:g}, and the arm's model "
-            f"{hardware.limits[i, 0]:.3f} .. {hardware.limits[i, 1]:.3f}; correct the contract, or option arm_type"
+            f"{hardware.limits[i, 0]:.3f} .. {hardware.limits[i, 1]:.3f}: more than {BEYOND_MODEL:g} rad beyond it, "
+            "where the arm presses against its stop; correct the contract, or option arm_type"
         )
 
 
