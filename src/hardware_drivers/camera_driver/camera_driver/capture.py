@@ -5,22 +5,18 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# How long a grab() may hang, in whole seconds; OpenCV reads it when it is imported first, and would take 10.
-os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "1")
+import cv2
+import numpy as np
 
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
-
-from .clock import HostClocks  # noqa: E402
-from .devices import VideoDevices  # noqa: E402
-from .pacing import Pacer  # noqa: E402
-from .source import CameraError, Frame, Source, Wanted  # noqa: E402
+from .clock import HostClocks
+from .devices import VideoDevices
+from .pacing import Pacer
+from .source import CameraError, Frame, Source, Wanted
 
 OLDEST = 1.0     # a driver's stamp that is older than this is none of the steady clock [s]
 logger = logging.getLogger("camera_driver")

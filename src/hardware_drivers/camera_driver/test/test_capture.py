@@ -2,7 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """UVC cameras and video files: the pixels come out of OpenCV's VideoCapture throughout."""
 
+import os
 import re
+import subprocess
+import sys
 import time
 
 import cv2
@@ -17,6 +20,7 @@ from camera_driver.images import ImageFolderSource
 from camera_driver.source import CameraError, Wanted
 
 WANTED = Wanted(WIDTH, HEIGHT, RATE)
+TIMEOUT = "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"
 ROS = 10**18    # ROS time minus steady time, in these tests [ns]
 
 
@@ -227,3 +231,12 @@ def test_a_folder_that_cannot_be_shown_is_named_with_its_file(tmp_path):
     (tmp_path / "image_000.png").write_bytes(b"no image")
     with pytest.raises(CameraError, match="image_000.png cannot be read as an image"):
         source.open()
+
+
+@pytest.mark.parametrize(("given", "found"), [(None, "1"), ("3", "3")])
+def test_how_long_a_grab_may_hang_is_set_before_opencv_is_imported_and_a_users_own_is_kept(given, found):
+    code = f"import camera_driver, os, sys; print(os.environ[{TIMEOUT!r}], 'cv2' in sys.modules)"
+    environment = {name: value for name, value in os.environ.items() if name != TIMEOUT}
+    environment |= {TIMEOUT: given} if given else {}
+    told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert told.stdout.split() == [found, "False"]
