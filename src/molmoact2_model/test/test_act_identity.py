@@ -102,3 +102,22 @@ def test_the_same_checkpoint_started_anew_behind_a_proxy_is_taken_once_it_has_sa
     double.serve(replace(OFFER, server="second"))
     assert refusal(client).kind == "answer_refused"
     assert [ask(client).actions.shape for _ in range(2)] == [(30, 7)] * 2 and double.probes == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [({"num_steps": 7}, "num_steps was 0 and is 7"), ({"n_action_steps": 9}, "n_action_steps was 0 and is 9"),
+     ({"machine": {"torch": "2.0", "optimizations": "graphs"}}, "optimizations was '' and is 'graphs'"),
+     ({"machine": {"torch": "2.0", "optimizations": "", "threads": "4"}}, "threads was None and is '4'"),
+     ({"fingerprint": "0" * 64}, "weights was 'fff"), ({"tags": {}}, "norm tags was")],
+    ids=str,
+)
+def test_a_server_with_another_default_or_other_software_is_another_and_what_changed_is_named(
+    double, client, changed, said
+):
+    ask(client)
+    double.serve(replace(OFFER, server="second", **changed))
+    client.doubt()
+    error = refusal(client)
+    assert error.kind == "server_changed" and said in str(error) and "configure anew" in str(error)
+    assert len(double.requests) == 1 and str(error).count(" and is ") == 1

@@ -184,11 +184,11 @@ class ActClient:
         if self._sure and self._clock() - self._heard < SURE_FOR:
             return
         server = self._ask_who(until)
-        if self._met is not None and _identity(server) != _identity(self._met):
+        if self._met is not None and (changed := _changed(self._met, server)):
             self._connection.close()
             raise ActError(
-                CHANGED, f"the server {self.address.url} is not the one that was met: it serves {server.name or '?'}, "
-                "with other settings or software; configure anew"
+                CHANGED, f"the server {self.address.url} is not the one that was met: {'; '.join(changed)}; serve as "
+                "before, or configure anew"
             )
         self._met = server
         self._sure = server.offer is None    # one with the extension is asked at each connection
@@ -316,10 +316,23 @@ def _read_server(fields: Any) -> Server:
     )
 
 
-def _identity(server: Server) -> tuple:
-    """What must not change while a robot is driven: a server may be started anew, with the same checkpoint."""
+def _identity(server: Server) -> dict[str, Any]:
+    """What must not change while a robot is driven, by name: a server may be started anew, with the same checkpoint and
+    the same defaults. What those are is in recordings, and a client leaves them to the server."""
     offer = server.offer
-    return server.name, server.norm_tag, offer and (offer.fingerprint, dict(offer.tags), dict(offer.machine))
+    known = {"checkpoint": server.name, "norm_tag": server.norm_tag, "extension": offer and NAME}
+    if offer is None:
+        return known
+    defaults = {"num_steps": offer.num_steps, "n_action_steps": offer.n_action_steps}
+    return {**offer.machine, **known, "weights": offer.fingerprint, "norm tags": dict(offer.tags), **defaults}
+
+
+def _changed(met: Server, now: Server) -> list[str]:
+    was, found = _identity(met), _identity(now)
+    return [
+        f"{name} was {short(was.get(name))} and is {short(found.get(name))}"
+        for name in was | found if was.get(name) != found.get(name)
+    ]
 
 
 def _entry(reply: Reply) -> dict[str, Any]:
