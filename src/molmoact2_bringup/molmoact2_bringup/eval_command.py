@@ -36,12 +36,13 @@ def register(subparsers: Any) -> None:
         help="how often a policy does its tasks, and why not",
         description="Tries tasks in the simulated scenes of a system and counts. OUT gets report.html, with videos of "
         "failures, summary.json, and each attempt as it ends; Ctrl-C ends it with what stands, and the same command "
-        "goes on. What is not given is as in the system's file.",
+        "goes on. What is not given is as in the system's file. Exit code: 0 when all was tried, however often it "
+        "failed; 2 for bad input; 1 where the system did not come up or ended; 130 when interrupted.",
     )
     parser.add_argument(
         "system", help="system file, by path or name; or gym:NAME, an environment with gymnasium's interface"
     )
-    parser.add_argument("--task", default="", help="touch, pick, tray; several with commas (touch,pick)")
+    parser.add_argument("--task", default="", help="touch, pick, tray; several with commas (default touch,pick)")
     parser.add_argument(
         "--scenes", default="80000:80020", help="seeds, end excluded; 90000-99999 are kept for the last word "
         "(default %(default)s)",
@@ -56,7 +57,9 @@ def register(subparsers: Any) -> None:
         help="how many times as long as the scripted expert's an attempt may last: 1 is 4 s for touch, 6 s for pick, "
         f"10 s for tray; the report tells how many succeeded within that, too (default {PATIENCE:g})",
     )
-    parser.add_argument("--checkpoint", default="", help="instead of the system's")
+    parser.add_argument(
+        "--checkpoint", default="", help="folder, or name of one in checkpoints/ (default: the system's)"
+    )
     parser.add_argument(
         "--latency", default="", help="from capture to arrival [s], or as-it-is: as long as the inference takes; "
         "several with commas",
@@ -65,12 +68,12 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--when-late", default="", help="hold, slow; several with commas")
     parser.add_argument(
         "--depth", default="", help="off, full, adaptive, verified; several with commas (in environments adaptive, or "
-        "off where the checkpoint has no depth)",
+        "off where the checkpoint has no depth); off for a checkpoint that has not yet learnt to write depth codes",
     )
     parser.add_argument("--cache", default="", help="of adaptive depth: bounded, reference; several with commas")
     parser.add_argument(
         "--cameras", default="",
-        help="what is wrong with them: none, dark, noise, shift, blackout; several with commas (none)",
+        help="what is wrong with them: none, dark, noise, shift, blackout; several with commas (default none)",
     )
     parser.add_argument(
         "--also", action="append", default=[], metavar="NAME=VALUE[,NAME=VALUE]",
@@ -84,8 +87,8 @@ def register(subparsers: Any) -> None:
     gym = parser.add_argument_group("environments", "with --checkpoint, --scenes and --depth")
     gym.add_argument("--map", type=Path, help="YAML file: which observations are cameras, state and success")
     gym.add_argument("--norm-tag", default="", help="of the checkpoint")
-    gym.add_argument("--device", default="", help="torch device (cpu)")
-    gym.add_argument("--dtype", default="", choices=("float32", "bfloat16", "float16"), help="(float32)")
+    gym.add_argument("--device", default="", help="torch device (default cpu)")
+    gym.add_argument("--dtype", default="", choices=("float32", "bfloat16", "float16"), help="(default float32)")
     parser.add_argument(
         "--out", type=Path, required=True, help="folder of the results: a new one, or one that the same command began"
     )

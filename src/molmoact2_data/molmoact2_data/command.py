@@ -104,7 +104,8 @@ def _run(args: argparse.Namespace) -> int:
     except DatasetError as error:
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:
-        print(f"error: {args.out} cannot be written: {error}", file=sys.stderr)
+        what = "" if args.out is None else f"{args.out} cannot be written: "
+        print(f"error: {what}{error}", file=sys.stderr)
     return BAD_INPUT
 
 

@@ -19,9 +19,9 @@ def register(subparsers: Any) -> None:
         help="run one stage of training from a recipe",
         description="Runs a recipe (YAML, see docs/learning.md). OUT gets the checkpoint in the released layout, the "
         "state to go on from, and TensorBoard logs. Ctrl-C ends the step and saves; the same command with --resume "
-        "goes on to the step.",
+        "goes on to the step. Exit code: 0 when done or at --until, 2 for bad input, 130 when interrupted.",
     )
-    parser.add_argument("recipe", type=Path)
+    parser.add_argument("recipe", type=Path, help="YAML file; config/recipes has one for each stage")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument("--resume", action="store_true", help="go on with what is in --out")
     parser.add_argument(
@@ -37,10 +37,10 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--until", type=int, metavar="STEP", help="save and end there; --resume goes on (default: the recipe's last)"
     )
-    parser.add_argument("--threads", type=int, default=0, help="processor threads (default: as torch chooses)")
+    parser.add_argument("--threads", type=int, default=0, help="of the processor (default: as torch chooses)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", dest="changes",
-        help="a value of the recipe, e.g. run.steps=100; may be given again",
+        help="a value of the recipe, e.g. run.steps=100 or data.0.path=FOLDER; may be given again",
     )
     parser.set_defaults(func=run)
 

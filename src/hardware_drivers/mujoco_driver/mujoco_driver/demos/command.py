@@ -29,7 +29,8 @@ def register(subparsers: Any) -> None:
         help="demonstrations of tasks as a LeRobot data set",
         description="A scripted expert does tasks in a simulated SO-101 scene; what it saw and did is written as a "
         "LeRobot v3 data set, with depth. The same seeds give the same data, however many workers there are. Attempts "
-        "that fail are left out. Ctrl-C or SIGTERM ends it with the episodes that stand.",
+        "that fail are left out. Ctrl-C or SIGTERM ends it with the episodes that stand. Exit code: 0 when done, 2 for "
+        "bad input or where no attempt succeeded, 1 when a worker broke, 130 when interrupted.",
     )
     add_arguments(parser)
     parser.set_defaults(func=run)
@@ -50,9 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser, alternatives: str = ALTERNATI
     )
     parser.add_argument("--scene", default="so101_tabletop_varied", help="(default %(default)s)")
     parser.add_argument(
-        "--tasks", default="touch=1,pick=2,tray=1", help="and how often each, as shares (default %(default)s)"
+        "--tasks", default="touch=1,pick=2,tray=1", help="which, and how often each, as shares (default %(default)s)"
     )
-    parser.add_argument("--cubes", default="red,green,blue", help="(default %(default)s)")
+    parser.add_argument("--cubes", default="red,green,blue", help="that instructions name (default %(default)s)")
     parser.add_argument(
         "--shoves", type=float, default=0.05, metavar="RAD",
         help="standard deviation of shoves, so that recovery is seen; 0: none (default %(default)s)",
@@ -66,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser, alternatives: str = ALTERNATI
     )
     parser.add_argument(
         "--questions", type=int, default=0, metavar="K",
-        help="every K frames also a question about the image, with its answer; 0: not (default)",
+        help="every K frames also a question about the image, with its answer; 0: not (default %(default)s)",
     )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
 
