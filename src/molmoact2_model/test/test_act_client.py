@@ -108,6 +108,21 @@ def test_an_answer_that_cannot_be_used_is_refused_in_words_and_the_next_good_one
     assert ask(client).actions.shape == (30, 7)
 
 
+@pytest.mark.parametrize("asked", [0, 5])
+@pytest.mark.parametrize("length", [29, 31, 1000])
+def test_a_plain_server_gives_as_many_waypoints_as_when_it_was_met_or_its_answer_is_refused(
+    double, client, asked, length
+):
+    client.meet()
+    assert len(ask(client, n_action_steps=asked).actions) == (asked or 30)
+    double.actions = lambda _: np.zeros((length, 7), np.float32)
+    error = refusal(client, n_action_steps=asked)
+    assert error.kind == "answer_refused"
+    assert f"{length} waypoints, the first answer of this server had 30" in str(error)
+    client.meet()
+    assert len(ask(client, n_action_steps=asked).actions) == (asked or length)
+
+
 def test_a_server_that_is_slow_or_drips_is_given_up_within_the_time_and_not_asked_the_same_again(double, client):
     client.meet()
     for slow in ({"pause": PATIENCE}, {"drip": 0.02}):

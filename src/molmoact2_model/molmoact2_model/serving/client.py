@@ -114,11 +114,13 @@ class ActClient:
         self._met: Server | None = None
         self._sure = False    # that who is at the address is who was met
         self._heard = 0.0     # [s] on the clock: when it last answered
+        self._lengths: dict[int, int] = {}    # of a plain server's answers, by how many waypoints were asked for
 
     # --- asking -------------------------------------------------------------------------------------------------------
     def meet(self, within: float = 10.0) -> Server:
-        """Asks a server what it is. Later connections must find the same. Errors: ActError."""
-        self._met, self._sure, self._not_before = None, False, 0.0
+        """Asks a server what it is. Later connections must find the same, and a plain server's answers must have as
+        many waypoints as its first. Errors: ActError."""
+        self._met, self._sure, self._not_before, self._lengths = None, False, 0.0, {}
         self._connection.close()
         self._connect(within)
         assert self._met is not None
@@ -280,6 +282,9 @@ class ActClient:
         if extra is None:
             if waypoints and len(actions) < waypoints:
                 raise WireError(f"it holds {len(actions)} waypoints, {waypoints} were asked for")
+            length = self._lengths.setdefault(waypoints, len(actions))
+            if len(actions) != length:
+                raise WireError(f"it holds {len(actions)} waypoints, the first answer of this server had {length}")
             return Answer(actions[:waypoints or None], seconds)
         entry = checks.mapping(fields.get(KEY), KEY)
         for name, wanted in (("name", NAME), ("request", extra.request), ("session", extra.session)):
