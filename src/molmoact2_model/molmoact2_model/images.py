@@ -18,7 +18,8 @@ from .errors import CheckpointError, InputError
 
 
 def check_images(images: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Returns the frames as contiguous writable arrays; InputError unless all are uint8 (H, W, 3)."""
+    """Returns the frames as contiguous arrays, copied only where they are not so; they may be read-only. InputError
+    unless all are uint8 (H, W, 3)."""
     if isinstance(images, np.ndarray) or not isinstance(images, Sequence):
         raise InputError(
             f"images is a {type(images).__name__}, expected a list of uint8 (H, W, 3) RGB arrays"
@@ -31,7 +32,7 @@ def check_images(images: Sequence[np.ndarray]) -> list[np.ndarray]:
             raise InputError(f"image {index} is {kind}, expected a numpy array of uint8")
         if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise InputError(f"image {index} has shape {image.shape}, expected (height, width, 3) RGB")
-    return [np.require(image, requirements=["C", "W"]) for image in images]
+    return [np.require(image, requirements=["C"]) for image in images]
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def pixel_values(images: Sequence[np.ndarray], config: ImageConfig, device: torc
     Each frame is squashed to the model's size (bilinear, no antialiasing), rounded to the 8-bit grid and
     normalised.
     """
-    resized = torch.stack([_resize(torch.from_numpy(image).to(device), config) for image in images])
+    resized = torch.stack([_resize(_shared(image).to(device), config) for image in images])
     mean = torch.tensor(config.mean, device=device).view(1, 3, 1, 1)
     std = torch.tensor(config.std, device=device).view(1, 3, 1, 1)
     unit = resized / 255.0
@@ -50,6 +50,17 @@ def pixel_values(images: Sequence[np.ndarray], config: ImageConfig, device: torc
     (rows, cols), side = config.patch_grid, config.patch_size
     patches = pixels.reshape(len(images), 3, rows, side, cols, side).permute(0, 2, 4, 3, 5, 1)
     return patches.reshape(len(images), rows * cols, side * side * 3)
+
+
+def _shared(image: np.ndarray) -> torch.Tensor:
+    """A tensor over the frame's own memory, to be read only. What came over a network cannot be written to, of which
+    torch.from_numpy warns."""
+    if image.flags.writeable:
+        return torch.from_numpy(image)
+    try:
+        return torch.from_dlpack(image)
+    except BufferError:    # by numpy 1, which lends none that is read-only
+        return torch.from_numpy(image.copy())
 
 
 def _resize(image: torch.Tensor, config: ImageConfig) -> torch.Tensor:

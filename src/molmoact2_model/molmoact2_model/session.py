@@ -215,7 +215,7 @@ class Session:
         if self._depth == "off" or depth is None:
             return None
         request = Request(
-            main_image=checked.images[0].copy(),
+            main_image=checked.images[0],
             image_shapes=tuple(image.shape for image in checked.images),
             instruction=instruction,
             norm_tag=self._tag.tag,

@@ -77,7 +77,8 @@ class Codes:
 
 @dataclass(frozen=True)
 class Request:
-    """What the policy looks at before a call. `now` is monotonic time [s]."""
+    """What the policy looks at before a call. main_image: the caller's own, not to be read when the call is over. `now`
+    is monotonic time [s]."""
 
     main_image: np.ndarray
     image_shapes: tuple[tuple[int, ...], ...]

@@ -3,6 +3,7 @@
 """Images, instruction and state become exactly what the model was trained on."""
 
 import dataclasses
+import warnings
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from golden_set import textured
 
 from molmoact2_model import InputError, image_fault
+from molmoact2_model.images import check_images
 from molmoact2_model.normalization import Normalizer
 from molmoact2_model.processing import (
     PromptBuilder,
@@ -42,6 +44,27 @@ def test_pixel_values_follow_the_formula(policy, size):
     assert pixels.shape == (2, 729, 588)
     for image, found in zip(images, pixels.numpy(), strict=True):
         np.testing.assert_array_equal(found, by_hand(image, policy.images))
+
+
+def as_numpy_1(image):
+    assert not image.flags.writeable
+    raise BufferError("a read-only array is not exported")
+
+
+def test_frames_that_cannot_be_written_to_are_read_without_a_copy_or_a_warning(policy, monkeypatch):
+    image = np.ascontiguousarray(textured(1, size=(112, 112)))
+    wanted = pixel_values([image], policy.images, CPU)
+    image.flags.writeable = False
+    assert check_images([image])[0] is image
+    torch.set_warn_always(True)    # and not once in a process
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert torch.equal(pixel_values([image], policy.images, CPU), wanted)
+            monkeypatch.setattr(torch, "from_dlpack", as_numpy_1)
+            assert torch.equal(pixel_values([image], policy.images, CPU), wanted)
+    finally:
+        torch.set_warn_always(False)
 
 
 def test_pooling_pads_below_and_right_and_counts_over_all_images(policy):

@@ -47,6 +47,23 @@ def with_patch(image, value=0):
     return changed
 
 
+class Frame(np.ndarray):
+    """A frame that counts how often it is copied."""
+
+    copies = 0
+
+    def copy(self, order="C"):
+        Frame.copies += 1
+        return np.array(self, order=order)
+
+
+@pytest.mark.parametrize("depth", ["off", "full", "adaptive", "verified"])
+def test_a_frame_is_copied_once_to_be_known_again(policy, monkeypatch, images, depth):
+    monkeypatch.setattr(Frame, "copies", 0)
+    ask(policy.session(norm_tag="tiny_arm", depth=depth), [np.ascontiguousarray(image).view(Frame) for image in images])
+    assert Frame.copies == len(images)
+
+
 def test_the_causes_of_full_passes_reach_the_trace(adaptive, clock, images):
     def cause(frames, instruction="pick up the cube"):
         trace = ask(adaptive, frames, instruction).trace

@@ -97,6 +97,21 @@ def test_the_reference_rule_refreshes_the_cells_that_moved(scene):
     assert decision.refreshed.sum() <= 6
 
 
+@pytest.mark.parametrize("make", [reference, bounded])
+def test_a_frame_may_be_written_over_when_the_call_is_over(make):
+    """Also one of the very size that cells are cut from, which nothing resizes."""
+    frame = textured(1, size=(SIDE * 32, SIDE * 32))
+    changed = frame.copy()
+    changed[:64] = 255 - changed[:64]
+    driver, careful = make(), make()
+    careful.call(frame.copy())
+    driver.call(frame)
+    frame[:] = changed
+    wanted, found = careful.call(changed), driver.call(frame)
+    assert wanted.refreshed.sum() == 2 * SIDE and wanted.cause == found.cause == ""
+    np.testing.assert_array_equal(wanted.refreshed, found.refreshed)
+
+
 # --- each of those rows under the bounded policy ----------------------------------------------------------
 def test_an_identical_frame_is_no_cause(scene):
     driver = bounded()
