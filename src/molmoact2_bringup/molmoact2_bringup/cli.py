@@ -136,6 +136,10 @@ def register_faults(subparsers: argparse._SubParsersAction) -> None:
         "systems", nargs="*", metavar="SYSTEM",
         help="systems to spoil (default: so101_sim, and the doubles of the SO-101, the YAM and the Franka)",
     )
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="FAULT",
+        help="one fault of the devices of these doubles, as the table names it; may be repeated (default: every row)",
+    )
     parser.add_argument("--out", default="out/faults", metavar="DIR", help="folder to write (default: out/faults)")
 
     def run(args: argparse.Namespace) -> int:
@@ -143,7 +147,7 @@ def register_faults(subparsers: argparse._SubParsersAction) -> None:
 
         from .faults.command import SYSTEMS, faults
 
-        return faults(args.systems or SYSTEMS, Path(args.out))
+        return faults(args.systems or SYSTEMS, Path(args.out), args.only)
 
     parser.set_defaults(func=run)
 

@@ -9,7 +9,7 @@ from franka_driver.double.server import Double
 from molmoact2_bringup.faults.campaign import of_devices
 from molmoact2_bringup.faults.command import SYSTEMS, faults
 from molmoact2_bringup.faults.control_rows import ControlRows
-from molmoact2_bringup.faults.devices import FAULTS, GONE, SOUND, double_of, driver_of
+from molmoact2_bringup.faults.devices import FAULTS, GONE, SOUND, double_of, driver_of, faults_of
 from molmoact2_bringup.faults.policy_rows import PolicyRows
 from molmoact2_contract import ContractError, load_system
 from so101_driver.double.bus import BusDouble
@@ -49,13 +49,53 @@ def test_the_frankas_double_knows_every_line():
         assert verb != "reflex" or words[0] in ERRORS
 
 
+# Of each driver, the rows without which a kind of fault would be missing.
+NEEDED = {
+    "so101": {
+        "answers that do not come": ("single answers are lost", "a servo is silent", "every answer is late"),
+        "corrupt answers": ("single answers are corrupt", "every answer is corrupt"),
+        "unplugged and plugged in": ("the cable is pulled and plugged in",),
+        "a motor": ("a servo is overloaded", "a servo is hot", "a servo overheats", "the power of one servo dips"),
+        "the power": ("the power fails", "the supply sags"),
+    },
+    "yam": {
+        "answers that do not come": ("single answers are lost", "every answer is lost", "the bus is off"),
+        "corrupt answers": ("single answers are corrupt", "every answer is corrupt"),
+        "unplugged and plugged in": ("the adapter is pulled and plugged in", "a motor's cable comes off"),
+        "a motor": ("a motor is overloaded", "a motor is hot", "a motor overheats"),
+        "the power": ("the power fails",),
+    },
+    "franka": {
+        "states that do not come": ("the robot is silent", "states repeat themselves", "the hand is silent"),
+        "commands that do not arrive": ("commands are lost", "commands come late"),
+        "unplugged": ("the connection is cut",),
+        "reflexes": ("a joint meets resistance", "the hand meets resistance", "the joints need too much power"),
+        "stopped by a person": ("the user stop is pressed", "the brakes close"),
+        "the power": ("the power fails",),
+    },
+}
+
+
 def test_faults_of_every_kind_that_a_bus_has_are_in_the_table():
-    assert set(FAULTS) == {"so101", "yam", "franka"}
+    assert set(FAULTS) == set(NEEDED)
     for driver, table in FAULTS.items():
-        names = " ".join(fault.name for fault in table)
-        assert len({fault.name for fault in table}) == len(table)
-        for kind in ("power", "silent", "lost", "cable", "corrupt") if driver == "so101" else ("power",):
-            assert kind in names
+        by_name = {fault.name: fault for fault in table}
+        assert len(by_name) == len(table)
+        for kind, names in NEEDED[driver].items():
+            assert set(names) <= set(by_name), f"{driver}: {kind}"
+        assert by_name["the power fails"].mend, "it comes back"
+
+
+def test_single_faults_are_chosen_by_their_names_and_another_name_is_refused_with_those_there_are(tmp_path, capsys):
+    system = load_system("yam_single_double")
+    assert faults_of(system) == FAULTS["yam"]
+    assert [fault.name for fault in faults_of(system, ["the power fails", "a motor is hot"])] == [
+        "a motor is hot", "the power fails",
+    ]
+    assert faults(["yam_single_double"], tmp_path, only=["the power"]) == 2
+    assert "no fault of its devices is called 'the power'; there are: a motor has" in capsys.readouterr().err
+    assert faults(["so101_sim"], tmp_path, only=["the power fails"]) == 2
+    assert "its devices are no doubles" in capsys.readouterr().err
 
 
 def test_all_campaigns_together_have_at_least_sixty_rows():
@@ -78,7 +118,7 @@ def test_a_world_that_only_shows_doubles_is_left_out_and_one_that_they_live_in_i
 
 
 def test_each_arm_of_a_system_of_doubles_has_one():
-    for name in SYSTEMS[1:]:
+    for name in (*SYSTEMS[1:], "yam_bimanual_double"):
         system = load_system(name)
         assert driver_of(system) in FAULTS
         found = {double_of(system, arm).name for arm in system.contract.arms}

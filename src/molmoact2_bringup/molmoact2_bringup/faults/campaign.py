@@ -10,7 +10,7 @@ itself, and nothing that was recorded was lost.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -24,7 +24,7 @@ from ..running import RunningSystem
 from .clock import ShiftedClock
 from .control_rows import ControlRows
 from .device_rows import DeviceRows
-from .devices import FAULTS, WORLDS_OWN, double_of, driver_of
+from .devices import FAULTS, WORLDS_OWN, DeviceFault, double_of, driver_of, faults_of
 from .policy_rows import PolicyRows
 from .recording import Recording, lost
 from .relay import Relays, remap
@@ -37,12 +37,18 @@ UNNEEDED = ("cameras", "visualizer")
 # Of the sway under faults of devices: share of the limits of velocity, and angular frequency [rad/s]. So fast that most
 # of the time some joint would take a tenth of a second to come to rest, by which it is judged.
 FAST, TURN = 0.8, 3.5
+# System, log, what takes a row, folder to write: to stamps of what was heard [ns], by topic.
+Run = Callable[[System, Callable[[str], None], Callable[[Row], None], Path], dict[str, list[int]]]
 
 
-def campaign(system: System, say: Callable[[str], None], progress: Callable[[Row], None]) -> list[Row]:
-    """Every row. say: takes the log; progress: each row as it is done. Errors: RuntimeError where it cannot begin;
-    ContractError where there are no faults of the system's driver."""
-    runs = (_devices,) if driver_of(system) in FAULTS else (_control, _policy)
+def campaign(
+    system: System, say: Callable[[str], None], progress: Callable[[Row], None], only: Sequence[str] = ()
+) -> list[Row]:
+    """Every row, or the rows of single faults of devices. say: takes the log; progress: each row as it is done.
+    Errors: RuntimeError where it cannot begin; ContractError where a device has no fault of such a name."""
+    faults, runs = faults_of(system, only), dict[str, Run](control=_control, policy=_policy)
+    if faults:
+        runs = {"devices": partial(_devices, faults)}
     rows: list[Row] = []
 
     def judge(row: Row) -> None:
@@ -50,8 +56,8 @@ def campaign(system: System, say: Callable[[str], None], progress: Callable[[Row
         progress(row)
 
     with tempfile.TemporaryDirectory(prefix="molmoact2-faults-") as folder:
-        for run in runs:
-            bag = Path(folder) / run.__name__.strip("_")
+        for name, run in runs.items():
+            bag = Path(folder) / name
             with Recording(system.contract, bag):
                 heard = run(_armed_by_hand(system), say, judge, Path(folder))
             judge(_recorded(bag, heard, system))
@@ -151,7 +157,7 @@ def _policy(
 
 
 def _devices(
-    system: System, say: Callable[[str], None], judge: Callable[[Row], None], _: Path
+    faults: Sequence[DeviceFault], system: System, say: Callable[[str], None], judge: Callable[[Row], None], _: Path
 ) -> dict[str, list[int]]:
     """Rows with doubles and a scripted policy, without cameras; where doubles tell of themselves, without a world."""
     about = system.process("policy").parameters.get("about")
@@ -160,7 +166,8 @@ def _devices(
         plan = EasedSway(running.node, system.contract, slow)
         ScriptedPolicy(running.node, system.contract, _tag(system), plan)
         _begin(*stages)
-        for row in DeviceRows(system, stages, lambda hurried: plan.change(fast if hurried else slow)).rows():
+        rows = DeviceRows(system, faults, stages, lambda hurried: plan.change(fast if hurried else slow))
+        for row in rows.rows():
             judge(row())
     return {topic: stamps for stage in reversed(stages) for topic, stamps in stage.heard.items()}
 

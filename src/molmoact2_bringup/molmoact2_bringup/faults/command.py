@@ -14,24 +14,26 @@ from ..lifecycle import BringUpError
 from ..running import Stopped, SystemEnded
 from ..swaying import that_sways
 from .campaign import Row, campaign
+from .devices import faults_of
 
 SYSTEMS = ("so101_sim", "so101_double", "yam_single_double", "franka_droid_double")
 
 
-def faults(system_names: Sequence[str], out: Path) -> int:
-    """One campaign after the other. Writes faults.md and log.txt. Returns 0 when every row passed, 1 when one failed, 2
-    for bad input."""
+def faults(system_names: Sequence[str], out: Path, only: Sequence[str] = ()) -> int:
+    """One campaign after the other. only: names of single faults of devices; all where it is empty. Writes faults.md
+    and log.txt. Returns 0 when every row passed, 1 when one failed, 2 for bad input."""
     rows: list[Row] = []
     try:
         systems = [that_sways(load_system(name)) for name in system_names]
         for system in systems:
             if not system.simulation:
                 raise ContractError(f"{system.path}: faults are put into simulations and doubles only")
+            faults_of(system, only)    # a wrong name is told before anything begins
         out.mkdir(parents=True, exist_ok=True)
         with (out / "log.txt").open("w") as log:
             for system in systems:
                 print(f"{system.name}:", flush=True)
-                rows += campaign(system, lambda line: print(line, file=log, flush=True), _show)
+                rows += campaign(system, lambda line: print(line, file=log, flush=True), _show, only)
     except ContractError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -15,7 +15,7 @@ from functools import partial
 
 from molmoact2_contract import System
 
-from .devices import FAULTS, GONE, SOUND, DeviceFault, double_of, driver_of
+from .devices import GONE, SOUND, DeviceFault, double_of
 from .judgement import GAP
 from .stage import FAULT, UNHARMED, Row, S, Stage
 
@@ -28,20 +28,23 @@ UNTOUCHED = 0.7        # [s] after the cause is gone, in which nothing may move
 
 
 class DeviceRows:
-    """Every row of one system. stages: of its arms; faults are put into the first one's device, at last into the
+    """Rows of one system. stages: of its arms; faults are put into the first one's device, at last one into the
     others'. hurry: has the policy move the arms fast, or not, from the next time on that they begin to follow."""
 
-    def __init__(self, system: System, stages: Sequence[Stage], hurry: Callable[[bool], None]):
+    def __init__(
+        self, system: System, faults: Sequence[DeviceFault], stages: Sequence[Stage], hurry: Callable[[bool], None]
+    ):
         self._system, self._stages, self._hurry, self._fast = system, list(stages), hurry, False
-        self._faults = FAULTS[driver_of(system)]
+        self._faults = faults
 
     def rows(self) -> Iterator[Callable[[], Row]]:
         first, *others = self._stages
         for fault in self._faults:
             yield partial(self._row, fault, first)
+        held = [fault for fault in self._faults if fault.named and not fault.falls][:1]
         for stage in others:
-            fault = next(f for f in self._faults if f.named and not f.falls)
-            yield partial(self._row, fault, stage)
+            for fault in held:
+                yield partial(self._row, fault, stage)
 
     def _row(self, fault: DeviceFault, stage: Stage) -> Row:
         name = f"{self._system.name}, {stage.arm}: {fault.name}"

@@ -7,7 +7,7 @@ A new one is a line here; what a double can do stands in its own documentation (
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from molmoact2_contract import ContractError, Process, System
@@ -91,6 +91,10 @@ FRANKA = (
         ("connection to the robot", "sent no state", "has stood for"),
     ),
     DeviceFault(
+        "the power fails", ("power off",), ("power on", "release"),
+        ("connection to the robot", "sent no state", "has stood for"),
+    ),
+    DeviceFault(
         "states repeat themselves", ("freeze on",), ("freeze off",),
         ("repeat themselves", "away from its command", "sent no state"), (*OF_DRIVER, *OF_FROZEN),
     ),
@@ -98,6 +102,18 @@ FRANKA = (
 )
 WORLDS_OWN = ("mujoco", "so101")    # whose setpoints the simulated servos get; of others the double tells itself
 FAULTS: Mapping[str, tuple[DeviceFault, ...]] = {"so101": SO101, "yam": YAM, "franka": FRANKA}
+
+
+def faults_of(system: System, only: Sequence[str] = ()) -> tuple[DeviceFault, ...]:
+    """Those of its driver's doubles. only: names of those that are wanted; all of them where it is empty. Errors:
+    ContractError."""
+    table = FAULTS.get(driver_of(system), ())
+    names = {fault.name for fault in table}
+    for name in only:
+        if name not in names:
+            there = ", ".join(sorted(names)) or "none, its devices are no doubles"
+            raise ContractError(f"{system.path}: no fault of its devices is called {name!r}; there are: {there}")
+    return tuple(fault for fault in table if not only or fault.name in only)
 
 
 def driver_of(system: System) -> str:

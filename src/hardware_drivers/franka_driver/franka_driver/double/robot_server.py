@@ -90,6 +90,7 @@ class RobotServer(FrankaRobotServer):
         self.clients = 0
         self.recoveries = 0
         self.collision: dict[str, list[float]] = {}    # thresholds that the client has set
+        self.powered = True
         self._with_hand, self._robot = with_hand, robot
         self._lost = 0
         self._frozen: bytes | None = None
@@ -126,6 +127,18 @@ class RobotServer(FrankaRobotServer):
     def release(self) -> None:
         """The user stop is released, the brakes are open."""
         self.faults.mode, self.faults.errors = None, frozenset()
+
+    def power_off(self) -> None:
+        """The brakes close, and nobody is there on the network any more. Its own end is told to no client."""
+        self.faults.mode, self.powered = RobotMode.kOther, False
+        for server in filter(None, (self, self.hand)):
+            server.reset_state()
+        self.cleanup()
+
+    def power_on(self) -> None:
+        """It is there again, with its joints locked until somebody releases them."""
+        self.init()
+        self.powered = True
 
     def _abort(self, status: MoveStatus) -> None:
         motion = self.current_motion_id
@@ -176,6 +189,12 @@ class RobotServer(FrankaRobotServer):
         if not self.faults.drops:
             self._lost = 0
             super()._handle_udp_command(command_data)
+
+    def process_commands(self) -> None:
+        if self.powered:
+            super().process_commands()
+        else:
+            self._post_process_commands()    # which holds the arm
 
     def _pre_process_commands(self) -> None:
         super()._pre_process_commands()

@@ -11,6 +11,8 @@ Says "ready HOST" when it can be connected to. Each line of its input is a fault
     drop on|off | freeze on|off | silent on|off     the network; a client that hears nothing new commands nothing, and
                                                     after 20 commands that do not come a robot stops itself
     hang_up                                         the connection is cut
+    power off|on                                    without it the brakes are closed and connections refused; when it is
+                                                    back the joints stay locked until they are released
     rate 0..1 | version N                           success rate of commands; version of the protocol
     push JOINT TORQUE                               a person's hand on joint 0 .. 6 [Nm]
     hand ok|unhomed|fails|hangs|silent              the hand
@@ -119,6 +121,10 @@ class Double:
     def _hang_up(self) -> None:
         self.server.reset_state()
 
+    def _power(self, switch: str) -> None:
+        if (switch == "on") != self.server.powered:
+            (self.server.power_on if switch == "on" else self.server.power_off)()
+
     def _rate(self, share: str) -> None:
         self.server.faults.success_rate = float(share)
 
@@ -134,6 +140,7 @@ class Double:
         self.server.hand.fault = fault
 
     def _ok(self) -> None:
+        self._power("on")
         faults = self.server.faults
         reflex = faults.mode == RobotMode.kReflex
         self.server.faults = Faults(faults.mode, faults.errors) if reflex else Faults()
@@ -142,6 +149,7 @@ class Double:
             self.server.hand.fault = "ok"
 
     def _reset(self) -> None:
+        self._power("on")
         self.server.reset_state()
         self.server.faults = Faults()
         self.server.clients = self.server.recoveries = 0
