@@ -100,7 +100,7 @@ def convert(image: np.ndarray, source: str, target: str) -> np.ndarray:
     """
     if target in ("", source):
         return image.copy()
-    have, want = layout_of(source), layout_of(target)
+    given, have, want = image, layout_of(source), layout_of(target)
     if have.colour is None and want.colour is not None:
         raise CvBridgeError(
             f"[{source}] says nothing about colour, so it cannot become [{target}]; "
@@ -117,7 +117,7 @@ def convert(image: np.ndarray, source: str, target: str) -> np.ndarray:
         except cv2.error as error:
             raise CvBridgeError(f"cannot convert this image from [{source}] to [{target}]: {error}") from error
     converted = _to_depth(image, want.dtype)
-    return converted.copy() if converted is image else converted
+    return converted.copy() if converted is given else converted
 
 
 def _colour_code(have: str, want: str, source: str, target: str) -> int:

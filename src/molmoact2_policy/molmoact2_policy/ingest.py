@@ -48,7 +48,7 @@ class Input:
 class Observation:
     """What one inference works on.
 
-    images: uint8 (H, W, 3) RGB in the norm tag's camera order, the first the main one, to be read only; state: float64
+    images: uint8 (H, W, 3) RGB in the norm tag's camera order, the first the main one, read-only; state: float64
     (D,) in ROS units and the contract's joint order; model_state: float32 (D,) in the checkpoint's frame;
     state_stamp_ns: the oldest joint state's capture; inputs: images in model order, then joint states.
     """
@@ -94,7 +94,10 @@ def read_image(topic: str, transport: str, message: Any) -> np.ndarray:
 
 
 def _read(camera: Camera, message: Any) -> np.ndarray:
-    return read_image(camera.topic, camera.transport, message)
+    pixels = read_image(camera.topic, camera.transport, message)
+    # Digest and frozen cameras are looked for after others have had the pixels.
+    pixels.flags.writeable = False
+    return pixels
 
 
 class Ingest:

@@ -50,7 +50,7 @@ class Matching:
         cameras = [contract.cameras[name] for name in tag.cameras]
         self.stamps = {camera.topic: -1 for camera in cameras} | {joint_topic: -1}
         self._cameras = {camera.topic: message_filters.SimpleFilter() for camera in cameras}
-        self._recent: dict[tuple[str, ...], deque[JointState]] = {}
+        self._recent: dict[tuple[str, ...], deque[tuple[int, JointState]]] = {}    # with their stamps [ns]
         self._waiting: tuple[Any, ...] | None = None
         self._together = message_filters.ApproximateTimeSynchronizer(
             list(self._cameras.values()), IMAGE_QUEUE, contract.skew_limit + NANOSECOND
@@ -83,7 +83,8 @@ class Matching:
 
     def _on_joints(self, message: JointState) -> None:
         with self._ready:
-            self._recent.setdefault(tuple(sorted(message.name)), deque(maxlen=JOINT_QUEUE)).append(message)
+            recent = self._recent.setdefault(tuple(sorted(message.name)), deque(maxlen=JOINT_QUEUE))
+            recent.append((stamp_ns(message), message))
             self._complete()
 
     def _on_images(self, *images: Any) -> None:
@@ -98,13 +99,14 @@ class Matching:
             return
         stamp, joints = stamp_ns(self._waiting[0]), []
         for names, recent in list(self._recent.items()):
-            if stamp_ns(recent[-1]) < stamp - self._gone_ns:
+            if recent[-1][0] < stamp - self._gone_ns:
                 del self._recent[names]    # whoever sent it has ended; joints that are missed now are named later
                 continue
-            nearest = min(recent, key=lambda m: abs(stamp_ns(m) - stamp))
-            if abs(stamp_ns(nearest) - stamp) > self._limit_ns:
+            apart = [abs(taken - stamp) for taken, _ in recent]
+            least = min(apart)
+            if least > self._limit_ns:
                 return
-            joints.append(nearest)
+            joints.append(recent[apart.index(least)][1])
         if joints:
             self._newest, self._waiting = MessageSet(self._waiting, tuple(joints)), None
             self._ready.notify_all()

@@ -1,8 +1,10 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
 import numpy as np
+import pytest
 from tiny_robot import CONTRACT, SECOND, TAG, compressed, image, joint_state, picture
 
+from molmoact2_policy import ingest
 from molmoact2_policy.camera_health import CameraHealth
 from molmoact2_policy.ingest import Ingest
 
@@ -37,6 +39,25 @@ def test_a_camera_that_repeats_its_bytes_under_new_stamps_is_frozen_after_the_co
     assert watch.problem(seen(0.6, picture(1), picture(4))).startswith("camera top is frozen")
     assert watch.problem(seen(0.7, picture(5), picture(4))) == ""
     assert watch.problem(seen(0.8, picture(5), picture(4))) == ""
+
+
+@pytest.mark.parametrize("place", [(0, 0, 0), (0, -1, 2), (1, 0, 0), (30, 40, 1), (-1, -1, -1)], ids=str)
+def test_a_frame_that_differs_in_one_bit_anywhere_is_another_and_its_camera_is_not_frozen(place):
+    watch, other = health(), picture(1)
+    other[place] ^= 1
+    assert watch.problem(seen(0.0, picture(1), picture(2))) == ""
+    assert watch.problem(seen(0.6, other, picture(3))) == ""
+    assert watch.problem(seen(1.2, other, picture(4))).startswith("camera top is frozen")
+
+
+def test_a_frozen_camera_is_known_before_any_digest_is_taken(monkeypatch):
+    def taken(_):
+        raise AssertionError("a digest was taken")
+
+    monkeypatch.setattr(ingest, "digest", taken)
+    watch = health()
+    assert watch.problem(seen(0.0, picture(1), picture(2))) == ""
+    assert watch.problem(seen(0.6, picture(1), picture(3))).startswith("camera top is frozen")
 
 
 def test_a_camera_without_frozen_after_and_any_simulated_one_may_repeat_itself():

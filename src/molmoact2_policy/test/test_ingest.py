@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tiny_robot import CONTRACT, JOINTS, LOWER, POSITIONS, SECOND, TAG, UPPER, compressed, image, joint_state, picture
 
+from molmoact2_policy import ingest
 from molmoact2_policy.ingest import IMAGE, JOINT_STATE, Ingest, ObservationError, digest, read_image
 
 NOW = 1000 * SECOND
@@ -31,6 +32,23 @@ def test_pixels_of_an_rgb_image_are_not_copied_out_of_its_message():
     message = image(TOP, NOW)
     pixels = observe([message, compressed(WRIST, NOW)]).images[0]
     assert np.shares_memory(pixels, np.frombuffer(message.data, np.uint8))
+
+
+def test_nobody_can_write_into_the_pixels_that_a_frozen_camera_is_known_by():
+    bgr = image(TOP[:, :, ::-1].copy(), NOW, "bgr8")
+    for images in ([image(TOP, NOW), compressed(WRIST, NOW)], [bgr, compressed(WRIST, NOW)]):
+        for pixels in observe(images).images:
+            with pytest.raises(ValueError, match="read-only"):
+                pixels[0, 0, 0] = 1
+
+
+def test_a_digest_is_taken_when_it_is_first_asked_for_and_once(monkeypatch):
+    taken = []
+    monkeypatch.setattr(ingest, "digest", lambda values: taken.append(values.shape) or digest(values))
+    observation = observe()
+    assert taken == []
+    assert observation.digests() == tuple(item.digest for item in observation.inputs)
+    assert taken == [TOP.shape, WRIST.shape, (len(JOINTS),)]
 
 
 def test_read_side_by_side_every_image_has_the_pixels_and_the_digest_that_it_has_alone():

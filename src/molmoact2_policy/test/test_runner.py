@@ -12,7 +12,7 @@ from lerobot_sets import lerobot_folder
 from runner_bench import NOW, PATIENCE, Bench
 from tiny_robot import CHECKPOINT, CONTRACT, SECOND, SETTINGS, TAG, joint_state, picture
 
-from molmoact2_policy import runner
+from molmoact2_policy import ingest, runner
 from molmoact2_policy.backend import BackendError, InProcessBackend, Unanswered
 from molmoact2_policy.continuity import Heard
 from molmoact2_policy.model_frame import ModelFrame
@@ -140,6 +140,33 @@ def test_a_repeating_camera_is_frozen_where_that_is_looked_for(make, check_froze
         outcome = bench.outcome()
         bench.now += int(0.6 * SECOND)
     assert outcome.withheld.startswith(withheld) and bool(outcome.withheld) == bool(withheld)
+
+
+def test_the_traces_digests_are_taken_while_the_model_works(make, monkeypatch):
+    bench, taken, plain = make(), threading.Semaphore(0), ingest.digest
+    monkeypatch.setattr(ingest, "digest", lambda values: (plain(values), taken.release())[0])
+    bench.backend.gate.clear()
+    bench.put(top=picture(3))
+    for _ in range(3):    # two images and a joint state
+        assert taken.acquire(timeout=PATIENCE)
+    assert bench.outcomes.empty()
+    bench.backend.gate.set()
+    assert bench.outcome().observation.inputs[0].digest == plain(picture(3))
+    assert not taken.acquire(blocking=False)
+
+
+def test_no_chunk_waits_for_a_digest_nor_do_they_pile_up(make, monkeypatch):
+    bench, go_on, plain, taken = make(), threading.Event(), ingest.digest, []
+    monkeypatch.setattr(ingest, "digest", lambda values: (go_on.wait(PATIENCE), taken.append(1), plain(values))[2])
+    try:
+        for number in (1, 2, 3):
+            bench.put()
+            assert bench.outcome().chunk_id == number
+        assert taken == []
+    finally:
+        go_on.set()
+    bench.runner._marking.result(PATIENCE)
+    assert len(taken) == 3    # of one observation: two images and a joint state
 
 
 def test_inferences_start_no_more_often_than_asked(make):

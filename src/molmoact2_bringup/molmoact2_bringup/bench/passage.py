@@ -35,7 +35,7 @@ class Chunk:
 @dataclass(frozen=True)
 class Passage:
     """The way of one chunk [s]. carried: from its images' stamp to the newest one's arrival. taken: until the node has
-    all; read: until pixels and digests lie ready; rest: checks, actions, message, publishing."""
+    all; read: until their pixels lie ready; rest: checks, actions, message, publishing."""
 
     carried: float
     taken: float

@@ -218,8 +218,8 @@ def of_ros_paths(paths: Sequence[RosPath]) -> str:
         f"and joint states ({IMAGE_RATE * JOINT_STATES:g} Hz), over DDS with shared memory as "
         "`docker/fastdds/same_host.xml` sets it; a small checkpoint with random weights. *All but the model* is the "
         "time from the arrival of the newest image in the policy's process to the published chunk, less the model's "
-        "own. Its parts: *taken*, until the node has the messages; *read*, until pixels and digests of all three lie "
-        "ready; *rest*, checks, actions, message, publishing. Not in it: *carried*, from the stamp of the images, "
+        "own. Its parts: *taken*, until the node has the messages; *read*, until the pixels of all three lie ready; "
+        "*rest*, checks, actions, message, publishing. Not in it: *carried*, from the stamp of the images, "
         "before the first is sent, to the arrival of the newest. *Waited*: chunks that are not counted, because the "
         "model was still at work when their images came.\n",
         *table("images |  | all but the model [ms] | taken | read | rest | carried | model | chunks | waited", rows),
