@@ -129,10 +129,11 @@ class RobotServer(FrankaRobotServer):
         self.faults.mode, self.faults.errors = None, frozenset()
 
     def power_off(self) -> None:
-        """The brakes close, and nobody is there on the network any more. Its own end is told to no client."""
+        """The brakes close, and nobody is there on the network any more; no client is told."""
         self.faults.mode, self.powered = RobotMode.kOther, False
-        for server in filter(None, (self, self.hand)):
-            server.reset_state()
+        self.reset_state()
+        if self.hand is not None:
+            self.hand.reset_state()
         self.cleanup()
 
     def power_on(self) -> None:
