@@ -8,6 +8,7 @@ import random
 import threading
 import tracemalloc
 import warnings
+import zlib
 
 import numpy as np
 import pytest
@@ -37,6 +38,10 @@ def entry(data=b"\0\0\0\0", dtype="<f4", shape=(1,)):
 
 def request(**fields):
     return {"top_cam": IMAGE, "wrist_cam": IMAGE + 1, "instruction": "pick up the cube", "state": STATE, **fields}
+
+
+def read_one(value):
+    return pictures.read_pictures({"top": value})[0]
 
 
 def read(fields):
@@ -98,19 +103,20 @@ def test_what_cannot_be_sent_is_refused_by_the_sender():
 def test_pictures_come_back_the_same_raw_and_as_png_and_nearly_so_as_jpeg():
     image = textured(3, size=(48, 64))
     for encoding in ("raw", "png"):
-        back = pictures.read_picture(loads(dumps(pictures.write_picture(image, encoding))), "top")
+        back = read_one(loads(dumps(pictures.write_picture(image, encoding))))
         np.testing.assert_array_equal(back, image)
-    lossy = pictures.read_picture(pictures.write_picture(image, "jpeg"), "top").astype(int)
+    lossy = read_one(pictures.write_picture(image, "jpeg")).astype(int)
     assert 0 < np.abs(lossy - image).mean() < 3
-    np.testing.assert_array_equal(pictures.read_picture(IMAGE.tolist(), "top"), IMAGE)
+    np.testing.assert_array_equal(read_one(IMAGE.tolist()), IMAGE)
     bare = pictures.write_picture(image, "png").partition(",")[2]
-    np.testing.assert_array_equal(pictures.read_picture(bare, "top"), image)
+    np.testing.assert_array_equal(read_one(bare), image)
 
 
-def bomb():
-    """A PNG whose head says 60000 x 60000."""
+def headed(width, height):
+    """A PNG whose head says so many pixels, and whose data are of far fewer: whoever unpacks it finds it broken."""
     png = bytearray(base64.b64decode(pictures.write_picture(IMAGE, "png").partition(",")[2]))
-    png[16:24] = (60000).to_bytes(4, "big") * 2
+    png[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    png[29:33] = zlib.crc32(png[12:29]).to_bytes(4, "big")
     return base64.b64encode(png).decode()
 
 
@@ -130,7 +136,10 @@ WRONG_PICTURES = {
     "a data URI of text": ("data:text/plain,hello", "expected data:image/jpeg;base64"),
     "not a picture": (base64.b64encode(b"GIF89a" + bytes(64)).decode(), "no JPEG or PNG"),
     "cut off": (pictures.write_picture(textured(1, size=(64, 64)), "jpeg")[:-400], "top"),
-    "a bomb": (bomb(), "top"),
+    "a bomb": (headed(60000, 60000), "exceeds limit"),
+    "a wide file": (headed(8193, 1), "top has 8193 x 1 pixels, over 8192 a side"),
+    "too many pixels": (headed(8192, 2049), "(8192 x 2049) have 16785408 pixels, over 16777216 in all"),
+    "a file without its pixels": (headed(64, 64), "no JPEG or PNG that can be read"),
 }
 
 
@@ -138,8 +147,22 @@ WRONG_PICTURES = {
 def test_a_picture_that_is_wrong_is_refused_by_name(name):
     value, said = WRONG_PICTURES[name]
     with pytest.raises(WireError) as refused:
-        pictures.read_picture(value, "top")
+        read_one(value)
     assert "top" in str(refused.value) and said in str(refused.value)
+
+
+def test_the_pixels_of_all_images_of_a_request_are_counted_before_any_is_unpacked():
+    within = {"instruction": "go", "state": STATE, "images": [IMAGE] * 8}
+    assert len(read(within).images) == 8
+    for images, last in (
+        ([headed(4096, 2049), IMAGE.tolist(), headed(4096, 2048)], 2), ([headed(2048, 2048)] * 4 + [IMAGE], 4),
+        ([IMAGE, np.zeros((1, 8192, 3), np.uint8), headed(8192, 2047)], 2),
+    ):
+        with pytest.raises(WireError, match=rf"the images up to images\[{last}\] .* in all; send smaller ones"):
+            read({**within, "images": images})
+    named = {"top_cam": headed(4096, 4095), "wrist_cam": headed(4096, 2)}
+    with pytest.raises(WireError, match=r"up to wrist_cam \(4096 x 2\) have 16781312 pixels, over 16777216 in all"):
+        read(request(**named))
 
 
 def test_pictures_read_in_two_threads_leave_what_becomes_of_warnings_as_it_was(monkeypatch):
@@ -151,14 +174,14 @@ def test_pictures_read_in_two_threads_leave_what_becomes_of_warnings_as_it_was(m
         if threading.current_thread() is second:
             inside.set()
             assert ended.wait(60)
-        else:
+        elif second.ident is None:
             second.start()
             assert inside.wait(60)
         return plain(*given, **named)
 
-    second = threading.Thread(target=pictures.read_picture, args=(sent, "second"))
+    second = threading.Thread(target=read_one, args=(sent,))
     monkeypatch.setattr(Image, "open", opened)
-    pictures.read_picture(sent, "first")
+    read_one(sent)
     ended.set()
     second.join(60)
     assert warnings.filters == before
@@ -169,7 +192,7 @@ def test_texts_among_numbers_cost_no_more_memory_than_they_came_with():
     tracemalloc.start()
     try:
         for value in (texts, [texts], [[[1, 2, 3], texts[:3]]]):
-            for read_list in (lambda v: pictures.read_picture(v, "top"), lambda v: checks.floats(v, "state", (None,))):
+            for read_list in (read_one, lambda v: checks.floats(v, "state", (None,))):
                 with pytest.raises(WireError, match="top|state"):
                     read_list(value)
         assert tracemalloc.get_traced_memory()[1] < 2_000_000

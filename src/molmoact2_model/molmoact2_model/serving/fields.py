@@ -17,7 +17,7 @@ import numpy as np
 from . import checks
 from .cameras import Cameras
 from .extension import KEY, Extra, SessionSettings, read_extra
-from .pictures import read_picture
+from .pictures import read_pictures
 from .wire import WireError, loads
 
 MOST_IMAGES = 8
@@ -113,12 +113,12 @@ def _images(fields: Mapping[str, Any], names: tuple[str, ...]) -> tuple[np.ndarr
         values = list(given) if isinstance(given, list) else [given]
         if not 0 < len(values) <= MOST_IMAGES:
             raise WireError(f"images holds {len(values)}, expected 1 .. {MOST_IMAGES}")
-        return tuple(read_picture(value, f"images[{index}]") for index, value in enumerate(values))
+        return read_pictures({f"images[{index}]": value for index, value in enumerate(values)})
     if names:
-        return tuple(read_picture(fields[name], name) for name in names)
+        return read_pictures({name: fields[name] for name in names})
     for name in ("image", "image1"):
         if fields.get(name) is not None:
-            return (read_picture(fields[name], name),)
+            return read_pictures({name: fields[name]})
     raise WireError("missing required field: no image came; send images, or the cameras by name (GET /act lists them)")
 
 
