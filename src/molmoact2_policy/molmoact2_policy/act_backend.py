@@ -30,7 +30,7 @@ LASTING = (TOKEN, FAILED, CHANGED)    # what no other observation mends
 NO_TRACE = "the plain /act protocol has no trace and takes no noise: nobody can see or repeat this inference"
 SESSION = ("depth", "action_mode", "cache_policy", "full_refresh_every", "similarity_threshold", "max_gap", "rtc_beta",
            "noise_scale", "draft", "solver")
-UNTRIED = ("graphs", "compiled")    # optimisations that nobody has seen run on a GPU: for no robot that moves
+UNTRIED = ("unwatched", "graphs", "compiled")    # optimisations nobody has seen run on a GPU: for no robot that moves
 
 
 @dataclass(frozen=True)

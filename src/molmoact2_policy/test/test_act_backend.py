@@ -240,7 +240,8 @@ def test_another_checkpoint_than_the_one_that_is_named_is_refused(policy):
 
 
 @pytest.mark.parametrize(("name", "value"), [
-    ("optimizations", "graphs,no_reuse"), ("optimizations", "compiled"), ("offload", "language"),
+    ("optimizations", "graphs,no_reuse"), ("optimizations", "compiled"), ("optimizations", "unwatched"),
+    ("offload", "language"),
 ])
 def test_what_is_untried_on_a_server_is_refused_for_a_robot_that_is_not_simulated(served, monkeypatch, name, value):
     about = served.service.about()

@@ -41,6 +41,7 @@ def test_all_of_the_engines_options_reach_its_settings_always_in_the_same_words(
     assert found.optimizations == "no_reuse,reuse_cameras"
     assert found.optimizations == settings(optimizations="no_reuse,reuse_cameras").optimizations
     assert settings(optimizations="graphs", device="cuda", simulation=True).optimizations == "graphs"
+    assert settings(optimizations="unwatched", device="cuda", simulation=True).optimizations == "unwatched"
     assert settings(language_weights="nf4").language_weights == "nf4"
     assert settings(offload="language", device="cuda", simulation=True).offload == "language"
 
@@ -57,6 +58,7 @@ WRONG = {
     "no GPU to offload": ({"offload": "language"}, "offload language is for a GPU, and the device is 'cpu'"),
     "offloaded robot": ({"offload": "language", "device": "cuda"}, "not for a robot that moves; use none"),
     "a robot and a compiler": ({"optimizations": "compiled"}, "has compiled, which nobody has seen run on a GPU"),
+    "a robot and no waits": ({"optimizations": "unwatched", "device": "cuda"}, "has unwatched, which nobody has"),
     "a robot": ({"optimizations": "graphs", "device": "cuda"}, "not for a robot that moves; leave it out"),
 }
 
