@@ -29,7 +29,8 @@ from arm_controller.driver import DriverError
 from arm_controller.waiting import Call, Overdue
 
 from . import words
-from .session import END_WITHIN, ArmSession, Seen
+from .seen import Seen
+from .session import END_WITHIN, ArmSession
 
 INSTALL = "pip install panda-python==1.1.1"
 PORT = 1337
@@ -153,6 +154,7 @@ class PandaSession(ArmSession):
 
     def _connect(self) -> None:
         super()._connect()
+        keep_for_ever(self._robot)
         self._motion, self._stopping, self._free = None, None, threading.Lock()
         try:
             self._reader = Reader(self._robot, self._free)
@@ -188,7 +190,6 @@ class PandaSession(ArmSession):
         motion = self._library.controllers.JointPosition(
             self._compliance.stiffness, self._compliance.damping, SMOOTHING
         )
-        keep_for_ever(self._robot)
         with self._free:
             try:
                 self._robot.start_controller(motion)
@@ -258,8 +259,8 @@ def _stop_at_rest(robot: Any, reader: Reader, free: threading.Lock) -> None:
 
 
 def keep_for_ever(thing: object) -> None:
-    """A Panda that has moved asks the robot for a state when it goes, and ends the process where none comes. So it
-    never goes; its connection is ended by `hang_up`."""
+    """A Panda that has moved asks the robot for a state when it goes, and ends the process where none comes; any one
+    logs then, and ends the process where Python is ending. So it never goes; its connection is ended by `hang_up`."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 

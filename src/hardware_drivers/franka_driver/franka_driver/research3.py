@@ -13,7 +13,8 @@ import numpy as np
 
 from arm_controller.driver import DriverError
 
-from .session import END_WITHIN, ArmSession, Seen
+from .seen import Seen
+from .session import END_WITHIN, ArmSession
 
 
 class Research3Session(ArmSession):

@@ -14,7 +14,6 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from molmoact2_contract import Compliance
 from . import words
 from .health import HealthRecord
 from .options import Options
+from .seen import Seen
 
 ROUNDING = 1e-6          # [rad]
 CONNECT_WITHIN = 8.0     # [s]
@@ -35,22 +35,6 @@ IDLE_AFTER = 0.5         # [s] without a setpoint, after which the robot's own c
 POOR_FOR = 1.0           # [s] that the success rate may be too low
 GUIDED_DAMPING = (3.0, 3.0, 3.0, 3.0, 1.0, 1.0, 1.0)    # [Nm s/rad]
 FRESH = (0.002, 0.05)    # [s] between two goals of which a speed is made
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A state as the robot told it. device_ms: its own time; at: steady [s]; stamp_ns: ROS [ns]; positions (7,) [rad];
-    torques (7,) from outside [Nm]; mode: of libfranka's RobotMode, without the k; errors: as libfranka prints them;
-    rate: share of commands in time."""
-
-    device_ms: int
-    at: float
-    stamp_ns: int
-    positions: np.ndarray
-    torques: np.ndarray
-    mode: str
-    errors: str
-    rate: float
 
 
 class ArmSession(ABC):
@@ -132,11 +116,15 @@ class ArmSession(ABC):
             check_priority()
         self._load()
         self._connect()
-        name, errors = self._mode()
-        if name not in ("Reflex", "Guiding"):
-            self._must_be_ready(name, errors)
-        if name != "Reflex":    # one in reflex is told when it has recovered
-            self._set_thresholds()
+        try:
+            name, errors = self._mode()
+            if name not in ("Reflex", "Guiding"):
+                self._must_be_ready(name, errors)
+            if name != "Reflex":    # one in reflex is told when it has recovered
+                self._set_thresholds()
+        except DriverError:
+            self.close()
+            raise
 
     def _connect(self) -> None:
         host = self._options.host
@@ -227,7 +215,8 @@ class ArmSession(ABC):
         if words.tells_lost(error):
             return text
         name, errors = self._mode()
-        return text if name == "Reflex" else words.mode(name, errors) or text
+        named = name == "Reflex" and words.tells_reflex(text)
+        return text if named else words.mode(name, errors) or text
 
     def _watch(self, rate: float, now: float) -> None:
         """The share of commands that reach the robot in time; only while there are any."""

@@ -34,7 +34,8 @@ class Arm:
 
     def __init__(self, contract, double, **options):
         joints = dict(contract.joints)
-        joints["fr3_joint1"] = dataclasses.replace(joints["fr3_joint1"], home=AWAY)
+        first = contract.arm("arm").joints[0]
+        joints[first] = dataclasses.replace(joints[first], home=AWAY)
         contract = dataclasses.replace(contract, joints=joints)
         arm = contract.arm("arm")
         driver = create(contract, arm, {"host": double.host, "realtime": "ignore", **options})
