@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from .errors import InputError
-from .optimizations import OF_GPUS, Optimizations
+from .optimizations import NEEDS, OF_GPUS, Optimizations
 
 EULER = "euler"    # as released
 # Where in a step of the flow the velocity is asked for, in shares of the step. "midpoint" goes on with what it finds
@@ -154,10 +154,10 @@ class EngineOptions:
                 "anyway; leave it out"
             )
         check_kept(wanted, self.language_weights, self.offload)
-        if wanted.graphs and not (wanted.fused_language and wanted.joined_passes):
-            raise InputError("optimisation graphs needs fused_language and joined_passes; leave them on")
-        if wanted.compiled and not wanted.fused_expert:
-            raise InputError("optimisation compiled needs fused_expert; leave it on")
+        for name, needed in NEEDS.items():
+            if getattr(wanted, name) and not all(getattr(wanted, other) for other in needed):
+                them = "them" if len(needed) > 1 else "it"
+                raise InputError(f"optimisation {name} needs {' and '.join(needed)}; leave {them} on")
         if wanted.compiled and wanted.graphs:
             raise InputError("optimisation compiled with graphs, which records the flow without it; leave one out")
 

@@ -6,7 +6,7 @@ and actions agree to 1e-5 (test_optimizations.py); only sums are taken in anothe
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from .errors import InputError
 
@@ -14,6 +14,7 @@ from .errors import InputError
 # of a recording by an engine that took them otherwise.
 ARITHMETIC = "fused 1"
 OF_GPUS = ("unwatched", "graphs")    # those that are of use on a GPU alone
+NEEDS = {"graphs": ("fused_language", "joined_passes"), "compiled": ("fused_expert",)}    # else they are refused
 OFF = "no_"    # before the name of one to switch off
 
 
@@ -77,6 +78,11 @@ class Optimizations:
         usual = type(self)()
         differing = [name for name in self.names() if getattr(self, name) != getattr(usual, name)]
         return ",".join(name if getattr(self, name) else OFF + name for name in differing)
+
+    def without(self, name: str) -> Optimizations:
+        """One of them switched off, and those that need it."""
+        gone = [name, *(other for other, needed in NEEDS.items() if name in needed)]
+        return replace(self, **dict.fromkeys(gone, False))
 
     def on(self) -> tuple[str, ...]:
         """The names of those that are on."""

@@ -18,8 +18,10 @@ from molmoact2_model.bench import command
 from molmoact2_model.bench.measure import Answer, EngineRunner, GivenRunner, Measured, compare, measured
 from molmoact2_model.bench.networks import RELEASED, SIZES, SMALL, released_config
 from molmoact2_model.bench.roofline import Rates, Shape, Work, measure_rates, work
+from molmoact2_model.bench.rows import Each, Kind
 from molmoact2_model.bench.scenes import Load, chosen, views, wrong_draft
 from molmoact2_model.checkpoint import build_network
+from molmoact2_model.engine_options import EngineOptions
 from molmoact2_model.footprint import block_weights
 from molmoact2_model.optimizations import PLAIN, Optimizations
 from molmoact2_model.think import ReferencePolicy, Request
@@ -151,6 +153,7 @@ def test_random_weights_need_no_checkpoint(capsys, monkeypatch, tmp_path):
     assert bench(*line, "--each") == 0
     said = capsys.readouterr().out
     assert "without joined_passes" in said and "depth full" in said and "random weights, small size" in said
+    assert "--each: no row without reuse: no frame" in said
     row = json.loads((tmp_path / "bench_model.json").read_text())["rows"][1]
     needed = Shape(1, round(row["prompt_tokens"]), 30, 2, row["passes"], row["tokens_read"], 18)    # heun asks twice
     assert row["roofline"]["expert"]["flop"] == pytest.approx(work(released_config(size), needed, 4)["expert"].flop)
@@ -195,6 +198,29 @@ def test_a_devices_rates_are_measured(monkeypatch):
     monkeypatch.setattr("molmoact2_model.bench.roofline.SIDE", 64)
     rates = measure_rates(torch.device("cpu"), torch.float32)
     assert rates.bandwidth > 0 and rates.products > 0 and rates.source == "measured in this run"
+
+
+def test_a_row_is_named_for_all_that_it_is_without_and_is_left_out_where_that_does_nothing():
+    def named(text, load="full", draft=False, **given):
+        each = Each(Kind(Optimizations.read(text), draft), **{"fused": True, **given})
+        return [name for name, _ in each.rows(Load(load))]
+
+    usual = [f"without {name}" for name in ("keep_modulations", "fused_language", "fused_expert", "joined_passes")]
+    assert named("") == usual and named("", "off") == usual[:3]
+    assert named("", "adaptive", draft=True) == [*usual, "without draft"] and named("", draft=True) == usual
+    assert named("compiled")[2:] == ["without fused_expert, compiled", usual[3], "without compiled"]
+    assert named("graphs") == [
+        usual[0], "without fused_language, graphs", "without fused_expert, graphs of flows",
+        "without joined_passes, graphs", "without graphs",
+    ]    # fmt: skip
+    assert named("no_fused_language")[0] == named("", fused=False)[0] == "without fixed_cache"
+    assert named("", needed=("fused_language",)) == [usual[0], *usual[2:]]
+    each = Each(Kind(Optimizations.read("compiled,reuse_cameras"), draft=True), fused=True)
+    for name, kind in each.rows(Load("adaptive")):
+        gone = set(Optimizations.read("compiled,reuse_cameras").on()) - set(kind.optimizations.on())
+        assert set(name.removeprefix("without ").split(", ")) == gone or (name, gone) == ("without draft", set())
+        EngineOptions(optimizations=kind.optimizations.text()).check_device("cuda")    # nothing but what is allowed
+    assert [line.split(":")[1] for line in each.idle] == [" no row without reuse", " no row without fixed_cache"]
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,10 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="also how many codes of depth verified are those of full decoding with the same weights and type, for "
         "each type and kind of weights, and by what margins of the logits the others fell otherwise",
     )
-    add("--each", action="store_true", help="also a row without each of the optimisations that are on")
+    add(
+        "--each", action="store_true",
+        help="also a row without each of the optimisations that are on, of adaptive depth also without --draft",
+    )
     add(
         "--solvers", metavar="NAME:STEPS,...", default="",
         help="how far actions move with other solvers and step counts, e.g. euler:5,midpoint:3,heun:3",

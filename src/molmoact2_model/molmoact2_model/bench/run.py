@@ -28,6 +28,7 @@ from ..engine_options import (
 )
 from ..errors import InputError
 from ..footprint import cached, computed, copied, kept, read_back
+from ..fused_language import fits
 from ..optimizations import PLAIN, Optimizations
 from ..policy import MolmoAct2Policy, find_device, machine, set_threads
 from . import report
@@ -35,6 +36,7 @@ from .agreement import agreement
 from .measure import SEED, EngineRunner, Measured, Row, Runner, compare, load_given, measured, memory, weights
 from .networks import SIZES, random_policy, released_config
 from .roofline import Rates, Shape, measure_rates, work
+from .rows import Each, Kind
 from .scenes import Load, views
 
 FINE = 100    # Euler steps that stand for the exact flow
@@ -116,15 +118,15 @@ def measure_all(setting: Setting) -> tuple[str, dict[str, Any], Callable[[Path],
     if setting.agreement and policy.config.depth is None:
         raise InputError(f"--agreement: {policy.name} has no depth reasoning, so no codes to compare; leave it out")
     steps = setting.num_steps or policy.config.flow.num_steps
-    runners = _runners(setting, policies, tag, steps)
+    (plain, ours, *others), each = _runners(setting, policies, tag, steps), _each(setting, policy)
     asked = evaluations(setting.engine.solver, steps)
     found: list[dict[str, Any]] = []
-    left_out: list[str] = []
+    left_out = list(each.idle) if each else []
     for load in loads(setting, policy):
-        rows = compare(runners, load, shape, setting.calls, left_out.append)
-        ours = next(row for row in rows if row.name == "optimised")
+        without = [_runner(setting, policy, tag, steps, *row) for row in (each.rows(load) if each else [])]
+        rows = compare([plain, ours, *without, *others], load, shape, setting.calls, left_out.append)
         for row in rows:
-            bounds = _bounds(policy, row, shape, asked, dtype) if row is ours else None
+            bounds = _bounds(policy, row, shape, asked, dtype) if row.name == ours.name else None
             found.append(report.figures(row, rows[0], bounds, rates, setting.fastest))
     solvers = [_solved(policy, tag, setting, shape, *named) for named in _with_released(setting.solvers, steps)]
     agreed = _agreed(setting, policies, tag, shape) if setting.agreement else []
@@ -242,25 +244,30 @@ def _policy(setting: Setting, dtype: str, language_weights: str) -> MolmoAct2Pol
     )
 
 
+def _each(setting: Setting, policy: MolmoAct2Policy) -> Each | None:
+    """Rows of `--each`; None: there are none."""
+    if not setting.each:
+        return None
+    needed = ("fused_language",) if setting.offload else ()
+    return Each(Kind(setting.ours, setting.engine.draft), fits(policy.config.text), needed)
+
+
 def _runners(setting: Setting, policies: Mapping[str, MolmoAct2Policy], tag: str, steps: int) -> list[Runner]:
+    """The plain one, ours, and whatever else is in every load."""
     first, ours = policies["optimised"], setting.ours
-    known: list[tuple[str, MolmoAct2Policy, Optimizations]] = [("optimised", first, ours)]
-    if setting.each:
-        needed = ("fused_language",) if setting.offload else ()
-        names = [name for name in ours.on() if name not in needed]
-        known += [(f"without {name}", first, replace(ours, **{name: False})) for name in names]
-    known += [(label, policy, ours) for label, policy in policies.items() if policy is not first]
-    clock, engine = _clock(setting), setting.engine
+    clock, kind = _clock(setting), Kind(ours, setting.engine.draft)
     plain = replace(PLAIN, fused_language=setting.offload)    # which has no other path
     runners: list[Runner] = [EngineRunner("plain", first, tag, plain, steps, EULER, clock)]
-    runners += [
-        EngineRunner(name, policy, tag, which, steps, engine.solver, clock, engine.draft)
-        for name, policy, which in known
-    ]
+    runners += [_runner(setting, policy, tag, steps, label, kind) for label, policy in policies.items()]
     if setting.against:
         given = (setting.checkpoint, setting.device, setting.dtypes[0], first.stats.tag(tag), steps, clock)
         runners.append(load_given(setting.against, *given))
     return runners
+
+
+def _runner(setting: Setting, policy: MolmoAct2Policy, tag: str, steps: int, name: str, kind: Kind) -> EngineRunner:
+    solver, clock = setting.engine.solver, _clock(setting)
+    return EngineRunner(name, policy, tag, kind.optimizations, steps, solver, clock, kind.draft)
 
 
 def _clock(setting: Setting) -> Callable[[], float]:
