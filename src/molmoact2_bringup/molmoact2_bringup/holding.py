@@ -48,13 +48,18 @@ def lost(arm: str) -> str:
 
 
 def what_next(
-    failure: str, arms: Iterable[str], waits: bool = True, dead: Iterable[str] = (), faulted: Collection[str] = (),
+    failure: str, contract: Contract, arms: Iterable[str], waits: bool = True, dead: Iterable[str] = (),
+    faulted: Collection[str] = (),
 ) -> list[str]:
     """What an operator is told, line by line. failure: what has failed, in words; arms: those that are held; waits:
     whether the first Ctrl-C does until they are parked; dead: arms whose controllers have ended; faulted: arms that
     are known to be in fault."""
-    arms = sorted(arms)
-    begin = [f"error: {failure}", *map(lost, sorted(dead))]
+    arms, begin = sorted(arms), [f"error: {failure}"]
+    said = {name: arm.stopping for name, arm in contract.arms.items() if arm.stopping}
+    for arm in sorted(dead):
+        begin.append(lost(arm))
+        if arm in said:
+            begin.append(f"       If the process that drives it died, then {said[arm].process_death}.")
     if not arms:
         return [*begin, "Ctrl-C ends the rest."]
     calls = [
@@ -72,6 +77,7 @@ def what_next(
         "    1. Park them; one in fault takes `clear_fault`, then `arm`, before that. `molmoact2 operate park`, or",
         *calls,
         f"    2. {end}",
+        *(f"       Arm {arm!r} at its controller's end: {said[arm].close}." for arm in arms if arm in said),
     ]
 
 

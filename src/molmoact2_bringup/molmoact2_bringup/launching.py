@@ -69,7 +69,7 @@ def _failed(failure: str, system: System, dead: list[Process]) -> list[LaunchDes
         for arm in held
     ]
     lost = [arm for arm in held_arms(system) if arm not in held]
-    return [LogInfo(msg="\n".join(what_next(failure, held, waits=False, dead=lost))), *stops]
+    return [LogInfo(msg="\n".join(what_next(failure, system.contract, held, waits=False, dead=lost))), *stops]
 
 
 def _on_exit(process: Process, system: System, dead: list[Process]) -> Callable[..., list[LaunchDescriptionEntity]]:

@@ -275,7 +275,8 @@ class RunningSystem:
             self._news(told)
             dead = self._dead()
             faulted = [arm for arm in self._armed if self.statuses[arm].state == ControllerStatus.FAULT]
-            self._alarm(what_next(failure, self._armed - dead, dead=dead, faulted=faulted))
+            held = self._armed - dead
+            self._alarm(what_next(failure, self.system.contract, held, dead=dead, faulted=faulted))
         except Exception as error:
             self._alarm([
                 f"error: {failure}", f"error: {error!r} on holding the arms; be ready to press the emergency stop",

@@ -266,14 +266,17 @@ def test_arms_are_held_that_are_real_and_moved_and_whose_controller_lives():
     assert held_arms(moved) == ["left", "right"]
     assert held_arms(moved, [moved.process(left.name)]) == ["right"]
     assert held_arms(moved, list(moved.controllers.values())) == []
-    text = "\n".join(what_next("it died", ["left", "right"]))
+    text = "\n".join(what_next("it died", system.contract, ["left", "right"]))
     assert "/left/park" in text and "/right/park" in text and "second Ctrl-C" in text
 
 
 def test_an_arm_in_fault_is_told_to_be_cleared_and_armed_and_one_whose_controller_ended_is_not_said_to_be_held():
-    lines = what_next("it died", ["left"], dead=["right"], faulted=["left"])
+    contract = load_system(ROOT / "config/systems/yam_bimanual.yaml").contract
+    lines = what_next("it died", contract, ["left"], dead=["right"], faulted=["left"])
     calls = [line.split()[3] for line in lines if "ros2 service call" in line]
     assert calls == ["/left/clear_fault", "/left/arm", "/left/park"]
     assert [line for line in lines if "right" in line] == [lost("right")]
-    alone = "\n".join(what_next("it died", [], dead=["right"]))
+    assert any(contract.arm("right").stopping.process_death in line for line in lines)
+    assert contract.arm("left").stopping.close in lines[-1] and "'left'" in lines[-1]
+    alone = "\n".join(what_next("it died", contract, [], dead=["right"]))
     assert lost("right") in alone and "HELD" not in alone and "/park" not in alone
