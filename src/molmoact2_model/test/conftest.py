@@ -26,5 +26,21 @@ def policy(golden):
 
 
 @pytest.fixture
+def alone(policy):
+    """Makes servers of a test's own."""
+    from served import Served
+
+    made = []
+
+    def make(**options):
+        made.append(Served(policy, **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
 def scene():
     return textured()

@@ -3,24 +3,19 @@
 """`molmoact2 serve` over real HTTP with the golden checkpoint: as existing clients use it, and the extension."""
 
 import random
-import socket
 import threading
-import time
-import types
 
 import numpy as np
 import pytest
-from golden_set import textured
-from served import PATIENCE, Held, Served, pack
+from asked import IMAGES, STATE, extended, general, host
+from served import Served, pack
 from test_serving_wire import spoil
 
 from molmoact2_model import DecodeError, ModelError
 from molmoact2_model.serving.tokens import Token
 from molmoact2_model.session import Session
 
-STATE = np.linspace(-1, 1, 7, dtype=np.float32)
 TOKEN = "0123456789abcdef0123456789abcdef"
-IMAGES = [textured(1, size=(64, 96)), textured(2, size=(48, 48))]
 
 
 @pytest.fixture(scope="module")
@@ -38,37 +33,6 @@ def thinking(policy):
     served = Served(policy, settings=SessionSettings(depth="adaptive"), num_steps=1)
     yield served
     served.close()
-
-
-@pytest.fixture
-def alone(policy):
-    """Makes servers of a test's own."""
-    made = []
-
-    def make(**options):
-        made.append(Served(policy, **options))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
-
-
-def host(**fields):
-    """As a client of an existing server for one robot asks."""
-    return {"top_cam": IMAGES[0], "wrist_cam": IMAGES[1], "instruction": "pick up the cube", "state": STATE, **fields}
-
-
-def general(**fields):
-    """As a client of the existing general server asks."""
-    return {"images": [image.tolist() for image in IMAGES], "instruction": "pick up the cube",
-            "state": STATE.tolist(), **fields}
-
-
-def extended(number=1, session="robot", **extra):
-    settings = {"depth": "adaptive"}
-    entry = {"name": "molmoact2_act.v1", "request": str(number), "session": session, "settings": settings, "seed": 5}
-    return {"images": IMAGES, "instruction": "pick up the cube", "state": STATE, "molmoact2": {**entry, **extra}}
 
 
 # --- as existing servers ----------------------------------------------------------------------------------------------
@@ -267,26 +231,6 @@ def test_a_body_that_does_not_come_to_its_end_is_given_up(alone):
     connection.close()
 
 
-def test_who_connects_and_sends_no_whole_head_is_hung_up_on_and_who_waits_for_an_answer_is_not(alone, monkeypatch):
-    monkeypatch.setattr("molmoact2_model.serving.server.HEAD_WITHIN", 1.0)
-    served = alone()
-    held = Held(served.service.engine)
-    thread, answer = later(served, host(num_steps=1))
-    waiting(served, 1)
-    kept = served.connect()
-    kept.request("GET", "/healthz")
-    assert kept.getresponse().read() and kept.sock is not None
-    silent, slow = (socket.create_connection(("127.0.0.1", served.port), PATIENCE) for _ in range(2))
-    for sock in (slow, kept.sock):
-        sock.sendall(b"GET /healthz HTTP/1.1\r\n")
-    for sock in (silent, slow, kept.sock):
-        assert sock.recv(1) == b""
-        sock.close()
-    held.release()
-    thread.join(PATIENCE)
-    assert answer[0][0] == 200
-
-
 def test_without_the_token_nobody_is_answered_and_it_is_never_repeated(alone):
     served = alone(token=Token(TOKEN))
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Bearer {TOKEN}x"},
@@ -330,68 +274,6 @@ def test_what_fails_in_the_engine_is_told_and_the_next_request_is_answered(serve
     assert (found, answer["code"]) == (status, code)
     assert ("0xdead" in answer["error"]) is False
     assert served.ask("POST", "/act", host())[0] == 200
-
-
-# --- who waits --------------------------------------------------------------------------------------------------------
-def later(served, fields):
-    """Asks in a thread; its result once it is joined."""
-    found = []
-    thread = threading.Thread(target=lambda: found.append(served.ask("POST", "/act", fields)))
-    thread.start()
-    return thread, found
-
-
-def waiting(served, count):
-    """Blocks until so many wait for the engine."""
-    engine, end = served.service.engine, threading.Event()
-    while engine.waiting != count:
-        assert not end.wait(0.005)
-
-
-def test_of_one_session_the_newest_request_is_answered_and_the_older_hears_so(alone):
-    served = alone()
-    held = Held(served.service.engine)
-    old, old_answer = later(served, extended(1))
-    waiting(served, 1)
-    new, new_answer = later(served, extended(2))
-    old.join(PATIENCE)
-    assert old_answer[0][0] == 409 and old_answer[0][1]["code"] == "superseded"
-    held.release()
-    new.join(PATIENCE)
-    assert new_answer[0][0] == 200 and new_answer[0][1]["molmoact2"]["request"] == "2"
-
-
-def test_whose_deadline_passes_while_it_waits_is_not_begun(alone):
-    served = alone()
-    held = Held(served.service.engine)
-    thread, answer = later(served, extended(1, deadline=0.0))
-    waiting(served, 1)
-    held.release()
-    thread.join(PATIENCE)
-    assert answer[0][0] == 504 and answer[0][1]["code"] == "late"
-
-
-def test_the_time_that_a_body_took_counts_against_its_deadline(alone, monkeypatch):
-    served = alone()
-    clock = types.SimpleNamespace(monotonic=lambda: time.monotonic() - 100.0)    # as if bodies took 100 s to read
-    monkeypatch.setattr("molmoact2_model.serving.app.time", clock)
-    status, answer = served.ask("POST", "/act", extended(1, deadline=90.0))
-    assert (status, answer["code"]) == (504, "late")
-    assert served.ask("POST", "/act", extended(2, deadline=2000.0))[0] == 200
-
-
-def test_what_a_client_that_hung_up_asked_for_is_not_begun(alone):
-    served = alone()
-    held = Held(served.service.engine)
-    connection = served.connect()
-    connection.request("POST", "/act", pack(host()))
-    waiting(served, 1)
-    connection.sock.close()
-    connection.close()
-    waiting(served, 0)
-    held.release()
-    assert served.ask("POST", "/act", host())[0] == 200
-    assert 'molmoact2_requests_total{outcome="hung_up",path="/act"} 1.0' in served.ask("GET", "/metrics")[1]
 
 
 def test_the_figures_are_there_for_prometheus(served):
