@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 from molmoact2_model import InputError
-from molmoact2_model.bench import command
+from molmoact2_model.bench import command, report
+from molmoact2_model.bench.heights import GpuMemory
 from molmoact2_model.bench.measure import Answer, EngineRunner, GivenRunner, Measured, compare, measured
 from molmoact2_model.bench.networks import RELEASED, SIZES, SMALL, released_config
 from molmoact2_model.bench.roofline import Rates, Shape, Work, measure_rates, work
@@ -80,11 +81,16 @@ def test_rows_are_measured_over_the_same_calls_and_compared_with_the_first(polic
 class Stub:
     """A runner that answers at once."""
 
+    network, weights = None, 0.0
+
     def __init__(self, name):
         self.name = name
 
     def open(self, load):
         self.load = load
+
+    def close(self):
+        pass
 
     def __call__(self, view, noise, draft):
         return Answer(np.zeros((30, 7)), np.arange(4), {"total": 1.0})
@@ -110,6 +116,65 @@ def test_another_implementation_is_measured_in_the_modes_it_has_and_left_out_of_
     assert told == ["depth verified, 1 changed: their:own is left out: it has depth off, full, not adaptive"]
     with pytest.raises(InputError, match="not adaptive"):    # with nothing to compare it with there is no row at all
         compare(runners[1:], Load("adaptive"), shape, 1)
+
+
+class Allocator:
+    """Stands for what torch allocates on a GPU."""
+
+    def __init__(self, monkeypatch):
+        self.now = self.most = 0
+        monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: self.now)
+        monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: self.most)
+        monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: setattr(self, "most", self.now))
+
+    def take(self, size):
+        self.now += size
+        self.most = max(self.most, self.now)
+
+
+class Hungry(Stub):
+    """Joins its network's weights when that is first opened, keeps something in its first call of a load, and needs
+    more while it is called."""
+
+    def __init__(self, name, gpu, network, kept, needed, weights=1000):
+        super().__init__(name)
+        self.network, self.weights, self._gpu = network, weights, gpu
+        self._kept, self._needed, self._has = kept, needed, 0
+
+    def open(self, load):
+        assert not self._has
+        self._gpu.take(10 - self.network.get("joined", 0))
+        self.network["joined"] = 10
+
+    def __call__(self, *given):
+        self._gpu.take(self._kept - self._has)
+        self._has = self._kept
+        self._gpu.take(self._needed)
+        self._gpu.take(-self._needed)
+        return super().__call__(*given)
+
+    def close(self):
+        self._gpu.take(-self._has)
+        self._has = 0
+
+
+def test_what_a_row_takes_of_a_gpu_is_its_own_whatever_else_lies_there(monkeypatch):
+    monkeypatch.setattr("molmoact2_model.bench.scenes.SIZE", (64, 64))
+    monkeypatch.setattr("molmoact2_model.bench.measure.gc.collect", lambda: None)    # of all that pytest holds
+    gpu, one, other, shape = Allocator(monkeypatch), {}, {}, Measured(1, 7, (2, 2), 16, 30, 8)
+    gpu.take(1000 + 500)    # both networks
+    gpu.take(2000)    # the copy by which rates are measured
+    gpu.take(-2000)
+    rows = [("plain", one, 5, 300), ("optimised", one, 7, 100), ("small", other, 3, 50, 500)]
+    runners, watch = [Hungry(row[0], gpu, *row[1:]) for row in rows], GpuMemory(torch.device("cuda"))
+    for load in (Load("off"), Load("full")):    # the second as the first: nothing is left of it
+        found = compare(runners, load, shape, 2, gpu=watch)
+        assert [max(row.heights) for row in found] == [1000 + 10 + 5 + 300, 1000 + 10 + 7 + 100, 500 + 10 + 3 + 50]
+    told = [report.figures(row, found[0], None, Rates(1.0, 1.0, "given"), False) for row in found]
+    assert "GPU MiB" in report.table(told) and told[0]["gpu_MiB"] == 1315 / 2**20
+    quiet = compare([Stub("plain")], Load("off"), shape, 1)
+    told = [report.figures(quiet[0], quiet[0], None, Rates(1.0, 1.0, "given"), False)]
+    assert told[0]["gpu_MiB"] is None and "GPU" not in report.table(told)
 
 
 def test_a_run_writes_table_figures_and_plot(golden, tmp_path, capsys, monkeypatch):

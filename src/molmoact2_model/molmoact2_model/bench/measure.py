@@ -9,7 +9,6 @@ import importlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +20,7 @@ from ..footprint import held
 from ..normalization import TagStats
 from ..optimizations import Optimizations
 from ..policy import MolmoAct2Policy
+from .heights import GpuMemory, allocated
 from .scenes import Load, View, chosen, views, wrong_draft
 
 INSTRUCTION = "pick up the red cube"
@@ -44,12 +44,18 @@ class Answer:
 
 
 class Runner(Protocol):
-    """What is measured. draft: codes to take for the last call's ("verified"), else None."""
+    """What is measured. draft: codes to take for the last call's ("verified"), else None. network: whose weights it
+    computes with, which others may share; weights: bytes of them on the device."""
 
     name: str
+    network: Any
+    weights: float
 
     def open(self, load: Load) -> None:
         """Begins anew. Errors: InputError for a load it cannot do."""
+
+    def close(self) -> None:
+        """Gives back what was kept for the load."""
 
     def __call__(self, view: View, noise: np.ndarray, draft: np.ndarray | None) -> Answer: ...
 
@@ -64,11 +70,13 @@ class EngineRunner:
         """draft: of adaptive depth."""
         self.name, self._policy, self._optimizations = name, policy, optimizations
         self._tag, self._steps, self._solver, self._clock = policy.stats.tag(tag), steps, solver, clock
-        self._draft = draft
+        self._draft, self.network, self.weights = draft, policy.network, sum(held(policy.network).values())
         self._session: Any = None
 
-    def open(self, load: Load) -> None:
+    def close(self) -> None:
         self._session = None
+
+    def open(self, load: Load) -> None:
         self._session = self._policy.session(
             norm_tag=self._tag.tag, depth=load.depth, cache_policy="reference", solver=self._solver,
             optimizations=self._optimizations, draft=self._draft and load.depth == "adaptive",
@@ -101,7 +109,8 @@ class GivenRunner:
 
     DEPTHS = ("off", "full", "adaptive")
 
-    def __init__(self, path: str, predict: Predict, tag: TagStats, clock: Callable[[], float]):
+    def __init__(self, path: str, predict: Predict, tag: TagStats, clock: Callable[[], float], weights: float = 0.0):
+        self.network, self.weights = self, weights
         self.name, self._path, self._predict, self._tag, self._clock = path, path, predict, tag, clock
         self._depth, self._depths = "off", tuple(getattr(predict, "depths", self.DEPTHS))
 
@@ -112,6 +121,9 @@ class GivenRunner:
         self._depth = depth
         if depth != load.depth:
             self.name = f"{self._path}, {depth}"
+
+    def close(self) -> None:
+        """It remembers what it will."""
 
     def __call__(self, view: View, noise: np.ndarray, draft: np.ndarray | None) -> Answer:
         begin = self._clock()
@@ -132,8 +144,9 @@ def load_given(
         make = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"--against {path}: {error}; expected module:function, importable from here") from None
+    before = allocated(torch.device(device))
     predict = make(checkpoint=checkpoint, device=device, dtype=dtype, norm_tag=tag.tag, num_steps=steps)
-    return GivenRunner(path, predict, tag, clock)
+    return GivenRunner(path, predict, tag, clock, allocated(torch.device(device)) - before)
 
 
 @dataclass
@@ -148,6 +161,7 @@ class Row:
     rms: float = 0.0
     codes_differ: float = 0.0    # share of the codes that are not the first row's, at most in a call
     differing: list[float] = field(default_factory=list)    # the same of each call
+    heights: list[float] = field(default_factory=list)    # bytes of a GPU, of each call, also of those not counted
 
     def seconds(self, stage: str, fastest: bool = False) -> float | None:
         """The median over the calls, or the least: on a busy machine nearer to what an idle one takes."""
@@ -159,16 +173,19 @@ class Row:
 
 
 def compare(
-    runners: Sequence[Runner], load: Load, shape: Measured, calls: int, left_out: Callable[[str], None] = print
+    runners: Sequence[Runner], load: Load, shape: Measured, calls: int, left_out: Callable[[str], None] = print,
+    gpu: GpuMemory | None = None,
 ) -> list[Row]:
     """One row for each runner that can do the load; the first is what the others' results are compared with. A call
     of each goes ahead and is not counted; with drafts one of each view, to know the codes that are right. left_out: is
-    told of each other that cannot do it. Errors: InputError where the first cannot."""
+    told of each other that cannot do it; gpu: measures its memory. Errors: InputError where the first cannot."""
+    gpu = gpu or GpuMemory(torch.device("cpu"))
     rows: list[Row] = []
     opened: list[Runner] = []
     for runner in runners:
         try:
-            runner.open(load)
+            with gpu.opening(runner):
+                runner.open(load)
         except InputError as error:
             if not opened:
                 raise
@@ -187,13 +204,18 @@ def compare(
             if load.depth == "verified" and turn in truths:
                 cells = chosen(load.changed, shape.grid, SEED + call)
                 draft = wrong_draft(truths[turn], cells, shape.codebook, SEED + call)
-            answers = [runner(shown[turn], noise, draft) for runner in opened]
+            answers = []
+            for runner, row in zip(opened, rows, strict=True):
+                with gpu.calling(runner, row.heights):
+                    answers.append(runner(shown[turn], noise, draft))
             if answers and answers[0].codes.size and load.depth == "verified":
                 truths[turn] = answers[0].codes
             if call >= 0:
                 _count(rows, answers, draft)
     finally:
         gc.enable()
+        for runner in opened:
+            runner.close()
     return [row for row in rows if row.answers]
 
 
@@ -230,15 +252,6 @@ def measured(policy: MolmoAct2Policy, tag: str, cameras: int) -> Measured:
         cameras, stats.state.dim, depth.grid if depth else (10, 10), depth.codebook_size if depth else 1,
         stats.horizon, config.max_action_dim,
     )  # fmt: skip
-
-
-def memory(device: torch.device) -> dict[str, float]:
-    """MiB: "resident" of this process, and on a GPU "allocated" at most so far."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    found = {"resident": pages * 4096 / 2**20}
-    if device.type == "cuda":
-        found["allocated"] = torch.cuda.max_memory_allocated(device) / 2**20
-    return found
 
 
 def weights(policy: MolmoAct2Policy) -> dict[str, float]:

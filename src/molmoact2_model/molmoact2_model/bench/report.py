@@ -28,6 +28,7 @@ def figures(row: Row, plain: Row, bounds: Bounds | None, rates: Rates, fastest: 
         "changed_codes": sum(row.really_changed) / len(row.really_changed) if row.really_changed else None,
         "action_error_max": row.error, "action_error_rms": row.rms, "codes_that_differ": row.codes_differ,
         "codes_that_differ_mean": sum(row.differing) / len(row.differing) if row.differing else None,
+        "gpu_MiB": max(row.heights) / 2**20 if row.heights else None,
     }  # fmt: skip
     if bounds is not None:
         found["roofline"] = {
@@ -55,16 +56,17 @@ def table(found: Sequence[Mapping[str, Any]]) -> str:
     """Milliseconds by stage, a block for each load."""
     width = max([len(row["name"]) for row in found] + [20])
     head = f"{'':{width}}" + "".join(f"{stage:>11}" for stage in (*STAGES, "total"))
+    of_gpu = any(row["gpu_MiB"] is not None for row in found)
     lines, load = [], ""
     for row in found:
         if row["load"] != load:
             load = row["load"]
             lines += ["", f"{load} [ms, {row['seconds_are']} of {row['calls']} calls]"]
-            lines.append(f"{head}  faster  passes  action error  codes off")
+            lines.append(f"{head}  faster  passes  action error  codes off" + "  GPU MiB" * of_gpu)
         cells = [row["stages_s"].get(stage) for stage in STAGES] + [row["total_s"]]
         line = f"{row['name']:{width}}" + "".join(_milliseconds(cell) for cell in cells)
         line += f"{row['faster_than_first'] or 0:7.2f}x {row['passes']:7.1f} {row['action_error_max']:13.1e}"
-        lines.append(f"{line} {row['codes_that_differ']:10.0%}")
+        lines.append(f"{line} {row['codes_that_differ']:10.0%}" + (f"{row['gpu_MiB']:9.0f}" if of_gpu else ""))
         if "roofline" in row:
             least = row["roofline"]
             cells = [least[stage]["least_s"] if stage in least else None for stage in STAGES]

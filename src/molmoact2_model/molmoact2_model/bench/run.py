@@ -33,7 +33,8 @@ from ..optimizations import PLAIN, Optimizations
 from ..policy import MolmoAct2Policy, find_device, machine, set_threads
 from . import report
 from .agreement import agreement
-from .measure import SEED, EngineRunner, Measured, Row, Runner, compare, load_given, measured, memory, weights
+from .heights import GpuMemory, memory
+from .measure import SEED, EngineRunner, Measured, Row, Runner, compare, load_given, measured, weights
 from .networks import SIZES, random_policy, released_config
 from .roofline import Rates, Shape, measure_rates, work
 from .rows import Each, Kind
@@ -121,10 +122,10 @@ def measure_all(setting: Setting) -> tuple[str, dict[str, Any], Callable[[Path],
     (plain, ours, *others), each = _runners(setting, policies, tag, steps), _each(setting, policy)
     asked = evaluations(setting.engine.solver, steps)
     found: list[dict[str, Any]] = []
-    left_out = list(each.idle) if each else []
+    left_out, gpu = list(each.idle) if each else [], GpuMemory(device)
     for load in loads(setting, policy):
         without = [_runner(setting, policy, tag, steps, *row) for row in (each.rows(load) if each else [])]
-        rows = compare([plain, ours, *without, *others], load, shape, setting.calls, left_out.append)
+        rows = compare([plain, ours, *without, *others], load, shape, setting.calls, left_out.append, gpu)
         for row in rows:
             bounds = _bounds(policy, row, shape, asked, dtype) if row.name == ours.name else None
             found.append(report.figures(row, rows[0], bounds, rates, setting.fastest))
@@ -138,13 +139,14 @@ def measure_all(setting: Setting) -> tuple[str, dict[str, Any], Callable[[Path],
         "language_weights": setting.engine.language_weights, "offload": setting.engine.offload,
         "solver": setting.engine.solver, "draft": setting.engine.draft,
         "rates": asdict(rates), "clock": "processor" if setting.cpu_time else "wall",
-        "weights_MiB": sum(parts["optimised"].values()), "weights_by_part_MiB": parts, "memory_MiB": memory(device),
+        "weights_MiB": sum(parts["optimised"].values()), "weights_by_part_MiB": parts, "memory_MiB": memory(),
     }  # fmt: skip
     head = [
         f"{policy.name}, {setting.dtypes[0]} on {facts['processor']}",
         f"{facts['threads']} threads, torch {facts['torch']}",
         f"{cameras} cameras, {found[0]['prompt_tokens']:.0f} tokens of prompt, {steps} flow steps; weights "
-        f"{facts['weights_MiB']:.0f} MiB, resident {facts['memory_MiB']['resident']:.0f} MiB",
+        f"{facts['weights_MiB']:.0f} MiB, resident {facts['memory_MiB']['resident']:.0f} MiB, at the height of the run "
+        f"{facts['memory_MiB']['height']:.0f} MiB",
         f"a copy moves {rates.bandwidth / 1e9:.1f} GB/s, a product does {rates.products / 1e12:.3f} TFLOP/s "
         f"({rates.source})",
         f"optimised: {', '.join(setting.ours.on())}; solver {setting.engine.solver}"
