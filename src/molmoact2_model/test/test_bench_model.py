@@ -7,24 +7,27 @@ import json
 import sys
 import types
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from molmoact2_model import InputError
+from molmoact2_model import InputError, MolmoAct2Policy
 from molmoact2_model.bench import command, report
 from molmoact2_model.bench.heights import GpuMemory
 from molmoact2_model.bench.measure import Answer, EngineRunner, GivenRunner, Measured, compare, measured
-from molmoact2_model.bench.networks import RELEASED, SIZES, SMALL, released_config
+from molmoact2_model.bench.networks import RELEASED, SIZES, SMALL, released_config, write_random
 from molmoact2_model.bench.roofline import Rates, Shape, Work, measure_rates, work
 from molmoact2_model.bench.rows import Each, Kind
 from molmoact2_model.bench.scenes import Load, chosen, views, wrong_draft
+from molmoact2_model.blueprint import make_tokenizer
 from molmoact2_model.checkpoint import build_network
 from molmoact2_model.engine_options import EngineOptions
 from molmoact2_model.footprint import block_weights
 from molmoact2_model.optimizations import PLAIN, Optimizations
+from molmoact2_model.processing import check_vocabulary
 from molmoact2_model.think import ReferencePolicy, Request
 
 
@@ -224,8 +227,44 @@ def test_random_weights_need_no_checkpoint(capsys, monkeypatch, tmp_path):
     assert row["roofline"]["expert"]["flop"] == pytest.approx(work(released_config(size), needed, 4)["expert"].flop)
 
 
+def test_another_implementation_is_given_the_very_same_random_weights(monkeypatch, tmp_path, capsys):
+    """The other one is ours: it loads what it is given, and its actions are the same."""
+    given = []
+
+    def make(checkpoint, device, dtype, norm_tag, num_steps):
+        given.append(checkpoint)
+        session = MolmoAct2Policy.from_pretrained(checkpoint, device=device, dtype=dtype).session(norm_tag=norm_tag)
+
+        def predict(images, state, instruction, noise, depth):
+            return session.infer(images, state, instruction, noise=noise, num_steps=num_steps).actions, None
+
+        return predict
+
+    module = types.ModuleType("another_of_ours")
+    module.make = make
+    monkeypatch.setitem(sys.modules, "another_of_ours", module)
+    line = ["--random", "small", "--dtype", "bfloat16", "--calls", 1, "--num-steps", 1, "--depth", "off"]
+    line += ["--cameras", 1, "--rates", "10,0.1", "--out", tmp_path]
+    assert bench(*line, "--against", "another_of_ours:make") == 0
+    found = json.loads((tmp_path / "bench_model.json").read_text())
+    _, ours, theirs = found["rows"]
+    assert theirs["name"] == "another_of_ours:make" and theirs["action_error_max"] == ours["action_error_max"]
+    assert theirs["action_error_max"] < 0.1
+    assert found["what"] == "random weights, small size" and not Path(given[0]).exists()
+
+
+def test_random_weights_that_find_no_room_are_refused_in_words(monkeypatch, tmp_path):
+    def full(network, folder):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("molmoact2_model.bench.networks.save_weights", full)
+    with pytest.raises(InputError, match=r"cannot be written .*No space left.*TMPDIR.*smaller --random"):
+        write_random(tmp_path, "small", torch.float32)
+
+
 def test_the_released_size_is_the_released_number_of_parameters():
     config = released_config(RELEASED)
+    check_vocabulary(config, make_tokenizer(RELEASED)[0])    # or it could not be written and read
     network = build_network(config, torch.device("cpu"), torch.bfloat16)
     counted = sum(p.numel() for root in (network.vlm, network.expert) for p in root.parameters())
     # Of the released checkpoint, less the buffer of 64 frequencies that it stores beside its weights.

@@ -134,18 +134,22 @@ class GivenRunner:
         return Answer(normalized, codes, {"total": seconds}, refreshed=None)
 
 
+def find_given(path: str) -> Callable[..., Predict]:
+    """path: module:function. Errors: InputError."""
+    module, _, name = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"--against {path}: {error}; expected module:function, importable from here") from None
+
+
 def load_given(
     path: str, checkpoint: str, device: str, dtype: str, tag: TagStats, steps: int, clock: Callable[[], float]
 ) -> GivenRunner:
-    """path: module:function; the function is called with checkpoint, device, dtype, norm_tag and num_steps, and returns
-    a Predict that waits for its device. Errors: InputError."""
-    module, _, name = path.partition(":")
-    try:
-        make = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"--against {path}: {error}; expected module:function, importable from here") from None
+    """What `path` names is called with checkpoint, device, dtype, norm_tag and num_steps, and returns a Predict that
+    waits for its device. Errors: InputError."""
     before = allocated(torch.device(device))
-    predict = make(checkpoint=checkpoint, device=device, dtype=dtype, norm_tag=tag.tag, num_steps=steps)
+    predict = find_given(path)(checkpoint=checkpoint, device=device, dtype=dtype, norm_tag=tag.tag, num_steps=steps)
     return GivenRunner(path, predict, tag, clock, allocated(torch.device(device)) - before)
 
 

@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from tokenizers import Tokenizer
 from torch import nn
 
 from ..blueprint import Blueprint, close_depth_tokens, make_config, make_tokenizer, write_files
-from ..checkpoint import Network, build_network, placing, quantizing
+from ..checkpoint import Network, build_network, placing, quantizing, save_weights
 from ..config import ModelConfig
 from ..engine_options import NO_OFFLOAD, STORED
+from ..errors import InputError
 from ..images import load_image_config
 from ..normalization import NormStats
 from ..optimizations import Optimizations
@@ -66,17 +69,40 @@ def random_policy(
     offload: str = NO_OFFLOAD,
 ) -> MolmoAct2Policy:
     """Weights drawn from a seed, of one of SIZES."""
-    blueprint = SIZES[size]
-    tokenizer, vocabulary = make_tokenizer(blueprint)
-    raw = make_config(blueprint, tokenizer, vocabulary)
-    config = ModelConfig.from_dict(raw)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_files(folder, blueprint, raw, tokenizer, norm_stats())
+        config, tokenizer = _describe(folder, size)
         images = load_image_config(folder, config.vision)
         stats = NormStats.from_file(folder / "norm_stats.json", config.max_action_dim, config.max_action_horizon)
     network = fill(build_network(config, device, dtype), 0, language_weights, offload)
-    return MolmoAct2Policy(network, images, stats, tokenizer, f"random weights, {size} size", optimizations)
+    return MolmoAct2Policy(network, images, stats, tokenizer, random_name(size), optimizations)
+
+
+def random_name(size: str) -> str:
+    return f"random weights, {size} size"
+
+
+def write_random(folder: Path, size: str, dtype: torch.dtype) -> None:
+    """The checkpoint of `random_policy`, weights stored in `dtype`. In main memory it needs twice its size meanwhile.
+    Errors: InputError."""
+    config, _ = _describe(folder, size)
+    network = fill(build_network(config, torch.device("cpu"), dtype), 0)
+    try:
+        save_weights(network, folder)
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"the random weights cannot be written into {folder}, which another implementation is to read them from: "
+            f"{error}; let TMPDIR name a folder with more room, or take a smaller --random"
+        ) from None
+
+
+def _describe(folder: Path, size: str) -> tuple[ModelConfig, Tokenizer]:
+    """Writes all of a checkpoint but the weights."""
+    blueprint = SIZES[size]
+    tokenizer, vocabulary = make_tokenizer(blueprint)
+    raw = make_config(blueprint, tokenizer, vocabulary)
+    write_files(folder, blueprint, raw, tokenizer, norm_stats())
+    return ModelConfig.from_dict(raw), tokenizer
 
 
 def fill(network: Network, seed: int, language_weights: str = STORED, offload: str = NO_OFFLOAD) -> Network:

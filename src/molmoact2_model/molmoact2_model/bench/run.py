@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -34,8 +36,8 @@ from ..policy import MolmoAct2Policy, find_device, machine, set_threads
 from . import report
 from .agreement import agreement
 from .heights import GpuMemory, memory
-from .measure import SEED, EngineRunner, Measured, Row, Runner, compare, load_given, measured, weights
-from .networks import SIZES, random_policy, released_config
+from .measure import SEED, EngineRunner, Measured, Row, Runner, compare, find_given, load_given, measured, weights
+from .networks import SIZES, random_name, random_policy, released_config, write_random
 from .roofline import Rates, Shape, measure_rates, work
 from .rows import Each, Kind
 from .scenes import Load, views
@@ -47,7 +49,8 @@ OFFLOADED = "the language model's blocks are in main memory; plain is with fused
 
 @dataclass(frozen=True)
 class Setting:
-    """What to measure, as command.py describes it; empty or None: its default."""
+    """What to measure, as command.py describes it; empty or None: its default. Where checkpoint and random are both
+    there, the random weights lie in that folder."""
 
     checkpoint: str
     random: str
@@ -107,6 +110,24 @@ def loads(setting: Setting, policy: MolmoAct2Policy) -> list[Load]:
 
 def measure_all(setting: Setting) -> tuple[str, dict[str, Any], Callable[[Path], None]]:
     """Table, figures, and what draws the plot into a file."""
+    with _weights_for_all(setting) as found:
+        return _measure_all(found)
+
+
+@contextmanager
+def _weights_for_all(setting: Setting) -> Iterator[Setting]:
+    """Random weights that another implementation is to have, too, are written as a checkpoint; both read that one."""
+    if setting.against:
+        find_given(setting.against)    # before anything that takes long
+    if not (setting.against and setting.random):
+        yield setting
+        return
+    with TemporaryDirectory(prefix="molmoact2-") as folder:
+        write_random(Path(folder), setting.random, DTYPES[setting.dtypes[0]])
+        yield replace(setting, checkpoint=folder)
+
+
+def _measure_all(setting: Setting) -> tuple[str, dict[str, Any], Callable[[Path], None]]:
     if setting.threads:
         set_threads(setting.threads)
     device, dtype = find_device(setting.device), DTYPES[setting.dtypes[0]]
@@ -235,15 +256,18 @@ def _rates(setting: Setting, device: torch.device) -> Rates:
 
 
 def _policy(setting: Setting, dtype: str, language_weights: str) -> MolmoAct2Policy:
-    if setting.random:
+    if not setting.checkpoint:
         device = find_device(setting.device)
         return random_policy(
             setting.random, device, DTYPES[dtype], setting.ours, language_weights, setting.engine.offload
         )
-    return MolmoAct2Policy.from_pretrained(
+    found = MolmoAct2Policy.from_pretrained(
         setting.checkpoint, device=setting.device, dtype=dtype, optimizations=setting.ours,
         language_weights=language_weights, offload=setting.engine.offload,
     )
+    if setting.random:
+        found.name = random_name(setting.random)
+    return found
 
 
 def _each(setting: Setting, policy: MolmoAct2Policy) -> Each | None:
