@@ -7,6 +7,11 @@ from __future__ import annotations
 import numpy as np
 
 LOSE_ONE_IN = 10
+# What each token of a pass costs beyond the pass itself, in passes over one token. On a processor 0.034 and 0.044 were
+# measured, with two small checkpoints. A GPU is reckoned to be busy with the weights, whatever the tokens
+# (docs/performance.md).
+TOKEN_COST = {"cpu": 0.04}
+SPARE = 0.25    # of what decoding one by one costs for all codes: so much more may have been spent
 
 
 class Drafting:
@@ -56,7 +61,42 @@ class Drafting:
         self.codes[self.sure :] = draft[self.sure :]
         return False
 
+    @property
+    def likely_passes(self) -> int:
+        """How many are to come: one for each code that the model would have otherwise, or as often as before, whichever
+        is fewer. The first is too many where what the model says of a code depends on the one before it, the second
+        where what is wrong comes first."""
+        given, rest = self._given[self.sure :], self.codes.size - self.sure
+        otherwise = rest if self._said is None else int((self._said[self.sure :] != given).sum())
+        return 1 + min(otherwise, rest * self._replaced // max(self.sure, 1))
+
     def _reach(self, draft: np.ndarray, begin: int) -> int:
         """How many codes of a draft from `begin` on are as they turned out to be, as far as is sure."""
         wrong = np.flatnonzero(draft[begin : self.sure] != self.codes[begin : self.sure])
         return int(wrong[0]) if wrong.size else self.sure - begin
+
+
+class Budget:
+    """Whether drafting still pays, or the codes that are not sure yet are sooner generated one by one.
+
+    Both are counted in passes over one token, by the tokens that are read and not by a clock, so that the same call is
+    always computed in the same way. Drafting is given up when the passes that are likely to come would cost more than
+    the codes one by one, or when it has cost SPARE of all codes one by one more than those that are sure would have.
+    So a draft that is wrong throughout costs one pass.
+    """
+
+    def __init__(self, free: np.ndarray, token_cost: float):
+        """free: bool (cells,), the codes that are generated where it is done one by one; token_cost: 0 where a pass
+        costs the same however many tokens it reads, and is never given up."""
+        self._token_cost, self._spent = token_cost, 0.0
+        self._one_by_one = np.append(0, np.cumsum(free)) * (1 + token_cost)    # up to each code
+
+    def lasts(self, tokens: int, drafting: Drafting) -> bool:
+        """After a pass over `tokens`."""
+        self._spent += 1 + tokens * self._token_cost
+        rest = drafting.codes.size - drafting.sure
+        drafted = drafting.likely_passes * (1 + rest / 2 * self._token_cost)
+        done, all_of_them = self._one_by_one[drafting.sure], self._one_by_one[-1]
+        return not self._token_cost or (
+            drafted <= all_of_them - done and self._spent <= done + SPARE * all_of_them
+        )

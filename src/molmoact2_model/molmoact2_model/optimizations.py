@@ -12,7 +12,7 @@ from .errors import InputError
 
 # In which order sums are taken by default: another word when that changes, so that a replay does not promise the bits
 # of a recording by an engine that took them otherwise.
-ARITHMETIC = "fused 1"
+ARITHMETIC = "fused 2"
 OF_GPUS = ("unwatched", "graphs")    # those that are of use on a GPU alone
 NEEDS = {"graphs": ("fused_language", "joined_passes"), "compiled": ("fused_expert",)}    # else they are refused
 OFF = "no_"    # before the name of one to switch off

@@ -11,7 +11,7 @@ from golden_set import textured
 from made_networks import LITTLE, made
 
 from molmoact2_model import MolmoAct2Policy
-from molmoact2_model.drafting import LOSE_ONE_IN, Drafting
+from molmoact2_model.drafting import LOSE_ONE_IN, SPARE, TOKEN_COST, Budget, Drafting
 from molmoact2_model.optimizations import Optimizations
 
 STATE = np.array([0.1, -0.2, 0.3, 0.0, -0.5, 1.0, 0.4], np.float32)
@@ -38,6 +38,18 @@ def next_frame(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
 @pytest.fixture(scope="module")
 def little(tmp_path_factory):
     return made(tmp_path_factory.mktemp("little"), LITTLE, optimizations=Optimizations())
+
+
+@pytest.fixture
+def patient(monkeypatch):
+    """Drafts are never given up, as where a pass costs the same however many tokens it reads."""
+    monkeypatch.delitem(TOKEN_COST, "cpu")
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Every draft is given up after a pass that did not find it right."""
+    monkeypatch.setitem(TOKEN_COST, "cpu", 100.0)
 
 
 def reason(session, image, instruction="pick up the cube"):
@@ -83,7 +95,9 @@ def most(changes: int) -> int:
     return changes + 1 if changes < 2 else changes + 2 + changes // LOSE_ONE_IN
 
 
-def test_verified_codes_equal_full_decoding_in_two_hundred_random_sequences_in_as_few_passes_as_promised(little):
+def test_verified_codes_equal_full_decoding_in_two_hundred_random_sequences_in_as_few_passes_as_promised(
+    little, patient
+):
     """Of two frames each, and every tenth of four, with a reset or another instruction here and there."""
     full = little.session(norm_tag="one", depth="full")
     verified = little.session(norm_tag="one", depth="verified", beside=full)
@@ -117,7 +131,9 @@ def test_verified_codes_equal_full_decoding_in_two_hundred_random_sequences_in_a
 
 
 @pytest.mark.parametrize("trained", [False, True])
-def test_so_do_those_of_a_hundred_codes_and_where_codes_follow_from_the_image_in_fewer_passes(policy, trained):
+def test_so_do_those_of_a_hundred_codes_and_where_codes_follow_from_the_image_in_fewer_passes(
+    policy, patient, trained
+):
     network = MolmoAct2Policy.from_pretrained(TRAINED) if trained else policy
     found = compare(network, 7, {"depth": "full"}, {"depth": "verified"})
     for passes, changes in zip(found.drafted[1:], found.changes, strict=True):
@@ -127,7 +143,9 @@ def test_so_do_those_of_a_hundred_codes_and_where_codes_follow_from_the_image_in
 
 
 @pytest.mark.parametrize("wrong", [0, 1, 5, 16])
-def test_the_engine_makes_a_pass_for_each_wrong_code_of_a_draft_and_no_more_than_promised_beyond(little, wrong):
+def test_the_engine_makes_a_pass_for_each_wrong_code_of_a_draft_and_no_more_than_promised_beyond(
+    little, patient, wrong
+):
     session = little.session(norm_tag="one", depth="verified")
     image = textured(size=(120, 160))
 
@@ -148,10 +166,18 @@ def test_the_engine_makes_a_pass_for_each_wrong_code_of_a_draft_and_no_more_than
         assert wrong > 1 or passes == wrong + 1
 
 
-def test_adaptive_depth_with_a_draft_equals_adaptive_depth_without(little):
-    patient = {"depth": "adaptive", "max_gap": 600.0}    # a slow machine is no reason to begin anew
-    found = compare(little, 60, patient, {**patient, "draft": True})
+ADAPTIVE = {"depth": "adaptive", "max_gap": 600.0}    # a slow machine is no reason to begin anew
+
+
+def test_adaptive_depth_with_a_draft_equals_adaptive_depth_without(little, patient):
+    found = compare(little, 60, ADAPTIVE, {**ADAPTIVE, "draft": True})
     assert sum(found.drafted) < sum(found.plain)
+
+
+def test_a_draft_that_is_given_up_changes_no_code(little, impatient):
+    found = compare(little, 15, {"depth": "full"}, {"depth": "verified"})
+    assert sum(passes > 8 for passes in found.drafted) > 2
+    compare(little, 15, ADAPTIVE, {**ADAPTIVE, "draft": True})
 
 
 def test_cells_that_may_not_change_are_kept_whatever_the_model_would_have_said(policy):
@@ -162,6 +188,39 @@ def test_cells_that_may_not_change_are_kept_whatever_the_model_would_have_said(p
     after = reason(session, changed)
     assert 0 < after.refreshed.sum() < 50
     assert np.array_equal(after.codes[~after.refreshed], before.codes[~after.refreshed])
+
+
+TOKEN = TOKEN_COST["cpu"]
+
+
+def work(engine):
+    """Of the codes, in passes over one token on a processor."""
+    return engine.passes + TOKEN * engine.tokens_read
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_draft_that_is_mostly_wrong_costs_a_processor_little_more_than_decoding_one_by_one(policy, trained):
+    """And one that is mostly right is not given up."""
+    network = MolmoAct2Policy.from_pretrained(TRAINED) if trained else policy
+    tag, image, random = network.norm_tags[0], textured(), np.random.default_rng(4)
+    state = STATE[: network.stats.tag(tag).state.dim]
+    full, session = (network.session(norm_tag=tag, depth=depth) for depth in ("full", "verified"))
+
+    def ask(session):
+        return session.reason([image, textured(7)], state, "pick up the cube").codes
+
+    truth = ask(full)
+    one_by_one, one_pass = work(full.engine), 1 + TOKEN * (CELLS + 2)
+    ask(session)
+    for wrong in (3, 10, 40, 100):
+        draft = truth.copy()
+        chosen = random.permutation(CELLS)[:wrong]
+        draft[chosen] = (draft[chosen] + random.integers(1, 128, wrong)) % 128
+        session.expect(draft)
+        assert np.array_equal(ask(session), truth)
+        assert work(session.engine) <= (1 + SPARE) * one_by_one + one_pass
+        assert wrong > 10 or session.engine.passes <= most(wrong)
+        assert wrong < 70 or work(session.engine) <= one_by_one + 2 * one_pass
 
 
 @pytest.mark.parametrize("depth", ["verified", "adaptive"])
@@ -246,6 +305,31 @@ def test_a_draft_that_a_pass_contradicts_is_not_given_up_for_words_that_were_con
     """The model says nonsense of all codes behind one that is not right yet."""
     draft, truth = pair([10, 20, 30])
     assert passes(draft, truth, lambda: NONSENSE) == 4
+
+
+def drafted(wrong, said):
+    """After one pass over a draft that is wrong in some places, where the model says `said` of codes: as what is true
+    behind the first of them."""
+    draft, truth = pair(wrong)
+    begun = Drafting(draft, np.ones(CELLS, bool))
+    begun.verify(np.where(np.arange(CELLS) <= wrong[0], truth, said(truth))[begun.sure :])
+    return begun
+
+
+def test_a_draft_is_given_up_for_many_wrong_codes_and_not_for_a_few_that_come_first():
+    for wrong, lasts in (([0, 1, 2], True), ([0, 50, 99], True), (list(range(0, 100, 2)), False)):
+        budget = Budget(np.ones(CELLS, bool), 0.04)
+        assert budget.lasts(CELLS + 2, drafted(wrong, lambda truth: truth)) == lasts
+
+
+def test_nor_for_words_that_were_conditioned_on_what_was_wrong():
+    late = drafted([30, 60], lambda truth: np.full(CELLS, 8))
+    assert late.likely_passes < 5 and Budget(np.ones(CELLS, bool), 0.04).lasts(CELLS + 2, late)
+
+
+def test_where_a_pass_costs_the_same_however_much_it_reads_no_draft_is_given_up():
+    budget = Budget(np.ones(CELLS, bool), 0.0)
+    assert all(budget.lasts(CELLS + 2, drafted(list(range(100)), lambda truth: truth)) for _ in range(1000))
 
 
 def test_a_reset_and_a_failed_call_leave_no_draft(policy, monkeypatch):
