@@ -40,7 +40,8 @@ class Input:
 
     @cached_property
     def digest(self) -> bytes:
-        """Of the values, for the trace. Taken when it is first asked for: that of an image takes a millisecond."""
+        """Of the values. Taken when it is first asked for: that of an image takes a millisecond, and only the trace
+        tells it, when the chunk is out."""
         return digest(self.values)
 
 
@@ -70,14 +71,10 @@ class Observation:
         stamps = [i.stamp_ns for i in self.inputs]
         return (max(stamps) - min(stamps)) / 1e9
 
-    def digests(self) -> tuple[bytes, ...]:
-        """Those of its inputs."""
-        return tuple(item.digest for item in self.inputs)
-
 
 def positions_of(message: Any) -> np.ndarray:
     """Positions of a joint state in its own order, float64, little endian."""
-    return np.asarray(message.position, dtype="<f8")
+    return np.array(message.position, dtype="<f8")
 
 
 def positions_digest(message: Any) -> bytes:
@@ -95,7 +92,7 @@ def read_image(topic: str, transport: str, message: Any) -> np.ndarray:
 
 def _read(camera: Camera, message: Any) -> np.ndarray:
     pixels = read_image(camera.topic, camera.transport, message)
-    # Digest and frozen cameras are looked for after others have had the pixels.
+    # A later frame is compared with it, and its digest taken, after others have had the pixels.
     pixels.flags.writeable = False
     return pixels
 

@@ -174,6 +174,7 @@ class PolicyNode(LifecycleNode):
         assert wanted is not None
         if not outcome.withheld:
             self._chunks.publish(chunk_message(outcome, wanted.contract, wanted.tag))
+        # After the chunk, which arms wait for: a trace takes longer to make, with the digests of its images.
         self._traces.publish(trace_message(outcome, wanted.tag, self.resolve_topic_name))
 
     def _on_failure(self, text: str) -> None:

@@ -10,7 +10,6 @@ import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -139,8 +138,6 @@ class Runner:
         self._chunk_ids, self._deliver, self._failed = chunk_ids, deliver, failed
         self._ingest, self._frame = Ingest(contract, tag), ModelFrame(contract, tag)
         self._cameras = CameraHealth(contract, tag, check_frozen)
-        self._marker = ThreadPoolExecutor(1, thread_name_prefix="digests")
-        self._marking: Future[tuple[bytes, ...]] | None = None
         self.state_health = StateHealth(contract)
         self.continuity = Continuity(tag.dt, tag.first_offset, MARGIN)
         self._lock = threading.Lock()
@@ -300,7 +297,6 @@ class Runner:
         problem = "; ".join(filter(None, problems))
         seed = secrets.randbelow(2**63) if self._seed is None else self._seed
         prefix = self.continuity.prefix(observation.stamp_ns / 1e9)
-        self._mark_aside(observation)
         try:
             inference, actions, warnings = ask(self._backend, self._frame, observation, instruction, seed, prefix)
         finally:
@@ -328,12 +324,6 @@ class Runner:
                     prefix, started, finished,
                 )
             )
-
-    def _mark_aside(self, observation: Observation) -> None:
-        """Has the digests that the trace tells taken while the model works. One observation at a time: where those of
-        the last are still being taken, the trace takes its own."""
-        if self._marking is None or self._marking.done():
-            self._marking = self._marker.submit(observation.digests)
 
     def _last_until(self, until_ns: int, episode: str) -> None:
         """The inference under way goes on until then, ROS time, or until nobody wants what comes of it."""

@@ -47,7 +47,9 @@ def test_a_digest_is_taken_when_it_is_first_asked_for_and_once(monkeypatch):
     monkeypatch.setattr(ingest, "digest", lambda values: taken.append(values.shape) or digest(values))
     observation = observe()
     assert taken == []
-    assert observation.digests() == tuple(item.digest for item in observation.inputs)
+    for _ in range(2):
+        assert [item.digest for item in observation.inputs[:2]] == [digest(TOP), digest(WRIST)]
+    assert observation.inputs[2].digest == digest(np.array(list(POSITIONS.values())))
     assert taken == [TOP.shape, WRIST.shape, (len(JOINTS),)]
 
 

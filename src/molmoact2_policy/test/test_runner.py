@@ -4,6 +4,7 @@
 
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from molmoact2_policy import ingest, runner
 from molmoact2_policy.backend import BackendError, InProcessBackend, Unanswered
 from molmoact2_policy.continuity import Heard
 from molmoact2_policy.model_frame import ModelFrame
+from molmoact2_policy.node import PolicyNode
 
 
 @pytest.fixture(scope="module")
@@ -142,31 +144,19 @@ def test_a_repeating_camera_is_frozen_where_that_is_looked_for(make, check_froze
     assert outcome.withheld.startswith(withheld) and bool(outcome.withheld) == bool(withheld)
 
 
-def test_the_traces_digests_are_taken_while_the_model_works(make, monkeypatch):
-    bench, taken, plain = make(), threading.Semaphore(0), ingest.digest
-    monkeypatch.setattr(ingest, "digest", lambda values: (plain(values), taken.release())[0])
-    bench.backend.gate.clear()
+def test_the_chunk_is_out_before_a_digest_is_taken_for_the_trace(make, monkeypatch):
+    bench, plain, order = make(), ingest.digest, []
+    monkeypatch.setattr(ingest, "digest", lambda values: order.append("digest") or plain(values))
     bench.put(top=picture(3))
-    for _ in range(3):    # two images and a joint state
-        assert taken.acquire(timeout=PATIENCE)
-    assert bench.outcomes.empty()
-    bench.backend.gate.set()
-    assert bench.outcome().observation.inputs[0].digest == plain(picture(3))
-    assert not taken.acquire(blocking=False)
-
-
-def test_no_chunk_waits_for_a_digest_nor_do_they_pile_up(make, monkeypatch):
-    bench, go_on, plain, taken = make(), threading.Event(), ingest.digest, []
-    monkeypatch.setattr(ingest, "digest", lambda values: (go_on.wait(PATIENCE), taken.append(1), plain(values))[2])
-    try:
-        for number in (1, 2, 3):
-            bench.put()
-            assert bench.outcome().chunk_id == number
-        assert taken == []
-    finally:
-        go_on.set()
-    bench.runner._marking.result(PATIENCE)
-    assert len(taken) == 3    # of one observation: two images and a joint state
+    outcome, traces = bench.outcome(), []
+    node = SimpleNamespace(
+        _configuration=SimpleNamespace(contract=CONTRACT, tag=TAG), resolve_topic_name=str,
+        _chunks=SimpleNamespace(publish=lambda _: order.append("chunk")),
+        _traces=SimpleNamespace(publish=traces.append),
+    )
+    PolicyNode._deliver(node, outcome)
+    assert order == ["chunk", "digest", "digest", "digest"]    # of two images and a joint state
+    assert bytes(bytearray(traces[0].inputs[0].digest)) == plain(picture(3))
 
 
 def test_inferences_start_no_more_often_than_asked(make):
