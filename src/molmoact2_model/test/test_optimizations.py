@@ -247,7 +247,7 @@ def test_two_threads_that_open_sessions_at_once_fuse_once(tmp_path, monkeypatch)
     def open_one():
         found.append(policy.session(norm_tag="one", optimizations=Optimizations()).engine.fused)
 
-    monkeypatch.setattr("molmoact2_model.engine.fuse", fused)
+    monkeypatch.setattr("molmoact2_model.reader.fuse", fused)
     threads = [threading.Thread(target=open_one) for _ in range(2)]
     for thread in threads:
         thread.start()
