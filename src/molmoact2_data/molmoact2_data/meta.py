@@ -239,7 +239,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _lines(path: Path) -> list[dict[str, Any]]:
     try:
-        rows = [json.loads(line) for line in path.read_text("utf8").splitlines() if line.strip()]
+        rows = [json.loads(line) for line in path.read_text("utf8").split("\n") if line.strip()]
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path} cannot be read: {error}") from error
     if not all(isinstance(row, dict) for row in rows):

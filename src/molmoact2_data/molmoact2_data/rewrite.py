@@ -13,9 +13,9 @@ import numpy as np
 
 from .companions import DESCRIPTIONS, FOLDER, KEYS, SCHEMAS, Companion
 from .keep import Part
-from .layout import CORRECTED, DatasetError
+from .layout import ACTION, CORRECTED, STATE, DatasetError
 from .meta import image_size
-from .reader import Dataset
+from .reader import Dataset, names_of
 from .writer import DatasetWriter, Row
 
 
@@ -30,6 +30,13 @@ def rewrite(
         parts = [replace(part, first=part.first_on(stride)) for part in parts if part.first_on(stride) < part.end]
     if not parts:
         raise DatasetError(f"nothing of {dataset.root} is kept; nothing is written")
+    named = [names_of(dataset.features[name]) for name in (STATE, ACTION) if name in dataset.features]
+    if all(named) and any(names != named[0] for names in named):
+        raise DatasetError(
+            f"{dataset.root}: the values of {ACTION} are named {', '.join(named[-1])}, those of {STATE} "
+            f"{', '.join(named[0])}; only data sets whose actions are of the same values are written; use the list "
+            "instead of --write"
+        )
     if dataset.fps != round(dataset.fps):
         raise DatasetError(f"{dataset.root} has {dataset.fps:g} frames a second; whole numbers are written")
     cameras = {camera: image_size(dataset.features[feature]) for camera, feature in dataset.meta.images.items()}

@@ -140,16 +140,17 @@ class DatasetWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        for video in self._videos.values():
-            video.close()
-        self._data.close()
-        for companion in self._companions.values():
-            companion.close()
-        if error is None and self.episodes:
-            self._write_meta()
-            self.root.chmod(0o755)    # mkdtemp's folders are the maker's alone
-            self.root.rename(self._goal)
-        else:
+        try:
+            for video in self._videos.values():
+                video.close()
+            self._data.close()
+            for companion in self._companions.values():
+                companion.close()
+            if error is None and self.episodes:
+                self._write_meta()
+                self.root.chmod(0o755)    # mkdtemp's folders are the maker's alone
+                self.root.rename(self._goal)
+        finally:    # also where the disk is full, and to close a file fails like the write before
             shutil.rmtree(self.root, ignore_errors=True)
 
     def companion(self, name: str) -> CompanionWriter:

@@ -201,6 +201,14 @@ def test_filter_can_write_a_data_set_with_what_is_known_of_its_frames(tmp_path):
     assert (new.root / "meta/filter_report.txt").is_file() and not (new.root / KEEP).exists()
 
 
+def test_actions_of_other_values_than_the_states_are_not_written_as_if_they_were_the_same(tmp_path, capsys):
+    root = write_set(tmp_path / "set", [moving(12)])
+    edit_feature(root, "action", names=["b", "a"])
+    assert molmoact2("filter", root, "-o", tmp_path / "new", "--write", "--only", "short") == BAD_INPUT
+    assert "the values of action are named b, a, those of observation.state a, b" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize("how", [["--write"], []])
 def test_a_data_set_of_nothing_is_not_written(sound, tmp_path, capsys, how):
     out = tmp_path / "new"

@@ -1,5 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
+import json
 import shutil
 from pathlib import Path
 
@@ -111,6 +112,15 @@ def test_episodes_of_one_video_can_be_read_side_by_side_and_be_left_half_way(tmp
 def test_version_2_0_is_read_like_2_1(spoilt):
     edit_info(spoilt, codebase_version="v2.0")
     assert len(read_all(spoilt)) == sum(LENGTHS) and check(*open_kept(spoilt)) == []
+
+
+def test_an_instruction_may_hold_any_character(spoilt):
+    """JSON has line separators of its own in texts, which end no line of the file."""
+    words = "put it\u2028down\u0085there"
+    path = spoilt / "meta/episodes.jsonl"
+    rows = [json.loads(line) | {"tasks": [words]} for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\r\n" for row in rows), "utf8")
+    assert {episode.task for episode in Dataset(spoilt).episodes} == {words}
 
 
 @pytest.mark.parametrize("frames", [[3, 1], [2, 2], [-1], [9]])

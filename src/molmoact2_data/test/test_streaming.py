@@ -1,5 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
+import errno
 import gc
 import itertools
 import json
@@ -20,6 +21,7 @@ from molmoact2_data.layout import CORRECTED, NOTES, DatasetError
 from molmoact2_data.reader import Dataset
 from molmoact2_data.rewrite import rewrite
 from molmoact2_data.streaming import Share, Stream, TrainingFrame
+from molmoact2_data.tables import RolledTable
 from molmoact2_data.writer import DatasetWriter, Row
 
 HORIZON = 5
@@ -199,6 +201,21 @@ def test_an_error_while_writing_leaves_nothing(tmp_path):
     ) as writer:
         writer.begin("task", 1, {})
         writer.add(Row(np.zeros(1), np.zeros(1), {"front": np.zeros((16, 32, 3), np.uint8)}))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_full_leaves_nothing_either(tmp_path, monkeypatch):
+    """To close a file fails as the write before did."""
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(RolledTable, "close", full)
+    with pytest.raises(OSError, match="No space left"), DatasetWriter(
+        tmp_path / "half", 10, ["a"], {"front": (32, 48)}, "toy", {}
+    ) as writer:
+        writer.begin("task", 1, {})
+        writer.add(Row(np.zeros(1), np.zeros(1), {"front": np.zeros((32, 48, 3), np.uint8)}))
+        writer.end()
     assert list(tmp_path.iterdir()) == []
 
 
