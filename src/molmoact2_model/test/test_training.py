@@ -220,6 +220,35 @@ def test_a_wrong_option_is_refused_by_its_name(recipe, tmp_path, capsys, given, 
     assert said in capsys.readouterr().err
 
 
+def small_set(root: Path, names: list[str]) -> Path:
+    with DatasetWriter(root, 10, names, {"front": (56, 56), "wrist": (56, 56)}, "toy", {}) as writer:
+        writer.begin("go there", 6, {})
+        for _ in range(6):
+            image, values = np.zeros((56, 56, 3), np.uint8), np.zeros(len(names))
+            writer.add(Row(values, values, {"front": image, "wrist": image}))
+        writer.end()
+    return root
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["a"], "data has 1 values in observation.state, norm tag 'toy' has 2"),    # numpy would spread it over both
+        (["a", "b", "c"], "data has 3 values in observation.state, norm tag 'toy' has 2"),
+        (["b", "a"], "data has the values of observation.state in the order b, a, norm tag 'toy' in the order a, b"),
+    ],
+)
+def test_values_that_are_not_the_norm_tags_are_refused(tmp_path, capsys, names, said):
+    recipe = recipe_of(tmp_path, small_set(tmp_path / "data", names), mix={"action": 1.0}, objective={})
+    content = json.loads((tmp_path / "norm_stats.json").read_text())
+    entry = content["metadata_by_tag"][TAG]
+    for figures in ("state_stats", "action_stats"):
+        entry[figures] = entry[figures] | {"names": ["a.pos", "b.pos"]}
+    (tmp_path / "norm_stats.json").write_text(json.dumps(content))
+    assert train(recipe, tmp_path / "out") == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "out/checkpoint").exists()
+
+
 def test_data_without_depth_codes_is_named_where_the_recipe_wants_only_those(tmp_path, capsys):
     bare = golden_data(tmp_path / "bare")
     recipe = recipe_of(

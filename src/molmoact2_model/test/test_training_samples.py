@@ -76,6 +76,11 @@ def test_each_style_has_the_references_question_and_trigger(beginning, style, qu
     assert asked(batch, DISCRETE) == bool(batch.action_is_real.any()) == (style != "depth")
 
 
+def test_a_frame_that_cannot_be_learnt_is_named(beginning):
+    with pytest.raises(InputError, match=r"toys: frame 7 of episode 3 .*a frame has 9 depth codes, 0 to 8"):
+        batch_of(beginning, "depth", depth_codes=np.arange(9, dtype=np.int16), episode=3, frame=7)
+
+
 def test_a_chunk_of_which_nothing_is_to_be_learnt_is_not_spelled_as_tokens_either(beginning):
     nothing = batch_of(beginning, "action", valid=np.zeros(HORIZON, bool))
     assert not asked(nothing, DISCRETE) and not nothing.action_is_real.any()

@@ -37,6 +37,7 @@ from .resuming import check_same_run, described
 from .saving import load_state, save_checkpoint, save_state
 from .stopping import Stop
 from .trained import Trained
+from .values import check_values
 
 STATE = "state.safetensors"
 CHECKPOINT = "checkpoint"
@@ -257,6 +258,7 @@ class Trainer:
                 f"{path} was corrected at every {stride} frames, and the frames between them teach nothing; set "
                 f"run.every to {stride} and run.shift to false"
             )
+        check_values(dataset, self._beginning.stats, tag, bool(data.units))
         if self._recipe.robot:
             check_rate(dataset, embodiment(self._recipe.robot, tag), tag)
         if data.units:

@@ -16,7 +16,7 @@ import torch
 from molmoact2_data.streaming import TrainingFrame
 
 from ..config import ModelConfig
-from ..errors import InputError
+from ..errors import InputError, ModelError
 from ..fast import FastTokenizer
 from ..images import ImageConfig
 from ..normalization import TagStats
@@ -95,7 +95,11 @@ class Sampler:
                 images[camera] = _lost(images[camera].shape, random)
                 frame = self._blind(frame, camera)
             pixels.append(pixel_values(images, self._images, torch.device("cpu")))
-            sequences.append(self._sequences(frame, style, random))
+            try:
+                sequences.append(self._sequences(frame, style, random))
+            except ModelError as error:
+                where = f"{frame.dataset}: frame {frame.frame} of episode {frame.episode}"
+                raise InputError(f"{where} ({frame.instruction!r}): {error}") from None
         return collate(
             torch.stack(pixels), sequences, self._tag.horizon, self._tag.action.dim, self._config.max_action_dim,
             self._config.image_tokens.patch, self._images.token_grid,
