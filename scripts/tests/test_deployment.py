@@ -110,7 +110,13 @@ def test_versions_for_the_robot_computer_are_pinned_and_within_what_the_workspac
 def test_what_the_robot_computer_gets_from_pip_a_driver_imports():
     lines = (DOCKER / "robot-requirements.txt").read_text().splitlines()
     names = [Requirement(line).name for line in lines if line and not line.startswith("#")]
-    modules = {"pyserial": "serial", "python-can": "can", "dreamscale-i2rt": "i2rt", "franky-control": "franky"}
+    modules = {
+        "pyserial": "serial",
+        "python-can": "can",
+        "dreamscale-i2rt": "i2rt",
+        "franky-control": "franky",
+        "panda-python": "panda_py",
+    }
     drivers = "\n".join(f.read_text() for f in ROOT.glob("src/hardware_drivers/*/*_driver/**/*.py"))
     for name in names:
         module = modules.get(name, name)

@@ -16,7 +16,7 @@ setup(
     zip_safe=False,
     maintainer="The MolmoAct2 ROS 2 authors",
     maintainer_email="maintainers@molmoact2-ros2.invalid",
-    description="Franka Research 3 arms for the MolmoAct2 suite.",
+    description="Franka Research 3 arms and older Pandas for the MolmoAct2 suite.",
     license="Apache-2.0",
     entry_points={
         "console_scripts": ["home_hand = franka_driver.home_hand:main", "double = franka_driver.double.node:main"],

@@ -36,9 +36,11 @@ INSTALL = "pip install panda-python==1.1.1"
 PORT = 1337
 # Widths of the zones before the limits in which panda_py pushes back [rad]; a contract keeps out of them.
 WALLS = np.array([0.12, 0.09, 0.09, 0.09, 0.0349, 0.0349, 0.0349])
+EDGE = 0.005           # [rad] before a limit, within which no motion begins
 SMOOTHING = 0.1        # share of a new goal that each millisecond takes: steps of 10 ms become a curve
 AT_REST = 0.02         # [rad/s]
 BRAKE_WITHIN = 1.0     # [s]
+LEFT_WITHIN = 0.5      # [s] that a motion which is ending may keep the next one waiting
 LOOK_EVERY = 0.002     # [s]
 READ_WITHIN = 1.2      # [s]; libfranka waits a second for a state
 KNOWN_FOR = 0.1        # [s] that a state is a new one
@@ -177,15 +179,18 @@ class PandaSession(ArmSession):
 
     def _start(self) -> Any:
         positions = self._reader.after(time.monotonic()).positions
-        outside = (positions <= self.lower) | (positions >= self.upper)
+        outside = (positions < self.lower + EDGE) | (positions > self.upper - EDGE)
         if outside.any():
             joint = int(np.argmax(outside))
             raise DriverError(
-                f"joint {joint + 1} is at {positions[joint]:.4f} rad, no more within the robot's limits "
+                f"joint {joint + 1} is at {positions[joint]:.4f} rad, at or beyond the robot's limits "
                 f"[{self.lower[joint]:g}, {self.upper[joint]:g}]; guide the arm away (Desk, programming mode)"
             )
         if self._stopping is not None:
-            self._stopping.result(END_WITHIN)
+            try:
+                self._stopping.result(LEFT_WITHIN)
+            except Overdue:
+                raise DriverError(f"the last motion of the robot at {self._options.host} does not end") from None
             self._stopping = None
         motion = self._library.controllers.JointPosition(
             self._compliance.stiffness, self._compliance.damping, SMOOTHING

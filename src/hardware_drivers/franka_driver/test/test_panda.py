@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from robot_double import wait_until
 from test_franka_connect import refused, told
+from test_franka_controller import Arm, twice
 from test_franka_driver import HOME, PERIOD, fails_with, follow, moving, recovers
 
+from arm_controller.controller_state import State
 from arm_controller.driver import DriverError
 from franka_driver import session
 from franka_driver.driver import create
@@ -141,7 +143,6 @@ def test_panda_py_does_not_have_a_robot_recover_that_falls_into_reflex_as_a_moti
     [
         ("drop on", "communication_constraints_violation", "drop off"),
         ("user_stop", "user stop is pressed", "release"),
-        ("rate 0.6", "only 60 % of the commands", "rate 1.0"),
         ("silent on", "has sent no state|connection to the robot", "silent off"),
         ("hang_up", "has sent no state|connection to the robot", "ok"),
     ],
@@ -154,6 +155,36 @@ def test_what_ends_a_motion_is_named_and_stays_until_an_operator_has_cleared_it(
     fails_with(driver, goal, text)
     panda_double.say(cure)
     recovered(driver)
+
+
+@pytest.fixture
+def start_arm(panda_contract, panda_double):
+    """Starts the controller of a Panda; the one before is ended."""
+    arms = []
+
+    def start():
+        for arm in arms:
+            arm.close()
+        panda_double.say("reset")
+        arms.append(Arm(panda_contract, panda_double, robot="panda"))
+        return arms[-1]
+
+    yield start
+    for arm in arms:
+        arm.close()
+
+
+@twice
+def test_the_controllers_own_process_stops_at_a_reflex_and_goes_on_when_an_operator_says_so(arm):
+    arm.begin_moving()
+    arm.double.say("reflex joint_reflex")
+    arm.fails_with("joint_reflex")
+    assert "clear_fault" in arm.refused("arm") and arm.double.ask()["recoveries"] == 0
+    arm.until(lambda: arm.core.operate("clear_fault")[0])
+    arm.until(lambda: arm.now.state == State.DISARMED)
+    assert not arm.double.ask()["moving"]
+    arm.until(lambda: arm.core.operate("arm")[0])
+    arm.until(lambda: arm.double.ask()["moving"])
 
 
 def test_a_panda_whose_robot_is_gone_ends_no_process(panda_contract, panda_double):

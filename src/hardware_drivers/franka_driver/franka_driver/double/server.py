@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The double as a program: python -m franka_driver.double.server --host 127.0.0.1
 
-Says "ready HOST" when it can be connected to. Each line of its input is a fault or a question, answered by one line,
-"done ..." or "error ..."; it ends when its input ends.
+With --panda it speaks the older Panda's version of the protocol. Says "ready HOST" when it can be connected to. Each
+line of its input is a fault or a question, answered by one line, "done ..." or "error ..."; it ends when its input
+ends.
 
     reflex NAME | user_stop | brakes | release      what the robot does, or a person at it
     by_hand on|off                                  recovery needs a person
