@@ -99,6 +99,20 @@ class Stub:
         return Answer(np.zeros((30, 7)), np.arange(4), {"total": 1.0})
 
 
+def test_another_row_begins_each_turn_and_each_answer_is_its_own_rows(monkeypatch):
+    monkeypatch.setattr("molmoact2_model.bench.scenes.SIZE", (64, 64))
+    asked = []
+
+    class Told(Stub):
+        def __call__(self, *given):
+            asked.append(self.name)
+            return Answer(np.zeros((30, 7)), np.arange(4), {"total": float(self.name)})
+
+    rows = compare([Told(name) for name in "012"], Load("off"), Measured(1, 7, (2, 2), 16, 30, 8), 3)
+    assert [row.seconds("total") for row in rows] == [0.0, 1.0, 2.0]
+    assert "".join(asked) == "201" + "012" + "120" + "201"    # the first is not counted
+
+
 def test_another_implementation_is_measured_in_the_modes_it_has_and_left_out_of_others_in_words(policy, monkeypatch):
     monkeypatch.setattr("molmoact2_model.bench.scenes.SIZE", (64, 64))
     asked, told, shape = [], [], Measured(1, 7, (2, 2), 16, 30, 8)

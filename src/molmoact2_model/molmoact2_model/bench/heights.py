@@ -16,8 +16,8 @@ import torch
 def memory() -> dict[str, float]:
     """Main memory of this process, MiB: "resident" now, and at its "height" so far."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss    # KiB
-    return {"resident": pages * resource.getpagesize() / 2**20, "height": most / 2**10}
+    now, most = pages * resource.getpagesize(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"resident": now / 2**20, "height": max(now, most) / 2**20}    # the kernel counts the second a little late
 
 
 def allocated(device: torch.device) -> int:

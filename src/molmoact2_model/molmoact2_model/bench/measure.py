@@ -1,6 +1,7 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""Runs what is compared over the same calls, in turn, so that whatever else the machine does falls on all alike."""
+"""Runs what is compared over the same calls, in turn, so that whatever else the machine does falls on all alike.
+Another begins each turn."""
 
 from __future__ import annotations
 
@@ -208,10 +209,12 @@ def compare(
             if load.depth == "verified" and turn in truths:
                 cells = chosen(load.changed, shape.grid, SEED + call)
                 draft = wrong_draft(truths[turn], cells, shape.codebook, SEED + call)
-            answers = []
-            for runner, row in zip(opened, rows, strict=True):
-                with gpu.calling(runner, row.heights):
-                    answers.append(runner(shown[turn], noise, draft))
+            found: dict[int, Answer] = {}
+            for place in range(len(opened)):
+                index = (place + call) % len(opened)    # none is always the first
+                with gpu.calling(opened[index], rows[index].heights):
+                    found[index] = opened[index](shown[turn], noise, draft)
+            answers = [found[index] for index in range(len(opened))]
             if answers and answers[0].codes.size and load.depth == "verified":
                 truths[turn] = answers[0].codes
             if call >= 0:

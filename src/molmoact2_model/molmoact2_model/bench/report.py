@@ -98,6 +98,7 @@ def plot(found: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
     for place, row in enumerate(found):
         axes.text(1000 * row["total_s"], place, f" {1000 * row['total_s']:.1f}", va="center", fontsize=7)
     axes.set_yticks(range(len(found)), labels, fontsize=7)
+    axes.margins(x=0.1, y=0.01)    # room for the figures beside the bars
     axes.invert_yaxis()
     axes.set_xlabel("ms")
     axes.set_title(title, fontsize=9)
