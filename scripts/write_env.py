@@ -27,6 +27,8 @@ _molmoact2_prepend PATH "$_molmoact2_venv/bin"
 export ROS_VERSION=2 ROS_PYTHON_VERSION=3 ROS_DISTRO=jazzy RMW_IMPLEMENTATION=rmw_fastrtps_cpp
 unset -f _molmoact2_prepend
 unset _molmoact2_old
+: "${FASTRTPS_DEFAULT_PROFILES_FILE:=$_molmoact2_root/docker/fastdds/shared_memory.xml}"
+export FASTRTPS_DEFAULT_PROFILES_FILE
 """
 
 DISTRIBUTION = """. '{setup}'

@@ -1,6 +1,7 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
 import importlib.util
+import re
 import subprocess
 from pathlib import Path
 
@@ -26,12 +27,12 @@ def test_both_wrong_folders_of_the_wheels_are_replaced_and_nothing_else():
     assert mended(once, "/venv/include", "/venv/numpy") == once
 
 
-def sourced(shell: str, text: str, tmp_path: Path, variable: str) -> str:
+def sourced(shell: str, text: str, tmp_path: Path, variable: str, **given: str) -> str:
     file = tmp_path / "env.sh"
     file.write_text(text)
     script = f'. "{file}"; . "{file}"; printf %s "${variable}"'
     done = subprocess.run(
-        [shell, "-c", script], capture_output=True, text=True, check=True, env={"PATH": "/usr/bin:/bin"}
+        [shell, "-c", script], capture_output=True, text=True, check=True, env={"PATH": "/usr/bin:/bin", **given}
     )
     assert done.stderr == ""
     return done.stdout
@@ -42,6 +43,14 @@ def test_the_environment_file_can_be_sourced_twice_by_sh_and_bash_and_adds_each_
     for shell in ("sh", "bash"):
         assert sourced(shell, text, tmp_path, "AMENT_PREFIX_PATH") == "/somewhere/.venv"
         assert sourced(shell, text, tmp_path, "PATH").count("/somewhere/.venv/bin") == 1
+
+
+def test_wheels_are_given_shared_memory_that_holds_images_unless_a_profile_is_named(tmp_path):
+    text, variable = load("write_env").environment_file(ROOT, ""), "FASTRTPS_DEFAULT_PROFILES_FILE"
+    profile = Path(sourced("sh", text, tmp_path, variable))
+    segment = re.search(r"<segment_size>(\d+)<", profile.read_text())
+    assert int(segment[1]) > 3 * 640 * 480 * 3
+    assert sourced("sh", text, tmp_path, variable, **{variable: "/my/network.xml"}) == "/my/network.xml"
 
 
 def test_with_a_distribution_its_setup_file_is_sourced_and_no_wheel_is_named(tmp_path):
