@@ -18,8 +18,9 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from functools import partial
+from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
@@ -32,7 +33,8 @@ from . import words
 from .seen import Seen
 from .session import END_WITHIN, ArmSession
 
-INSTALL = "pip install panda-python==1.1.1"
+VERSION = "1.1.1"    # of panda-python; the guard reads what it logs
+INSTALL = f"pip install panda-python=={VERSION}"
 PORT = 1337
 # Widths of the zones before the limits in which panda_py pushes back [rad]; a contract keeps out of them.
 WALLS = np.array([0.12, 0.09, 0.09, 0.09, 0.0349, 0.0349, 0.0349])
@@ -43,7 +45,6 @@ BRAKE_WITHIN = 1.0     # [s]
 LEFT_WITHIN = 0.5      # [s] that a motion which is ending may keep the next one waiting
 LOOK_EVERY = 0.002     # [s]
 READ_WITHIN = 1.2      # [s]; libfranka waits a second for a state
-KNOWN_FOR = 0.1        # [s] that a state is a new one
 RECOVERS = "automatic error recovery"    # in what panda_py logs before it does
 
 
@@ -85,9 +86,9 @@ class Reader:
         assert self._newest is not None
         return self._newest
 
-    def after(self, at: float) -> Seen:
-        """One that is newer than a steady time [s]; waits for it for KNOWN_FOR. Errors: as `newest`; TimeoutError."""
-        deadline = time.monotonic() + KNOWN_FOR
+    def after(self, at: float, within: float) -> Seen:
+        """One that is newer than a steady time [s]; waits for it [s]. Errors: as `newest`; TimeoutError."""
+        deadline = time.monotonic() + within
         while (seen := self.newest()).at <= at:
             if time.monotonic() > deadline:
                 raise TimeoutError("UDP receive: no new state")
@@ -130,6 +131,7 @@ class PandaSession(ArmSession):
     _reader: Reader
     _motion: Any = None    # panda_py's controller, until its motion is known to have ended
     _stopping: Call | None = None
+    _addresses: Set[str] = frozenset()    # of the robot
 
     def _load(self) -> None:
         try:
@@ -141,6 +143,11 @@ class PandaSession(ArmSession):
                 f"package panda-python is missing or does not load ({error}), and a Panda needs it; install it into "
                 f"the suite's environment: {INSTALL}"
             ) from error
+        if (found := version("panda-python")) != VERSION:
+            raise DriverError(
+                f"package panda-python is {found}, and this driver stands on what {VERSION} does by itself; install "
+                f"that into the suite's environment: {INSTALL}"
+            )
         self._library = panda_py
         if self._options.realtime == "enforce" and not panda_py.libfranka.has_realtime_kernel():
             raise DriverError(words.NO_KERNEL)
@@ -149,6 +156,7 @@ class PandaSession(ArmSession):
         host, config = self._options.host, self._library.libfranka.RealtimeConfig
         logger = logging.getLogger(f"panda_py {host} {id(self)}")
         self._guard = Guard()
+        logger.setLevel(logging.WARNING)    # whatever others set for all: a filter sees only what is to be logged
         logger.filters[:] = [self._guard]
         # Which of the two is said, as panda_py ignores it by default.
         realtime = config.kEnforce if self._options.realtime == "enforce" else config.kIgnore
@@ -158,14 +166,19 @@ class PandaSession(ArmSession):
         super()._connect()
         keep_for_ever(self._robot)
         self._motion, self._stopping, self._free = None, None, threading.Lock()
+        host = self._options.host
         try:
+            found = socket.getaddrinfo(host, PORT, socket.AF_INET, socket.SOCK_STREAM)
+            self._addresses = {str(address[0]) for *_, address in found}
             self._reader = Reader(self._robot, self._free)
         except Exception as error:
-            raise DriverError(words.lost(error, self._options.host)) from error
+            hang_up(self._addresses)
+            self._robot = None
+            raise DriverError(words.lost(error, host)) from error
 
     def _drop(self) -> None:
         self._reader.end()
-        hang_up(self._options.host)
+        hang_up(self._addresses)
 
     def _state(self) -> Seen:
         return self._reader.newest()
@@ -173,12 +186,12 @@ class PandaSession(ArmSession):
     def _give_thresholds(self, torques: Sequence[float], forces: Sequence[float]) -> None:
         # panda_py waits for the answer for ever, and no other thread of this process runs meanwhile; so only of a robot
         # that is there.
-        self._reader.after(time.monotonic())
+        self._reader.after(time.monotonic(), self._silent_after)
         with self._free:
             self._robot.get_robot().set_collision_behavior(torques, torques, forces, forces)
 
     def _start(self) -> Any:
-        positions = self._reader.after(time.monotonic()).positions
+        positions = self._reader.after(time.monotonic(), self._silent_after).positions
         outside = (positions < self.lower + EDGE) | (positions > self.upper - EDGE)
         if outside.any():
             joint = int(np.argmax(outside))
@@ -219,7 +232,7 @@ class PandaSession(ArmSession):
             with self._free:
                 self._robot.stop_controller()    # it has ended, and panda_py shows new states only when it is told so
             with contextlib.suppress(Exception):
-                self._reader.after(time.monotonic())
+                self._reader.after(time.monotonic(), self._silent_after)
             raise
         return self._motion is not None
 
@@ -269,9 +282,8 @@ def keep_for_ever(thing: object) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
-def hang_up(host: str) -> None:
+def hang_up(addresses: Set[str]) -> None:
     """Ends this process' connections to a robot, whoever holds them. A motion that waits for it ends with them."""
-    addresses = {found[4][0] for found in socket.getaddrinfo(host, PORT, socket.AF_INET, socket.SOCK_STREAM)}
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
             if not os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):

@@ -15,7 +15,7 @@ from test_franka_driver import HOME, PERIOD, fails_with, follow, moving, recover
 
 from arm_controller.controller_state import State
 from arm_controller.driver import DriverError
-from franka_driver import session
+from franka_driver import panda, session
 from franka_driver.driver import create
 from franka_driver.panda import WALLS, PandaSession
 
@@ -77,9 +77,26 @@ def test_realtime_is_enforced_unless_told_otherwise(panda_double, make_panda, mo
     assert panda_double.ask()["clients"] == 0
 
 
+def test_a_robot_that_falls_silent_while_it_is_connected_to_is_named_and_let_go(panda_double, make_panda, monkeypatch):
+    def silent(*_):
+        raise RuntimeError("libfranka: UDP receive: Timeout")
+
+    driver = make_panda(panda_double.host)
+    with monkeypatch.context() as patched:
+        patched.setattr(panda, "Reader", silent)
+        refused(driver, "connection to the robot .* is lost")
+    driver.connect()
+    assert panda_double.ask()["clients"] == 2
+
+
 def test_without_the_package_the_error_says_how_to_get_it(make_panda, monkeypatch):
     monkeypatch.setitem(sys.modules, "panda_py", None)
     refused(make_panda("127.0.0.1"), r"panda-python is missing.*pip install panda-python==1\.1\.1")
+
+
+def test_another_version_of_the_package_which_may_not_heed_the_guard_is_refused(make_panda, monkeypatch):
+    monkeypatch.setattr(panda, "version", lambda _: "1.2.0")
+    refused(make_panda("127.0.0.1"), r"panda-python is 1\.2\.0.*pip install panda-python==1\.1\.1")
 
 
 def test_the_arm_follows_setpoints_and_where_they_cease_the_robots_own_controller_holds(driver, panda_double):
