@@ -22,8 +22,9 @@ from molmoact2_model.bench.networks import RELEASED, SIZES, SMALL, released_conf
 from molmoact2_model.bench.roofline import Rates, Shape, Work, measure_rates, work
 from molmoact2_model.bench.rows import Each, Kind
 from molmoact2_model.bench.scenes import Load, chosen, views, wrong_draft
-from molmoact2_model.blueprint import make_tokenizer
+from molmoact2_model.blueprint import make_config, make_tokenizer
 from molmoact2_model.checkpoint import build_network
+from molmoact2_model.config import ModelConfig
 from molmoact2_model.engine_options import EngineOptions
 from molmoact2_model.footprint import block_weights
 from molmoact2_model.optimizations import PLAIN, Optimizations
@@ -277,8 +278,9 @@ def test_random_weights_that_find_no_room_are_refused_in_words(monkeypatch, tmp_
 
 
 def test_the_released_size_is_the_released_number_of_parameters():
-    config = released_config(RELEASED)
-    check_vocabulary(config, make_tokenizer(RELEASED)[0])    # or it could not be written and read
+    tokenizer, vocabulary = make_tokenizer(RELEASED)
+    config = ModelConfig.from_dict(make_config(RELEASED, tokenizer, vocabulary))
+    check_vocabulary(config, tokenizer)    # or it could not be written and read
     network = build_network(config, torch.device("cpu"), torch.bfloat16)
     counted = sum(p.numel() for root in (network.vlm, network.expert) for p in root.parameters())
     # Of the released checkpoint, less the buffer of 64 frequencies that it stores beside its weights.
