@@ -8,6 +8,7 @@ the default `func=callable(args) -> int`. What a computer lacks is imported ther
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 import traceback
 from collections.abc import Sequence
@@ -55,6 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            place = f" for {error.filename}" if error.filename else ""
+            print(f"error: the disk has no room left{place}; make some, or name a folder on another", file=sys.stderr)
+            return EXIT_BAD_INPUT
         package = _absent_package(error)
         if package:
             text = f"molmoact2 {args.subcommand} needs the Python package {package}, which is not on this computer"

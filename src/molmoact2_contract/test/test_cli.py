@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command `molmoact2`: subcommands of packages that are there or not, and exit status."""
 
+import errno
+
 import pytest
 
 from molmoact2_contract import ContractError, cli
@@ -79,6 +81,10 @@ def test_a_subcommand_whose_package_is_not_there_is_in_the_help_alone(installed,
             ModuleNotFoundError("No module named 'rosbags'", name="rosbags"),
             "error: molmoact2 record needs the Python package rosbags, which is not on this computer; run it where "
             "that is installed (docs/deployment.md)",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "out/bag"),
+            "error: the disk has no room left for out/bag; make some, or name a folder on another",
         ),
     ],
 )

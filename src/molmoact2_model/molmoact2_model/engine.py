@@ -205,7 +205,10 @@ class Engine(Reader):
             self._feed(token)
             if emitted[-1] == end:
                 return emitted
-        raise DecodeError(f"the model did not close its depth codes with <depth_end> within {limit} steps")
+        raise DecodeError(
+            f"the model did not close its depth codes with <depth_end> within {limit} steps; where it never does, it has "
+            f"not learnt them, and depth is to be off"
+        )
 
     def _drafted_end(self, hidden: torch.Tensor, end: int) -> list[int]:
         """As `_close_depth`, where <depth_end> was read already without being asked for. hidden (k, hidden): of it
