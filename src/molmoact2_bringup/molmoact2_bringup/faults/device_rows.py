@@ -91,14 +91,21 @@ class DeviceRows:
 
     def _moves(self) -> str:
         """Every arm follows, resumed where it asks for that, and is seen to move."""
+        failed = self._follow()
+        if failed:
+            return failed
         for stage in self._stages:
-            failed = stage.follow()
-            if failed:
-                return failed
             seen = stage.wait(partial(_is_led, stage, self._fast))
             if seen is None:
                 return f"arm {stage.arm!r} does not move as it should: {stage.status.fault_text or stage.status.reason}"
         return ""
+
+    def _follow(self) -> str:
+        failed = ""
+        for act in (Stage.resume_where_asked, Stage.follow):
+            for stage in self._stages:
+                failed = failed or act(stage)
+        return failed
 
     @staticmethod
     def _named(fault: DeviceFault, stage: Stage, took: float | None) -> str:
@@ -150,8 +157,7 @@ class DeviceRows:
         time.sleep(GAP)
         for stage in self._stages:
             stage.witness.forget_told()
-            failed = failed or stage.follow()
-        return failed
+        return failed or self._follow()
 
     def _broken(self, faulty: Stage | None = None, fault: DeviceFault | None = None) -> str:
         """faulty: the arm whose device had the fault; others' come to rest as they always do."""

@@ -180,6 +180,17 @@ class Stage:
         failed = self.operate("resume")
         return failed or ("" if self.wait(follows) is not None else "it does not resume")
 
+    def resume_where_asked(self) -> str:
+        """As `follow`, but where the controller asked for a resume it is not waited until the arm follows; nor where
+        another arm keeps it from that. Of several arms none follows before all are resumed."""
+        before = self.status.last_refused_chunk_id
+
+        def kept() -> bool:
+            return self.status.last_refusal == S.REFUSAL_PEER and self.status.last_refused_chunk_id != before
+
+        self.wait(lambda: self.is_in(S.FOLLOWING) or self.status.waits_for_resume or kept())
+        return self.operate("resume") if self.status.waits_for_resume else ""
+
     # --- processes ----------------------------------------------------------------------------------------------------
     def set_parameter(self, node: str, name: str, value: str) -> str:
         """Returns why it could not be set."""
