@@ -206,8 +206,8 @@ class Engine(Reader):
             if emitted[-1] == end:
                 return emitted
         raise DecodeError(
-            f"the model did not close its depth codes with <depth_end> within {limit} steps; where it never does, it has "
-            f"not learnt them, and depth is to be off"
+            f"the model did not close its depth codes with <depth_end> within {limit} steps; where it never does, it "
+            "has not learnt them: depth must be off"
         )
 
     def _drafted_end(self, hidden: torch.Tensor, end: int) -> list[int]:

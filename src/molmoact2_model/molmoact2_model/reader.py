@@ -87,7 +87,8 @@ class Reader:
         else:
             self._looked_at = self._look(images)
         self._features = torch.cat(self._looked_at)
-        self._frames = [image.copy() for image in images]
+        if self._optimizations.reuse or self._optimizations.reuse_cameras:
+            self._frames = [image.copy() for image in images]
 
     def _look(self, images: Sequence[np.ndarray]) -> list[torch.Tensor]:
         """The features of each image (tokens, hidden)."""
