@@ -14,6 +14,9 @@ from rclpy.qos import (
 )
 
 SENSOR_SUBSCRIBE = qos_profile_sensor_data
+# Of cameras, for who wants the newest: what a late receiver reads first is not what was seen long ago. The one before
+# may belong to an image of another camera that comes only now.
+NEWEST_IMAGES = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=2, reliability=ReliabilityPolicy.BEST_EFFORT)
 SENSOR_PUBLISH = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.RELIABLE)
 CHUNK = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE)
 TRACE = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE)

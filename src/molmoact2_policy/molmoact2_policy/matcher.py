@@ -15,7 +15,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from molmoact2_contract import Contract, NormTag
-from molmoact2_contract.qos import SENSOR_SUBSCRIBE
+from molmoact2_contract.qos import NEWEST_IMAGES, SENSOR_SUBSCRIBE
 
 from .ingest import stamp_ns
 
@@ -153,7 +153,9 @@ class Matcher(Matching):
             camera = contract.cameras[name]
             kinds[camera.topic] = CompressedImage if camera.transport == "compressed" else Image
         self._subscriptions = [
-            node.create_subscription(kind, topic, partial(self.take, topic), SENSOR_SUBSCRIBE)
+            node.create_subscription(
+                kind, topic, partial(self.take, topic), SENSOR_SUBSCRIBE if topic == joint_topic else NEWEST_IMAGES
+            )
             for topic, kind in kinds.items()
         ]
 

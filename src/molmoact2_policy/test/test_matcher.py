@@ -57,6 +57,12 @@ class Robot:
     def joints(self, ms: int, **changed) -> None:
         self._send(JOINTS, joint_state(NOW + ms * MS, **changed))
 
+    def tops_at_once(self, *ms: int) -> None:
+        """Sends them all before the matcher looks, and waits for the last."""
+        for each in ms:
+            self._publishers[TOP].publish(image(PICTURE, NOW + each * MS))
+        self._spin_until(lambda: self.matcher.stamps[TOP] == NOW + ms[-1] * MS)
+
     def close(self) -> None:
         self.matcher.close(self._node)
         self._executor.shutdown()
@@ -94,6 +100,16 @@ def test_images_captured_together_stay_together_although_the_frame_before_is_wit
         robot.top(ms)
         robot.wrist(ms)
         assert milliseconds(robot.matcher.wait(0).images) == [ms, ms]
+
+
+def test_after_a_stall_what_was_seen_long_ago_is_not_taken_for_new(robot):
+    robot.joints(0)
+    robot.tops_at_once(0, 100, 200, 300)
+    robot.wrist(0)
+    assert robot.matcher.wait(0) is None
+    robot.joints(200)
+    robot.wrist(205)
+    assert milliseconds(robot.matcher.wait(0).images) == [200, 205]
 
 
 def test_a_wrist_image_that_comes_late_still_finds_its_set(robot):
