@@ -138,7 +138,8 @@ def register_faults(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--only", action="append", default=[], metavar="FAULT",
-        help="one fault of the devices of these doubles, as the table names it; may be repeated (default: every row)",
+        help="one fault of the devices of the doubles that are named, as the table calls it; may be repeated (default: "
+        "every row)",
     )
     parser.add_argument("--out", default="out/faults", metavar="DIR", help="folder to write (default: out/faults)")
 
@@ -147,6 +148,8 @@ def register_faults(subparsers: argparse._SubParsersAction) -> None:
 
         from .faults.command import SYSTEMS, faults
 
+        if args.only and not args.systems:
+            parser.error("--only needs SYSTEM: each double has faults of its own")
         return faults(args.systems or SYSTEMS, Path(args.out), args.only)
 
     parser.set_defaults(func=run)

@@ -89,7 +89,7 @@ class Budget:
         """free: bool (cells,), the codes that are generated where it is done one by one; token_cost: 0 where a pass
         costs the same however many tokens it reads, and is never given up."""
         self._token_cost, self._spent = token_cost, 0.0
-        self._one_by_one = np.append(0, np.cumsum(free)) * (1 + token_cost)    # up to each code
+        self._one_by_one = np.append(0, np.cumsum(free + token_cost))    # up to each code
 
     def lasts(self, tokens: int, drafting: Drafting) -> bool:
         """After a pass over `tokens`."""

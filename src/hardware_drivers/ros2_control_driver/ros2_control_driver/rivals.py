@@ -32,7 +32,8 @@ def rival(node: Node, plan: Plan, publishers: int, clients: int) -> str:
         listeners = node.get_subscriptions_info_by_topic(f"{action_of(controller)}/_action/feedback")
         others = _others(node, listeners, clients)
         if others:
-            return f"{others} gives goals to {controller} by its action; end it: one program moves an arm"
+            does = f"gives goals to {controller} by its action, or listens to it"
+            return f"{others} {does}; end it: one program moves an arm"
     return ""
 
 

@@ -33,7 +33,7 @@ class Graph:
 def test_a_program_that_could_move_the_arm_by_the_action_is_seen_where_setpoints_go_by_topic():
     moveit = Graph(listeners={"hand_jtc/follow_joint_trajectory/_action/feedback": ["move_group"]})
     text = TopicSink(moveit, PLAN).rival()
-    assert text.startswith("move_group gives goals to hand_jtc by its action; end it")
+    assert text.startswith("move_group gives goals to hand_jtc by its action, or listens to it; end it")
 
 
 @pytest.mark.parametrize(("publishers", "clients"), [(1, 0), (0, 1)])
@@ -44,4 +44,4 @@ def test_what_this_program_itself_has_on_either_way_is_no_rival_and_what_another
     second = Graph({topic: [OURS] * (publishers + 1)}, {feedback: [OURS] * clients})
     assert rival(second, PLAN, publishers, clients).startswith(f"another {OURS} also publishes on {topic}; end it")
     other = Graph({topic: [OURS] * publishers}, {feedback: [OURS] * clients + ["moveit"]})
-    assert rival(other, PLAN, publishers, clients).startswith("moveit gives goals to arm_jtc by its action; end it")
+    assert rival(other, PLAN, publishers, clients).startswith("moveit gives goals to arm_jtc by its action, or listens to it; end it")

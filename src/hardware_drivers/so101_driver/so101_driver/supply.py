@@ -43,7 +43,7 @@ class Supply:
         )
 
     def misfits(self, voltage: float) -> str:
-        """Likewise, before anything is switched on: too little, too much, or another arm's."""
+        """Likewise: too little, too much, or another arm's."""
         if voltage > self.most:
             return (
                 f"has {voltage:.1f} V, more than the {self.most:.1f} V that it is made for: unplug the supply; 12 V is "

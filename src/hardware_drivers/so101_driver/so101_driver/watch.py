@@ -101,9 +101,9 @@ class Watch:
                 f"{servo} is at {reading.temperature} deg C, {self.stops[name]} or more; it drops its torque at "
                 f"{self.stops[name] + BEFORE_LIMIT}: clear_fault, arm, park within {PARKING:g} s, release, let it cool"
             )
-        lacks = self.supplies[name].lacks(reading.voltage)
-        if lacks:
-            return f"{servo} {lacks}"
+        misfits = self.supplies[name].misfits(reading.voltage)    # another plug may have been put in meanwhile
+        if misfits:
+            return f"{servo} {misfits}"
         return self._overcurrent(name, servo, reading, steady)
 
     def _warn(self, name: str, servo: str, reading: Reading) -> None:

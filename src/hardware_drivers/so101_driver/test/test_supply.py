@@ -3,7 +3,7 @@
 """The supply is judged by what each servo says that it needs: an arm on the 5 V that the makers list is a sound arm."""
 
 import pytest
-from arm_rig import fault, refusal
+from arm_rig import fault, refusal, until
 from test_commands import MIDDLE, SWEEP, Person, arguments
 
 from arm_controller.health import Level, level
@@ -95,6 +95,21 @@ def test_a_5_volt_supply_that_sags_under_load_is_a_warning_before_it_stops_the_a
     on_5_volts.spoil("volts 2 4.2")
     assert "servo 2 (shoulder_lift) has 4.2 V, less than 4.3 V" in fault(driver)
     assert all(on_5_volts.torques)
+
+
+@pytest.mark.parametrize("volts, words", [(5.0, "this is the supply of 7.4 V servos"), (15.0, "unplug the supply")])
+def test_a_12_volt_arm_that_comes_back_on_another_supply_is_not_armed(rig, volts, words):
+    burn(rig, MAX_VOLTAGE, 14.0)
+    for servo in rig.bus.servos:
+        servo.voltage = 12.1
+    rig.driver.connect()
+    rig.spoil("power_off")
+    fault(rig.driver)
+    for servo in rig.bus.servos:
+        servo.voltage = volts
+    rig.spoil("power_on")
+    until(lambda: words in refusal(rig.driver.read))
+    assert not any(rig.torques)
 
 
 def test_an_arm_at_rest_is_released_however_low_its_supply_is(armed):
