@@ -69,9 +69,9 @@ def test_a_good_set_up_passes_and_leaves_pictures_to_look_at(begin, tmp_path):
     assert check.end() == 0, "\n".join(check.lines)
     lines = lines_of(tmp_path)
     assert not [line for line in lines.values() if line["outcome"] == "fail"]
-    for name in ("checkpoint files", "norm tag", "model camera order", "joint names", "units", "calibration arm",
-                 "checkpoint loads", "processes", "camera front", "camera wrist", "pictures", "joint states",
-                 "joint shoulder_pan", "disk"):
+    for name in ("checkpoint files", "norm tag", "model camera order", "joint names", "units", "stopping arm",
+                 "calibration arm", "checkpoint loads", "processes", "camera front", "camera wrist", "pictures",
+                 "joint states", "joint shoulder_pan", "disk"):
         assert outcome(lines, name) == "pass", lines[name]
     assert "health arm" in lines and "clocks" in lines and "latency" in lines
     for picture in ("image_1_front.png", "image_2_wrist.png"):
