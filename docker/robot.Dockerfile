@@ -48,7 +48,8 @@ USER ${UID}:${GID}
 # The distribution's numpy and OpenCV stay: its compiled packages need them.
 RUN python3 -m venv --system-site-packages .venv \
     && python3 -c 'import numpy; print("numpy==" + numpy.__version__)' >.venv/constraints.txt \
-    && .venv/bin/pip install --no-cache-dir --constraint .venv/constraints.txt -r docker/robot-requirements.txt
+    && .venv/bin/pip install --no-cache-dir --constraint .venv/constraints.txt -r docker/robot-requirements.txt \
+    && if [ "$(uname -m)" = x86_64 ]; then .venv/bin/pip install --no-cache-dir --no-deps panda-python==1.1.1; fi
 RUN . /opt/ros/jazzy/setup.sh \
     && colcon --log-base /tmp/log build --base-paths src --metas colcon.meta
 

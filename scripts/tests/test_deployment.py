@@ -115,12 +115,24 @@ def test_what_the_robot_computer_gets_from_pip_a_driver_imports():
         "python-can": "can",
         "dreamscale-i2rt": "i2rt",
         "franky-control": "franky",
-        "panda-python": "panda_py",
+        "requests": "panda_py",    # which imports both
+        "websockets": "panda_py",
     }
     drivers = "\n".join(f.read_text() for f in ROOT.glob("src/hardware_drivers/*/*_driver/**/*.py"))
     for name in names:
         module = modules.get(name, name)
         assert re.search(rf'^\s*(import|from) {module}\b|import_module\("{module}"\)', drivers, re.MULTILINE), name
+
+
+def test_panda_python_is_nowhere_installed_with_the_numpy_that_it_asks_for():
+    """A distribution's compiled packages need the numpy that is theirs."""
+    lists = [*(ROOT / "scripts/requirements").glob("*.txt"), DOCKER / "robot-requirements.txt"]
+    assert not [file for file in lists if re.search("^panda-python", file.read_text(), re.MULTILINE)]
+    programs = (ROOT / "scripts/build", DOCKER / "robot.Dockerfile")
+    for line in (line for file in programs for line in file.read_text().splitlines() if "panda-python==" in line):
+        assert "--no-deps" in line
+    hint = (ROOT / "src/hardware_drivers/franka_driver/franka_driver/panda.py").read_text()
+    assert re.search('^INSTALL = f"pip install --no-deps panda-python', hint, re.MULTILINE)
 
 
 def test_what_commands_write_lies_on_a_volume_that_belongs_to_their_user():

@@ -34,7 +34,7 @@ from .seen import Seen
 from .session import END_WITHIN, ArmSession
 
 VERSION = "1.1.1"    # of panda-python; the guard reads what it logs
-INSTALL = f"pip install panda-python=={VERSION}"
+INSTALL = f"pip install --no-deps panda-python=={VERSION}"
 PORT = 1337
 # Widths of the zones before the limits in which panda_py pushes back [rad]; a contract keeps out of them.
 WALLS = np.array([0.12, 0.09, 0.09, 0.09, 0.0349, 0.0349, 0.0349])

@@ -91,12 +91,12 @@ def test_a_robot_that_falls_silent_while_it_is_connected_to_is_named_and_let_go(
 
 def test_without_the_package_the_error_says_how_to_get_it(make_panda, monkeypatch):
     monkeypatch.setitem(sys.modules, "panda_py", None)
-    refused(make_panda("127.0.0.1"), r"panda-python is missing.*pip install panda-python==1\.1\.1")
+    refused(make_panda("127.0.0.1"), r"panda-python is missing.*pip install --no-deps panda-python==1\.1\.1")
 
 
 def test_another_version_of_the_package_which_may_not_heed_the_guard_is_refused(make_panda, monkeypatch):
     monkeypatch.setattr(panda, "version", lambda _: "1.2.0")
-    refused(make_panda("127.0.0.1"), r"panda-python is 1\.2\.0.*pip install panda-python==1\.1\.1")
+    refused(make_panda("127.0.0.1"), r"panda-python is 1\.2\.0.*pip install --no-deps panda-python==1\.1\.1")
 
 
 def test_the_arm_follows_setpoints_and_where_they_cease_the_robots_own_controller_holds(driver, panda_double):
