@@ -82,6 +82,16 @@ def test_a_good_set_up_passes_and_leaves_pictures_to_look_at(begin, tmp_path):
 
 
 @pytest.mark.long
+def test_with_a_double_in_place_of_the_device_its_driver_and_its_bus_are_looked_at(begin, tmp_path):
+    check = begin(149, "so101", "--double")
+    assert check.end() == 0, "\n".join(check.lines)
+    lines = lines_of(tmp_path)
+    assert "(port=double calibration=double)" in lines["calibration arm"]["text"]
+    assert "a cycle takes" in lines["bus arm"]["text"] and "voltage [V]" in lines["health arm"]["text"]
+    assert "following" not in (tmp_path / "check/log.txt").read_text()    # nothing moved
+
+
+@pytest.mark.long
 def test_a_bad_set_up_fails_line_by_line_and_each_says_what_to_do(begin, tmp_path):
     def spoilt(processes):
         processes["cameras"]["parameters"]["camera_fault.front"] = "black"
