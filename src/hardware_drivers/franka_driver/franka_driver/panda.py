@@ -46,22 +46,42 @@ LEFT_WITHIN = 0.5      # [s] that a motion which is ending may keep the next one
 LOOK_EVERY = 0.002     # [s]
 READ_WITHIN = 1.2      # [s]; libfranka waits a second for a state
 RECOVERS = "automatic error recovery"    # in what panda_py logs before it does
+METHODS = ("debug", "info", "warning", "error", "critical")    # of a logger
+
+UNGUARDED = (
+    "what keeps panda_py from having the robot recover by itself does not hold in this process, so the robot is not "
+    f"connected to; see that nothing here replaces Python's logging, and that panda-python is the {VERSION} of PyPI"
+)
 
 
 class Unasked(RuntimeError):
     """panda_py was about to have the robot recover, and no operator had asked for that."""
 
 
-class Guard(logging.Filter):
-    """Of panda_py's logger, through which it says what it is about to do: an error here keeps it from that. What else
-    it logs is told by us."""
+class Guard:
+    """In the place of the methods of panda_py's logger, through which it says what it is about to do: an error here
+    keeps it from that. Not a filter or a handler, which any setting of logging turns off. What else panda_py says is
+    told by us. name: of the logger. asked: an operator wants the recovery. heard: panda_py has said something."""
 
-    asked = False
+    def __init__(self) -> None:
+        self.asked = self.heard = False
+        self.name = f"panda_py {id(self)}"    # of no other: the logger keeps this object
+        for method in METHODS:
+            setattr(logging.getLogger(self.name), method, self._told)
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        if RECOVERS in record.getMessage() and not self.asked:
+    def _told(self, *parts: object, **_: object) -> None:
+        self.heard = True
+        if not self.asked and any(RECOVERS in str(part) for part in parts):
             raise Unasked("panda_py wanted to have the robot recover")
-        return False
+
+    def must_hold(self) -> None:
+        """Tries it as panda_py would. Errors: DriverError."""
+        try:
+            logging.getLogger(self.name).warning(RECOVERS)
+        except Unasked:
+            self.heard = False
+            return
+        raise DriverError(UNGUARDED)
 
 
 class Reader:
@@ -138,12 +158,14 @@ class PandaSession(ArmSession):
             import panda_py
             import panda_py.controllers
             import panda_py.libfranka
-        except ImportError as error:
+
+            found = version("panda-python")
+        except ImportError as error:    # one without its metadata, too: nobody knows which it is
             raise DriverError(
                 f"package panda-python is missing or does not load ({error}), and a Panda needs it; install it into "
                 f"the suite's environment: {INSTALL}"
             ) from error
-        if (found := version("panda-python")) != VERSION:
+        if found != VERSION:
             raise DriverError(
                 f"package panda-python is {found}, and this driver stands on what {VERSION} does by itself; install "
                 f"that into the suite's environment: {INSTALL}"
@@ -154,27 +176,29 @@ class PandaSession(ArmSession):
 
     def _dial(self) -> Any:
         host, config = self._options.host, self._library.libfranka.RealtimeConfig
-        logger = logging.getLogger(f"panda_py {host} {id(self)}")
-        self._guard = Guard()
-        logger.setLevel(logging.WARNING)    # whatever others set for all: a filter sees only what is to be logged
-        logger.filters[:] = [self._guard]
+        # First: a connection that stands can be ended by these alone.
+        found = socket.getaddrinfo(host, PORT, socket.AF_INET, socket.SOCK_STREAM)
+        self._addresses = {str(address[0]) for *_, address in found}
         # Which of the two is said, as panda_py ignores it by default.
         realtime = config.kEnforce if self._options.realtime == "enforce" else config.kIgnore
-        return self._library.Panda(host, logger.name, realtime)
+        return self._library.Panda(host, self._guard.name, realtime)
 
     def _connect(self) -> None:
+        self._guard = Guard()
+        self._guard.must_hold()
         super()._connect()
         keep_for_ever(self._robot)
         self._motion, self._stopping, self._free = None, None, threading.Lock()
-        host = self._options.host
         try:
-            found = socket.getaddrinfo(host, PORT, socket.AF_INET, socket.SOCK_STREAM)
-            self._addresses = {str(address[0]) for *_, address in found}
+            if not self._guard.heard:    # it says that it has connected
+                raise DriverError(UNGUARDED)
             self._reader = Reader(self._robot, self._free)
         except Exception as error:
             hang_up(self._addresses)
             self._robot = None
-            raise DriverError(words.lost(error, host)) from error
+            if isinstance(error, DriverError):
+                raise
+            raise DriverError(words.lost(error, self._options.host)) from error
 
     def _drop(self) -> None:
         self._reader.end()

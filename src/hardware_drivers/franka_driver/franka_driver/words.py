@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+import socket
 
 # Names of libfranka's errors, and what a person does about them.
 REFLEXES = {
@@ -71,7 +72,7 @@ def connection(error: BaseException, host: str) -> str:
         return _version(text, host)
     if name == "RealtimeException":
         return NO_KERNEL
-    if "Host not found" in text:
+    if "Host not found" in text or isinstance(error, socket.gaierror):
         return f"nobody knows the host {host!r}; write the robot's address as Desk is opened with"
     if "refused" in text:
         return (
@@ -86,14 +87,15 @@ def _version(text: str, host: str) -> str:
     found = re.search(r"server version: (\d+), library version: (\d+)|version (\d+), .* version (\d+)", text)
     theirs, ours = [int(number) for number in found.groups() if number] if found else (0, 0)
     speaks = f"speaks version {theirs} of the protocol, this driver {ours}" if found else text
-    if theirs == PANDA:
-        mend = "it is an older Panda: set the option robot=panda and use its contract, panda_droid"
-    elif ours == PANDA and theirs == RESEARCH_3:
-        mend = "it is a Research 3: leave the option robot=panda out and use its contract, franka_droid"
-    elif ours == PANDA and theirs < PANDA:
-        mend = "update the Panda to system 4.2 (Desk, Settings)"
+    if found and theirs <= PANDA:
+        other = "it is an older Panda: set the option robot=panda and use its contract, panda_droid"
+        newer = "update the Panda to system 4.2 (Desk, Settings)"
+        mends = [other] * (ours != PANDA) + [newer] * (theirs < PANDA)
     else:
-        mend = "update a Franka Research 3 to system 5.9 or newer (Desk, Settings)"
+        other = "it is a Research 3: leave the option robot=panda out and use its contract, franka_droid"
+        newer = "update a Franka Research 3 to system 5.9 or newer (Desk, Settings)"
+        mends = [other] * (ours == PANDA) + [newer] * (theirs < RESEARCH_3)
+    mend = "; ".join(mends or ["it is newer than this driver, so update the suite"])
     return f"the robot at {host} has a system that does not fit: it {speaks}; {mend}"
 
 
