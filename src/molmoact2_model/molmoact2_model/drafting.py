@@ -11,7 +11,10 @@ LOSE_ONE_IN = 10
 # measured, with two small checkpoints. A GPU is reckoned to be busy with the weights, whatever the tokens
 # (docs/performance.md).
 TOKEN_COST = {"cpu": 0.04}
-SPARE = 0.25    # of what decoding one by one costs for all codes: so much more may have been spent
+# Of what decoding one by one costs for all codes: so much more may have been spent before it is asked whether drafting
+# pays. It is about three passes; after a draft that was given up, one or two.
+SPARE, SPARE_AFTER_LOSS = 0.12, 0.05
+RECENT = 3    # passes by which it is judged
 
 
 class Drafting:
@@ -61,15 +64,6 @@ class Drafting:
         self.codes[self.sure :] = draft[self.sure :]
         return False
 
-    @property
-    def likely_passes(self) -> int:
-        """How many are to come: one for each code that the model would have otherwise, or as often as before, whichever
-        is fewer. The first is too many where what the model says of a code depends on the one before it, the second
-        where what is wrong comes first."""
-        given, rest = self._given[self.sure :], self.codes.size - self.sure
-        otherwise = rest if self._said is None else int((self._said[self.sure :] != given).sum())
-        return 1 + min(otherwise, rest * self._replaced // max(self.sure, 1))
-
     def _reach(self, draft: np.ndarray, begin: int) -> int:
         """How many codes of a draft from `begin` on are as they turned out to be, as far as is sure."""
         wrong = np.flatnonzero(draft[begin : self.sure] != self.codes[begin : self.sure])
@@ -80,23 +74,25 @@ class Budget:
     """Whether drafting still pays, or the codes that are not sure yet are sooner generated one by one.
 
     Both are counted in passes over one token, by the tokens that are read and not by a clock, so that the same call is
-    always computed in the same way. Drafting is given up when the passes that are likely to come would cost more than
-    the codes one by one, or when it has cost SPARE of all codes one by one more than those that are sure would have.
-    So a draft that is wrong throughout costs one pass.
+    always computed in the same way. Drafting is given up when it has cost `spare` of all codes one by one more than
+    those that are sure would have, and going on as in the last passes would cost more than the others one by one.
     """
 
-    def __init__(self, free: np.ndarray, token_cost: float):
+    def __init__(self, free: np.ndarray, token_cost: float, spare: float = SPARE):
         """free: bool (cells,), the codes that are generated where it is done one by one; token_cost: 0 where a pass
         costs the same however many tokens it reads, and is never given up."""
-        self._token_cost, self._spent = token_cost, 0.0
+        self._token_cost, self._spare, self._spent = token_cost, spare, 0.0
         self._one_by_one = np.append(0, np.cumsum(free + token_cost))    # up to each code
+        self._sure = [0]    # after each pass
 
-    def lasts(self, tokens: int, drafting: Drafting) -> bool:
-        """After a pass over `tokens`."""
+    def lasts(self, tokens: int, sure: int) -> bool:
+        """After a pass over `tokens`, since when `sure` codes are."""
         self._spent += 1 + tokens * self._token_cost
-        rest = drafting.codes.size - drafting.sure
-        drafted = drafting.likely_passes * (1 + rest / 2 * self._token_cost)
-        done, all_of_them = self._one_by_one[drafting.sure], self._one_by_one[-1]
-        return not self._token_cost or (
-            drafted <= all_of_them - done and self._spent <= done + SPARE * all_of_them
-        )
+        self._sure.append(sure)
+        done, all_of_them = self._one_by_one[sure], self._one_by_one[-1]
+        if not self._token_cost or self._spent <= done + self._spare * all_of_them:
+            return True
+        recent = self._sure[-1 - RECENT :]
+        rest = self._one_by_one.size - 1 - sure
+        passes = rest * (len(recent) - 1) / (recent[-1] - recent[0])
+        return bool(passes * (1 + rest / 2 * self._token_cost) <= all_of_them - done)

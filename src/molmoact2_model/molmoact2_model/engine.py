@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from .checkpoint import Network
 from .compiled import CompiledExpert
-from .drafting import TOKEN_COST, Budget, Drafting
+from .drafting import SPARE, SPARE_AFTER_LOSS, TOKEN_COST, Budget, Drafting
 from .engine_options import EULER
 from .errors import DecodeError
 from .expert import DepthGate, KeyValues, depth_tokens, gated
@@ -55,6 +55,7 @@ class Engine(Reader):
         # Is shown the logits (k, codebook) that codes are chosen by; not those of a recorded step.
         self.scored: Callable[[torch.Tensor], object] | None = None
         self._code_steps: CodeSteps | None = None
+        self._draft_spare = SPARE    # by how the last draft fared since codes were generated without one
         self._flow = None if self.expert is None else FlowRunner(self.expert, network.device, optimizations)
 
     @property
@@ -88,6 +89,7 @@ class Engine(Reader):
         known = torch.zeros(refreshed.size, dtype=torch.long, device=device)
         if known_codes is not None:
             known = torch.from_numpy(known_codes.astype(np.int64)).to(device)
+        self._draft_spare = SPARE
         self._next(torch.tensor([depth.start], device=device))
         found, probs, reused_runs = self._one_by_one(refreshed, known, rows)
         tail = self._close_depth(depth.end)
@@ -161,7 +163,8 @@ class Engine(Reader):
         device, count, begin = self.network.device, draft.size, self._cache.length
         rows = self.network.vlm.lm_head.weight[depth.first : depth.first + depth.codebook_size]
         drafting, probs = Drafting(draft, free), np.full(count, np.nan, np.float32)
-        budget, tail = Budget(free, TOKEN_COST.get(device.type, 0.0)), None
+        budget, tail = Budget(free, TOKEN_COST.get(device.type, 0.0), self._draft_spare), None
+        self._draft_spare = SPARE
         while True:
             sure = drafting.sure
             drafted = [depth.end] if self._optimizations.joined_passes else []
@@ -176,7 +179,8 @@ class Engine(Reader):
                 break
             sure = drafting.sure
             self._cache.truncate(begin + sure)
-            if sure < count and not budget.lasts(len(tokens), drafting):
+            if sure < count and not budget.lasts(len(tokens), sure):
+                self._draft_spare = SPARE_AFTER_LOSS
                 codes = torch.from_numpy(drafting.codes).to(device)
                 self._next(codes[sure - 1 : sure] + depth.first)
                 rest, found, _ = self._one_by_one(free[sure:], torch.from_numpy(draft[sure:]).to(codes), rows)
