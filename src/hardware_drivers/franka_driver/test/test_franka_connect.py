@@ -25,7 +25,10 @@ def refused(driver, words):
     [
         ("user_stop", "user stop is pressed.*release it"),
         ("brakes", "joints are locked.*open the brakes in Desk"),
-        ("version 5", "speaks version 5 of the protocol, this driver 10.*older Panda"),
+        ("version 4", "speaks version 4 of the protocol, this driver 10; it is an older Panda: .*; update the Panda"),
+        ("version 5", "speaks version 5 of the protocol, this driver 10; it is an older Panda: [^;]*panda_droid$"),
+        ("version 9", "speaks version 9 of the protocol, this driver 10; update a Franka Research 3 to system 5.9"),
+        ("version 11", "speaks version 11 of the protocol, this driver 10; it is newer than this driver"),
         ("hand unhomed", "does not know its range.*home_hand"),
     ],
 )

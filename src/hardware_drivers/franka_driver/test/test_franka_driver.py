@@ -40,7 +40,8 @@ def moving(driver):
 
 
 def fails_with(driver, goal, words):
-    """The next second of setpoints ends in an error of these words, which is told again and again."""
+    """Setpoints end in an error of these words, within a time that a busy machine keeps, too; it is told again and
+    again."""
     with pytest.raises(DriverError, match=words):
         follow(driver, goal, 20.0)
     for call in (driver.read, driver.stop, driver.guide, lambda: driver.write(goal)):
@@ -55,6 +56,18 @@ def hand_fails_with(driver, goal, words):
     for call in (driver.read, driver.stop, driver.guide):
         with pytest.raises(DriverError, match=words):
             call()
+
+
+def ramps_down(driver, double, goal):
+    """After the hand has failed setpoints move the arm still, and nothing does when their time is over."""
+    for _ in range(5):
+        goal[0] += 0.002
+        driver.write(goal)
+        time.sleep(PERIOD)
+    assert double.ask()["moving"]
+    wait_until(lambda: "the hand at" in refuses(driver, goal))
+    wait_until(lambda: not double.ask()["moving"])
+    assert "the hand at" in refuses(driver, goal) and not double.ask()["moving"]
 
 
 def refuses(driver, goal):
@@ -223,14 +236,7 @@ def test_when_the_hand_fails_setpoints_bring_the_arm_to_rest_and_nothing_moves_i
     goal = moving(driver)
     double.say("hand silent")
     hand_fails_with(driver, goal, "the hand at")
-    for _ in range(5):
-        goal[0] += 0.002
-        driver.write(goal)
-        time.sleep(PERIOD)
-    assert double.ask()["moving"]
-    wait_until(lambda: "the hand at" in refuses(driver, goal))
-    wait_until(lambda: not double.ask()["moving"])
-    assert "the hand at" in refuses(driver, goal) and not double.ask()["moving"]
+    ramps_down(driver, double, goal)
 
 
 def test_an_arm_that_is_guided_when_the_hand_fails_is_held_at_once(driver, double):

@@ -31,7 +31,8 @@ def recovered(driver):
     return said[-1]
 
 
-def test_a_robot_whose_power_fails_is_named_refuses_connections_and_stays_still_when_it_is_back(driver, double):
+def power_fails_and_comes_back(driver, double):
+    """What is said meanwhile is what an operator needs, and the arm stays still."""
     there = driver.read().positions
     driver.write(there)
     wait_until(lambda: double.ask()["moving"])
@@ -54,6 +55,10 @@ def test_a_robot_whose_power_fails_is_named_refuses_connections_and_stays_still_
     assert recovered(driver) == ""
     assert np.abs(driver.read().positions - there).max() < 0.02
     assert not double.ask()["moving"]
+
+
+def test_a_robot_whose_power_fails_is_named_refuses_connections_and_stays_still_when_it_is_back(driver, double):
+    power_fails_and_comes_back(driver, double)
 
 
 def test_a_double_that_is_told_to_be_well_has_its_power_again(double, make_driver):

@@ -2,20 +2,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """The older Panda: the vendor's libfranka 0.9 in panda_py against the double in version 5 of the protocol."""
 
+import logging
+import re
+import socket
 import subprocess
 import sys
 import time
+from importlib.metadata import PackageNotFoundError
 
 import numpy as np
 import pytest
 from robot_double import wait_until
 from test_franka_connect import refused, told
 from test_franka_controller import Arm, twice
-from test_franka_driver import HOME, PERIOD, fails_with, follow, moving, recovers
+from test_franka_driver import HOME, PERIOD, fails_with, follow, hand_fails_with, moving, ramps_down, recovers
+from test_franka_power import power_fails_and_comes_back
 
 from arm_controller.controller_state import State
 from arm_controller.driver import DriverError
 from franka_driver import panda, session
+from franka_driver.double import server
 from franka_driver.driver import create
 from franka_driver.panda import WALLS, PandaSession
 
@@ -52,7 +58,8 @@ def test_connecting_moves_nothing_and_gives_the_robot_the_contracts_thresholds(d
         ("brakes", "joints are locked.*open the brakes in Desk"),
         ("refuse on", "does not take thresholds of its collision reflex"),
         ("version 4", "speaks version 4 of the protocol, this driver 5; update the Panda to system 4.2"),
-        ("version 10", "speaks version 10 of the protocol, this driver 5; it is a Research 3: .*franka_droid"),
+        ("version 7", "speaks version 7 of the protocol, this driver 5; it is a Research 3: .*; update .* system 5.9"),
+        ("version 10", "speaks version 10 of the protocol, this driver 5; it is a Research 3: [^;]*franka_droid$"),
     ],
 )
 def test_a_panda_that_cannot_be_moved_is_named(panda_double, make_panda, fault, text):
@@ -64,6 +71,17 @@ def test_a_panda_that_cannot_be_moved_is_named(panda_double, make_panda, fault, 
 def test_a_host_that_refuses_has_fci_off_and_one_that_nobody_knows_is_named(make_panda):
     refused(make_panda("127.0.9.9"), "FCI is off.*activate FCI in Desk")
     refused(make_panda("no-such-robot.invalid"), "nobody knows the host 'no-such-robot.invalid'")
+
+
+def test_a_host_whose_address_is_not_found_is_not_connected_to(panda_double, make_panda, monkeypatch):
+    """The addresses are what a connection can be ended by."""
+
+    def unknown(*_):
+        raise socket.gaierror(-3, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    refused(make_panda(panda_double.host), "nobody knows the host")
+    assert panda_double.ask()["clients"] == 0
 
 
 def test_the_driver_of_a_research_3_says_that_this_is_a_panda_and_how_to_reach_it(panda_double, make_driver):
@@ -97,6 +115,35 @@ def test_without_the_package_the_error_says_how_to_get_it(make_panda, monkeypatc
 def test_another_version_of_the_package_which_may_not_heed_the_guard_is_refused(make_panda, monkeypatch):
     monkeypatch.setattr(panda, "version", lambda _: "1.2.0")
     refused(make_panda("127.0.0.1"), r"panda-python is 1\.2\.0.*pip install --no-deps panda-python==1\.1\.1")
+
+
+def test_a_package_that_does_not_say_which_version_it_is_is_refused(make_panda, monkeypatch):
+    def nothing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(panda, "version", nothing)
+    refused(make_panda("127.0.0.1"), "No package metadata was found for panda-python")
+
+
+def test_where_the_guard_would_keep_panda_py_from_nothing_the_robot_is_not_connected_to(
+    panda_double, make_panda, monkeypatch
+):
+    monkeypatch.setattr(panda, "METHODS", ())
+    refused(make_panda(panda_double.host), "keeps panda_py from having the robot recover by itself does not hold")
+    assert panda_double.ask()["clients"] == 0
+
+
+def test_a_panda_py_that_does_not_speak_through_the_guard_is_let_go(panda_double, make_panda, monkeypatch):
+    def past_it(self):
+        self._addresses = {panda_double.host}
+        return panda_py.Panda(panda_double.host, "another logger", panda_py.libfranka.RealtimeConfig.kIgnore)
+
+    driver = make_panda(panda_double.host)
+    with monkeypatch.context() as patched:
+        patched.setattr(PandaSession, "_dial", past_it)
+        refused(driver, "keeps panda_py from having the robot recover by itself does not hold")
+    driver.connect()
+    assert panda_double.ask()["clients"] == 2
 
 
 def test_the_arm_follows_setpoints_and_where_they_cease_the_robots_own_controller_holds(driver, panda_double):
@@ -142,10 +189,18 @@ def test_a_reflex_is_named_and_the_robot_recovers_for_an_operator_only(driver, p
     assert panda_double.ask()["recoveries"] == 2
 
 
+@pytest.fixture
+def no_logging():
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
 def test_panda_py_does_not_have_a_robot_recover_that_falls_into_reflex_as_a_motion_begins(
-    driver, panda_double, monkeypatch
+    driver, panda_double, no_logging, monkeypatch
 ):
-    """Nor where the newest state that the driver knows is of before."""
+    """Nor where the newest state that the driver knows is of before, nor where nothing is logged."""
+    logging.getLogger(driver._session._guard.name).disabled = True    # as a configuration of logging does
     goal = driver.read().positions
     monkeypatch.setattr(PandaSession, "_must_be_ready", staticmethod(lambda *_: None))
     panda_double.say("reflex joint_reflex")
@@ -159,19 +214,44 @@ def test_panda_py_does_not_have_a_robot_recover_that_falls_into_reflex_as_a_moti
     ("fault", "text", "cure"),
     [
         ("drop on", "communication_constraints_violation", "drop off"),
+        ("freeze on", "has sent no state", "freeze off"),
+        ("rate 0.5", "only 50 % of the commands", "rate 1.0"),
         ("user_stop", "user stop is pressed", "release"),
+        ("brakes", "joints are locked", "release"),
         ("silent on", "has sent no state|connection to the robot", "silent off"),
-        ("hang_up", "has sent no state|connection to the robot", "ok"),
     ],
 )
 def test_what_ends_a_motion_is_named_and_stays_until_an_operator_has_cleared_it(
-    driver, panda_double, fault, text, cure
+    driver, panda_double, monkeypatch, fault, text, cure
 ):
+    monkeypatch.setattr(session, "POOR_FOR", 0.2)
     goal = moving(driver)
     panda_double.say(fault)
     fails_with(driver, goal, text)
     panda_double.say(cure)
     recovered(driver)
+
+
+def test_a_panda_whose_power_fails_is_named_refuses_connections_and_stays_still_when_it_is_back(driver, panda_double):
+    power_fails_and_comes_back(driver, panda_double)
+
+
+def test_when_the_hand_of_a_panda_fails_setpoints_bring_the_arm_to_rest_and_then_its_motion_ends(driver, panda_double):
+    goal = moving(driver)
+    panda_double.say("hand fails")
+    goal[7] = 0.0
+    hand_fails_with(driver, goal, "the hand at")
+    assert panda_double.ask()["hand"] == ["grasp 0.000 20"]
+    ramps_down(driver, panda_double, goal)
+
+
+def test_a_setpoint_that_no_panda_could_take_is_not_sent(driver, panda_double):
+    goal = driver.read().positions
+    for bad, text in ((np.nan, "finite numbers"), (0.5, "joint 4 is 0.5000 rad, outside the robot's limits")):
+        goal[3] = bad
+        with pytest.raises(DriverError, match=f"{text}.*nothing was sent"):
+            driver.write(goal)
+    assert not panda_double.ask()["moving"]
 
 
 @pytest.fixture
@@ -223,6 +303,13 @@ def test_a_panda_whose_robot_is_gone_ends_no_process(panda_contract, panda_doubl
         panda_double.say("hang_up")
         assert process.communicate("\n") == ("closed\n", None)
     assert process.returncode == 0
+
+
+def test_a_double_of_a_panda_names_the_compiler_that_it_lacks(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["server", "--host", "127.0.7.20", "--panda"])
+    assert server.main() == 1
+    assert re.fullmatch(r"error .*needs a compiler, c\+\+.*install.*\n", capsys.readouterr().out)
 
 
 def test_an_arm_beyond_its_limits_is_not_moved(driver, panda_double, monkeypatch):

@@ -83,6 +83,10 @@ COMMAND_SIZE = 370    # [bytes] of a client's datagram; one less than of version
 TAKEN = ("M_NE", "c_NE", "g_NE", *(f"{what}{frame}" for what in ("O_T_J", "Ji_J_J", "O_J_J") for frame in range(1, 10)))
 
 
+class NoCompiler(RuntimeError):
+    """The shared library that a client fetches cannot be made; the text says what is needed."""
+
+
 def packed(state: FrankaRobotState, generator: int) -> bytes:
     """A state without its number. generator: mode of the motion generator."""
     numbers: list[float] = []
@@ -97,11 +101,19 @@ def packed(state: FrankaRobotState, generator: int) -> bytes:
 
 def model_library() -> bytes:
     """A shared library with the names that libfranka takes from it. What the driver has libfranka do calls none of
-    them. Errors: OSError without a compiler, CalledProcessError."""
+    them. Errors: NoCompiler, CalledProcessError."""
     with tempfile.TemporaryDirectory() as folder:
         source, library = Path(folder, "model.c"), Path(folder, "model.so")
         source.write_text("".join(f"void {name}(void) {{}}\n" for name in TAKEN))
-        subprocess.run(["cc", "-shared", "-fPIC", "-nostdlib", "-o", library, source], check=True)
+        # By the compiler that the build needs, too.
+        command = ["c++", "-x", "c", "-shared", "-fPIC", "-nostdlib", "-o", str(library), str(source)]
+        try:
+            subprocess.run(command, check=True)
+        except FileNotFoundError:
+            raise NoCompiler(
+                "the double of a Panda needs a compiler, c++, to make what its clients fetch; install one (apt install "
+                "g++)"
+            ) from None
         return library.read_bytes()
 
 

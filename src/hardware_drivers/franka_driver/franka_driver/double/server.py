@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The double as a program: python -m franka_driver.double.server --host 127.0.0.1
 
-With --panda it speaks the older Panda's version of the protocol. Says "ready HOST" when it can be connected to. Each
-line of its input is a fault or a question, answered by one line, "done ..." or "error ..."; it ends when its input
-ends.
+With --panda it speaks the older Panda's version of the protocol. Says "ready HOST" when it can be connected to, or
+"error ..." where it lacks something. Each line of its input is a fault or a question, answered by one line, "done ..."
+or "error ..."; it ends when its input ends.
 
     reflex NAME | user_stop | brakes | release      what the robot does, or a person at it
     by_hand on|off                                  recovery needs a person
@@ -41,7 +41,7 @@ from franky_sim.mujoco_simulator import FrankaMujocoRobot, MujocoSimulator
 
 from mujoco_driver.trail import Trail
 
-from .panda_server import PandaServer
+from .panda_server import NoCompiler, PandaServer
 from .robot_server import ERRORS, Faults, RobotServer
 
 HOME = (0.0, -0.6283, 0.0, -2.5133, 0.0, 1.8850, 0.0)    # DROID's reset pose [rad]
@@ -211,14 +211,20 @@ def _listen(source: Iterable[str], lines: queue.SimpleQueue[str | None]) -> None
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="A double of a Franka Research 3: libfranka's protocol, on loopback.")
+    parser = argparse.ArgumentParser(
+        description="A double of a Franka Research 3, or of an older Panda: libfranka's protocol, on loopback."
+    )
     parser.add_argument("--host", default="127.0.0.1", help="a loopback address (default: 127.0.0.1)")
     parser.add_argument("--no-hand", action="store_true", help="a robot without a hand")
     parser.add_argument("--panda", action="store_true", help="the older Panda's version of the protocol")
     args = parser.parse_args()
     if not args.host.startswith("127."):
         parser.error(f"--host {args.host} is no loopback address; the double is for this machine only")
-    double = Double(args.host, not args.no_hand, panda=args.panda)
+    try:
+        double = Double(args.host, not args.no_hand, panda=args.panda)
+    except NoCompiler as error:
+        print(f"error {error}", flush=True)
+        return 1
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     threading.Thread(target=_listen, args=(sys.stdin, lines), daemon=True).start()
