@@ -44,4 +44,5 @@ def test_what_this_program_itself_has_on_either_way_is_no_rival_and_what_another
     second = Graph({topic: [OURS] * (publishers + 1)}, {feedback: [OURS] * clients})
     assert rival(second, PLAN, publishers, clients).startswith(f"another {OURS} also publishes on {topic}; end it")
     other = Graph({topic: [OURS] * publishers}, {feedback: [OURS] * clients + ["moveit"]})
-    assert rival(other, PLAN, publishers, clients).startswith("moveit gives goals to arm_jtc by its action, or listens to it; end it")
+    text = "moveit gives goals to arm_jtc by its action, or listens to it; end it"
+    assert rival(other, PLAN, publishers, clients).startswith(text)
