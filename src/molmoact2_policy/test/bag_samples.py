@@ -59,9 +59,10 @@ def record_a_run(path: Path, inferences: int, **parameters) -> Path:
 
 
 def scene(frame: int) -> np.ndarray:
-    """A still picture in which a small thing moves."""
+    """A still picture in which a small thing moves and never looks the same: however many frames lie between two
+    inferences, the camera is not frozen."""
     image = picture(3)
-    image[20:28, 4 + 3 * (frame % 20):12 + 3 * (frame % 20)] = picture(4, 8, 8)
+    image[20:28, 4 + 3 * (frame % 20):12 + 3 * (frame % 20)] = picture(4 + frame, 8, 8)
     return image
 
 
