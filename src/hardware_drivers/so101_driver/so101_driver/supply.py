@@ -30,8 +30,9 @@ class Supply:
     @classmethod
     def of(cls, eeprom: bytes) -> Supply:
         """Of a servo's first 40 registers."""
-        limit = MIN_VOLTAGE.within(eeprom, 0) / 10
-        return cls(limit, round(max(limit, LOWEST) + RESERVE, 1), MAX_VOLTAGE.within(eeprom, 0) / 10)
+        limit, most = MIN_VOLTAGE.within(eeprom, 0) / 10, MAX_VOLTAGE.within(eeprom, 0) / 10
+        least = round(max(limit, LOWEST) + RESERVE, 1)
+        return cls(limit, max(least, HALF) if most > FOR_12_VOLTS else least, most)
 
     def lacks(self, voltage: float) -> str:
         """What is wrong with so little, after the servo's name; empty where it is enough."""
@@ -49,7 +50,7 @@ class Supply:
                 f"has {voltage:.1f} V, more than the {self.most:.1f} V that it is made for: unplug the supply; 12 V is "
                 "for the 12 V servos only"
             )
-        if self.most > FOR_12_VOLTS and self.least <= voltage < HALF:
+        if self.most > FOR_12_VOLTS and LOWEST + RESERVE <= voltage < self.least:
             return (
                 f"has {voltage:.1f} V, and takes up to {self.most:.1f} V, as a 12 V servo does: this is the supply of "
                 "7.4 V servos; read the labels of all servos of the arm before you give it 12 V, which burns those"

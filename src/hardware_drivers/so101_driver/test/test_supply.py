@@ -97,6 +97,19 @@ def test_a_5_volt_supply_that_sags_under_load_is_a_warning_before_it_stops_the_a
     assert all(on_5_volts.torques)
 
 
+def test_the_supply_of_a_12_volt_arm_that_sags_is_a_warning_before_it_stops_the_arm(rig):
+    burn(rig, MAX_VOLTAGE, 14.0)
+    for servo in rig.bus.servos:
+        servo.voltage = 12.1
+    rig.driver.connect()
+    rig.spoil("volts 2 6.1")
+    rig.driver.read()
+    low = {reading.name: reading for reading in rig.driver.health()}["shoulder_lift voltage"]
+    assert level(low) == Level.WARN
+    rig.spoil("volts 2 5.9")
+    assert "servo 2 (shoulder_lift) has 5.9 V" in fault(rig.driver)
+
+
 @pytest.mark.parametrize("volts, words", [(5.0, "this is the supply of 7.4 V servos"), (15.0, "unplug the supply")])
 def test_a_12_volt_arm_that_comes_back_on_another_supply_is_not_armed(rig, volts, words):
     burn(rig, MAX_VOLTAGE, 14.0)
