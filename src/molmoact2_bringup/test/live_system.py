@@ -4,8 +4,10 @@
 
 import os
 import re
+import signal
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -15,7 +17,7 @@ class Molmoact2:
     """A running `molmoact2`, its lines as they come."""
 
     def __init__(self, domain: int, *arguments: str):
-        env = {**os.environ, "ROS_DOMAIN_ID": str(domain), "MOLMOACT2_ROOT": str(ROOT)}
+        env = {**os.environ, "ROS_DOMAIN_ID": str(domain), "MOLMOACT2_ROOT": str(ROOT), "PYTHONFAULTHANDLER": "1"}
         self.process = subprocess.Popen(
             ["molmoact2", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env
         )
@@ -43,14 +45,42 @@ class Molmoact2:
 
     def child(self, node_name: str) -> int:
         """Process id of the child that runs a node."""
-        command = ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(self.process.pid)]
-        out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        return next(int(line.split(None, 1)[0]) for line in out.splitlines() if f"__node:={node_name}" in line)
+        return next(pid for pid, command in self._children() if f"__node:={node_name}" in command)
 
-    def end(self) -> int:
-        code = self.process.wait(240)
+    def _children(self) -> list[tuple[int, str]]:
+        """Process ids and command lines."""
+        command = ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(self.process.pid)]
+        out = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        return [(int(pid), rest) for pid, rest in (line.split(None, 1) for line in out.splitlines())]
+
+    def end(self, seconds: float = 200) -> int:
+        """Waits for it and returns its exit code. One that does not end says where it stands, and is no more."""
+        try:
+            code = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            children = [pid for pid, _ in self._children()]
+            self.process.send_signal(signal.SIGABRT)    # its faulthandler prints the stacks, its children end with it
+            self.process.wait()
+            self._reader.join(10)
+            for pid in children:    # what comes next has the domain for itself
+                _until_gone(pid, 30)
+            raise AssertionError(f"no end within {seconds:g} s; the lines were:\n" + "\n".join(self.lines)) from None
         self._reader.join(10)
         return code
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> None:
+        """Ends it where it still runs."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+            self.end(60)
+
+
+def _until_gone(pid: int, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while Path(f"/proc/{pid}").exists():
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
 
 
 class Up(Molmoact2):

@@ -28,9 +28,7 @@ def begin(tmp_path):
 
     yield begun_one
     for one in begun:
-        if one.process.poll() is None:
-            one.process.send_signal(signal.SIGINT)
-            one.process.wait(60)
+        one.stop()
 
 
 def lines_of(tmp_path):

@@ -42,9 +42,7 @@ def real(tmp_path):
     path.write_text(yaml.safe_dump(told, sort_keys=False))
     system = Up(DOMAIN, str(path))
     yield system
-    if system.process.poll() is None:
-        system.process.send_signal(signal.SIGTERM)
-        system.process.wait(60)
+    system.stop(signal.SIGTERM)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real-time chunking over the whole running system: what the policy freezes is what the controller finds consumed."""
 
-import signal
 import time
 
 import pytest
@@ -58,9 +57,7 @@ class Listener:
 def system():
     system = Up(DOMAIN, "so101_sim", "--set", "arm_controller.joining=rtc")
     yield system
-    if system.process.poll() is None:
-        system.process.send_signal(signal.SIGINT)
-        system.process.wait(60)
+    system.stop()
 
 
 @pytest.mark.long

@@ -88,9 +88,7 @@ class System:
         self._executor.shutdown()
         self._node.destroy_node()
         rclpy.shutdown(context=self._context)
-        if self.up.process.poll() is None:
-            self.up.process.send_signal(signal.SIGINT)
-            self.up.process.wait(PATIENCE)
+        self.up.stop()
 
 
 @pytest.fixture(scope="module")

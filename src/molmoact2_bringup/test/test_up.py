@@ -28,9 +28,7 @@ def up():
 
     yield start
     for one in running:
-        if one.process.poll() is None:
-            one.process.send_signal(signal.SIGINT)
-            one.process.wait(60)
+        one.stop()
 
 
 class Operator:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -14,6 +13,8 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+
+from molmoact2_contract.ending import Ending
 
 LAST_WORDS = 10    # turns of the executor before a process ends
 
@@ -33,7 +34,7 @@ def run_node(
     that others hear of it. close: called before it is destroyed.
     """
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    stop = threading.Event()
+    stop = Ending()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:

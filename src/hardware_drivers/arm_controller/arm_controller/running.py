@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
@@ -17,6 +16,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from molmoact2_contract import ContractError
+from molmoact2_contract.ending import Ending
 
 
 class DriverNode(Node, ABC):
@@ -55,7 +55,7 @@ def run_node(name: str, make: Callable[[], DriverNode], *refusals: type[Exceptio
         print(f"error: {name}: {error}", file=sys.stderr)
         rclpy.try_shutdown()
         return 1
-    stop = threading.Event()
+    stop = Ending()
     for number in (signal.SIGINT, *endings):
         signal.signal(number, lambda *_: stop.set())
     executor = SingleThreadedExecutor()

@@ -7,7 +7,6 @@ from __future__ import annotations
 import shutil
 import signal
 import sys
-import threading
 import time
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +21,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from molmoact2_contract import ContractError, load_contract, load_system
+from molmoact2_contract.ending import Ending
 from molmoact2_contract.qos import DIAGNOSTICS
 
 from .errors import BagError
@@ -161,7 +161,7 @@ class Recording:
 
 
 def main() -> int:
-    stop = threading.Event()
+    stop = Ending()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,8 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 from tqdm import tqdm
+
+from molmoact2_contract.ending import Ending
 
 from ..bags.bag import Bag, BagError
 from .player import Conflict, Player
@@ -26,7 +27,7 @@ LAST = 0.2    # [s] for the last messages on their way
 
 def into_ros(path: Path, rate: float, paused: bool, without: Sequence[str]) -> int:
     """Plays a bag once, until its end or Ctrl-C. Returns 0, 1 for a conflict or damage on the way, 2 for bad input."""
-    stop = threading.Event()
+    stop = Ending()
     handlers = {n: signal.signal(n, lambda *_: stop.set()) for n in (signal.SIGINT, signal.SIGTERM)}
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
@@ -49,7 +50,7 @@ def into_ros(path: Path, rate: float, paused: bool, without: Sequence[str]) -> i
             signal.signal(number, handler)
 
 
-def _play(player: Player, stop: threading.Event) -> int:
+def _play(player: Player, stop: Ending) -> int:
     for topic, why in player.unplayed.items():
         print(f"not played: {topic}: {why}", file=sys.stderr)
     executor = SingleThreadedExecutor()
@@ -76,7 +77,7 @@ def _play(player: Player, stop: threading.Event) -> int:
     return OK
 
 
-def _spin(executor: SingleThreadedExecutor, seconds: float, stop: threading.Event) -> None:
+def _spin(executor: SingleThreadedExecutor, seconds: float, stop: Ending) -> None:
     """Answers services for so long; at least once."""
     until = time.monotonic() + seconds
     while not stop.is_set():
