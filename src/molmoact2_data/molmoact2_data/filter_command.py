@@ -34,9 +34,18 @@ def run(args: argparse.Namespace, progress: Callable[[], object]) -> str:
         if not result.frames:
             why = told(report([result], rules))
             raise DatasetError(f"nothing of {result.dataset.root} is kept; nothing is written\n{why}")
+    content = report(results, rules)
     for place, result in zip(places, results, strict=True):
         _write(place, result, rules, args.write)
-    return "\n".join([told(report(results, rules)), "", *map(str, places)])
+    notes = [_left_out(result) for result in results] if args.write else []
+    return "\n".join([told(content), "", *filter(None, notes), *map(str, places)])
+
+
+def _left_out(result: Result) -> str:
+    from .rewrite import unwritten
+
+    names = ", ".join(unwritten(result.dataset))
+    return names and f"not written of {result.dataset.root}: {names} (the list, without --write, keeps them)"
 
 
 def _wanted(args: argparse.Namespace) -> dict[str, Any]:

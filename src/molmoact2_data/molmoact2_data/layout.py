@@ -20,7 +20,7 @@ VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 STATE, ACTION, IMAGES = "observation.state", "action", "observation.images."
 DEPTH = "observation.depth."    # 16-bit PNG, millimetres along the optical axis, 0: nothing measured
 PICTURE = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])    # an image in a parquet file
-TASK = "task_index"
+TIME, TASK = "timestamp", "task_index"
 INDICES = ("frame_index", "episode_index", "index", TASK)    # int64, beside timestamp, float32
 CHUNK_FILES = 1000
 DATA_MB, VIDEO_MB = 100, 200    # a file that has grown to this is followed by another
@@ -50,7 +50,7 @@ def features(
     for name, (height, width) in depth.items():
         what = {"dtype": "image", "shape": [height, width, 1], "names": ["height", "width", "channels"]}
         found[DEPTH + name] = what | {"info": {"unit": "mm", "is_depth_map": True}}
-    found["timestamp"] = {"dtype": "float32", "shape": [1], "names": None}
+    found[TIME] = {"dtype": "float32", "shape": [1], "names": None}
     found |= {name: {"dtype": "int64", "shape": [1], "names": None} for name in INDICES}
     return found
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .depth_images import decode_depth
-from .layout import ACTION, STATE, TASK, DatasetError
+from .layout import ACTION, STATE, TASK, TIME, DatasetError
 from .meta import Episode, image_size, read_meta
 from .pictures import Videos, data_of, from_cell, from_video
 from .tables import EpisodeTable
@@ -79,13 +79,13 @@ class Dataset:
         """All numbers of an episode; no image is decoded."""
         file = self._table(episode)
         there = [name for name in (ACTION, TASK) if name in file.columns]
-        table = file.rows(episode.index, [STATE, "timestamp", *there])
+        table = file.rows(episode.index, [STATE, TIME, *there])
         if len(table) != episode.length:
             raise self._wrong_length(episode, len(table))
         state = self._matrix(table[STATE], STATE, episode)
         action = self._matrix(table[ACTION], ACTION, episode) if ACTION in there else None
         tasks = np.asarray(table[TASK]) if TASK in there else None
-        return Vectors(np.asarray(table["timestamp"], np.float32), state, action, tasks)
+        return Vectors(np.asarray(table[TIME], np.float32), state, action, tasks)
 
     def tasks(self, episode: Episode) -> np.ndarray | None:
         """Each frame's number among the data set's instructions, int64 (N,); None where frames do not say it."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from .companions import DESCRIPTIONS, FOLDER, KEYS, SCHEMAS, Companion
 from .keep import Part
-from .layout import ACTION, CORRECTED, STATE, DatasetError
+from .layout import ACTION, CORRECTED, INDICES, STATE, TIME, DatasetError
 from .meta import image_size
 from .reader import Dataset, names_of
 from .writer import DatasetWriter, Row
@@ -62,6 +62,12 @@ def rewrite(
                 (writer.root / about).parent.mkdir(exist_ok=True)
                 shutil.copyfile(dataset.root / about, writer.root / about)
         return writer.episodes, writer.frames
+
+
+def unwritten(dataset: Dataset) -> list[str]:
+    """Features of the data set that `rewrite` leaves out."""
+    written = {STATE, ACTION, TIME, *INDICES, *dataset.meta.images.values(), *dataset.meta.depths.values()}
+    return [name for name in dataset.features if name not in written]
 
 
 def _rows(dataset: Dataset, part: Part) -> Iterator[Row]:

@@ -21,7 +21,7 @@ import pyarrow
 from . import layout, statistics
 from .companions import CompanionWriter
 from .depth_images import encode_depth
-from .layout import ACTION, CHUNK_FILES, DEPTH, IMAGES, STATE, DatasetError
+from .layout import ACTION, CHUNK_FILES, DEPTH, IMAGES, STATE, TIME, DatasetError
 from .tables import MB, RolledTable, column, write_json, write_table
 
 # LeRobot's reader takes the words of the tasks for the index of their table, which pandas knows by this note.
@@ -190,7 +190,7 @@ class DatasetWriter:
         columns: dict[str, np.ndarray] = {
             STATE: states,
             ACTION: actions,
-            "timestamp": (count / self._fps).astype(np.float32),
+            TIME: (count / self._fps).astype(np.float32),
             "frame_index": count,
             "episode_index": np.full(episode.length, self.episodes),
             "index": count + self.frames,

@@ -209,6 +209,17 @@ def test_actions_of_other_values_than_the_states_are_not_written_as_if_they_were
     assert not (tmp_path / "new").exists()
 
 
+def test_what_a_new_set_does_not_hold_of_the_old_one_is_named(tmp_path, capsys):
+    root = write_set(tmp_path / "set", [moving(12)])
+    info = json.loads((root / "meta/info.json").read_text())
+    info["features"]["observation.tactile"] = {"dtype": "float32", "shape": [3], "names": None}
+    (root / "meta/info.json").write_text(json.dumps(info))
+    assert molmoact2("filter", root, "-o", tmp_path / "new", "--write", "--only", "short") == OK
+    assert f"not written of {root}: observation.tactile (the list" in capsys.readouterr().out
+    assert molmoact2("filter", root, "-o", tmp_path / "list", "--only", "short") == OK
+    assert "not written" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("how", [["--write"], []])
 def test_a_data_set_of_nothing_is_not_written(sound, tmp_path, capsys, how):
     out = tmp_path / "new"

@@ -24,6 +24,7 @@ from molmoact2_data.writer import DatasetWriter, Row
 from molmoact2_model import MolmoAct2Policy
 from molmoact2_model.depth import checkpoint_decoder
 from molmoact2_model.training.loop import Trainer
+from molmoact2_model.training.saving import alone
 
 BLUEPRINT = {
     "hidden_size": 32, "num_layers": 2, "num_heads": 2, "num_kv_heads": 1, "intermediate_size": 64, "vit_layers": 2,
@@ -208,8 +209,8 @@ def test_a_wrong_recipe_is_refused_and_no_run_begins(tmp_path, data, capsys, cha
         (["--threads", "-2"], "--threads is -2, expected 0"),
         (["--until", "0"], "--until is 0, expected a step, at least 1"),
         (["--until", "-3"], "--until is -3, expected a step, at least 1"),
-        (["--out", "{file}"], "file/files cannot be made (Not a directory)"),
-        (["--out", "{file}/x"], "file/x/files cannot be made (Not a directory)"),
+        (["--out", "{file}"], "file cannot be made or written to (File exists)"),
+        (["--out", "{file}/x"], "file/x cannot be made or written to (Not a directory)"),
         (["--set", "start.norm_stats={file}"], "file is not valid JSON"),
     ],
 )
@@ -301,3 +302,10 @@ def test_a_card_says_what_the_checkpoint_is(trained):
     with safe_open(trained / "state.safetensors", framework="pt") as file:
         assert file.metadata()["step"] == "130"
     assert (trained / "samples/step_000130.png").is_file()
+
+
+def test_two_runs_do_not_write_to_one_folder(recipe, tmp_path, capsys):
+    with alone(tmp_path / "out"):    # as another process's run
+        assert train(recipe, tmp_path / "out", "--set", "run.steps=1") == 2
+        assert "another run writes to" in capsys.readouterr().err
+    assert train(recipe, tmp_path / "out", "--set", "run.steps=1") == 0

@@ -6,8 +6,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from .recipe import Recipe
 
 INTERRUPTED = 130
 MOST_THREADS = 1024
@@ -53,18 +59,13 @@ NO_MEMORY_ON_PROCESSOR = "DefaultCPUAllocator"    # torch's own error there has 
 
 
 def run(args: argparse.Namespace) -> int:
-    import shutil
-
     import torch
     import yaml
 
-    from molmoact2_data.layout import DatasetError
-
     from ..errors import InputError
-    from .beginning import begin
-    from .loop import CHECKPOINT, STATE, Trainer, open_processes
+    from .loop import STATE, open_processes
     from .recipe import load_recipe
-    from .saving import sweep
+    from .saving import alone
     from .trained import check_taught
 
     if not 0 <= args.threads <= MOST_THREADS:
@@ -90,6 +91,22 @@ def run(args: argparse.Namespace) -> int:
     if args.resume and not there:
         raise InputError(f"{args.out} holds no run to go on with ({STATE} is missing)")
     processes = open_processes(args.device)
+    with alone(args.out) if processes.is_main_process else nullcontext():
+        return _train(args, recipe, processes, there)
+
+
+def _train(args: argparse.Namespace, recipe: Recipe, processes: Accelerator, there: bool) -> int:
+    import shutil
+
+    import torch
+
+    from molmoact2_data.layout import DatasetError
+
+    from ..errors import InputError
+    from .beginning import begin
+    from .loop import CHECKPOINT, STATE, Trainer
+    from .saving import sweep
+
     files = args.out / (f"files.{processes.process_index}" if processes.process_index else "files")
     shutil.rmtree(files, ignore_errors=True)
     if processes.is_main_process:

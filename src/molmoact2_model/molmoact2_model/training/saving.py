@@ -5,6 +5,7 @@ when it is whole."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -22,9 +23,25 @@ from ..config import read_json
 from ..errors import InputError
 
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf")
-CARD, INDEX = "README.md", ".index.json"
+CARD, INDEX, LOCK = "README.md", ".index.json", ".lock"
 # What is fetched of a checkpoint that is to be trained; what of it is code is copied and never run.
 FETCHED = (*HUB_FILES, "*.py", "*.jinja", "*.txt", "*.model")
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keeps others that ask so from writing to the folder, which is made. Errors: InputError where one does."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / LOCK).open("w")
+    except OSError as error:
+        raise InputError(f"{folder} cannot be made or written to ({error.strerror})") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"another run writes to {folder}; wait for its end, or choose another --out") from None
+        yield
 
 
 @contextmanager
