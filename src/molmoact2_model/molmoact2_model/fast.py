@@ -17,6 +17,7 @@ from .config import read_json
 from .errors import CheckpointError, DecodeError, ModelError
 from .processing import load_tokenizer
 
+FILES = ("processor_config.json", "tokenizer.json")
 LETTERS = 0xD800    # code points from 0; those that follow are no characters
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 

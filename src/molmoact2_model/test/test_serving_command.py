@@ -52,6 +52,7 @@ WRONG = {
     "tag": (("--port", "0", "--tag", "yam"), "'yam' is not in this checkpoint"),
     "image keys": (("--port", "0", "--tag", "tiny_arm", "--image-keys", "a,,b"), "image keys 'a,,b'"),
     "discrete": (("--port", "0", "--tag", "tiny_arm", "--action-mode", "discrete"), "fast_tokenizer"),
+    "tokenizer": (("--port", "0", "--tag", "tiny_arm", "--fast-tokenizer", "/nowhere"), "/nowhere is not a folder"),
 }
 
 

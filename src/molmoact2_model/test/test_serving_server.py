@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`molmoact2 serve` over real HTTP with the golden checkpoint: as existing clients use it, and the extension."""
 
+import json
 import random
+import shutil
 import threading
 
 import numpy as np
@@ -51,6 +53,19 @@ def test_a_probe_tells_what_is_served_and_what_is_offered_beyond(served):
     assert (health["default_norm_tag"], health["n_obs_steps"]) == ("tiny_arm", 1)
     assert health["default_style"] == "robot_action"
     assert (health["num_steps"], health["modes"]) == (2, ["continuous"])
+
+
+def test_a_server_that_spells_actions_by_another_tokenizer_is_told_from_the_one_before(policy, golden, tmp_path):
+    other = tmp_path / "fast"
+    shutil.copytree(golden.fast_tokenizer, other)
+    config = other / "processor_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"scale": 20}))
+    found = []
+    for folder in (golden.fast_tokenizer, golden.fast_tokenizer, other):
+        serving = Served(policy, fast_tokenizer=folder)
+        found.append(serving.ask("GET", "/act")[1]["molmoact2"]["machine"]["fast_tokenizer"])
+        serving.close()
+    assert found[0] == found[1] != found[2]
 
 
 def test_a_client_of_an_existing_robots_server_gets_what_it_knows(served):

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from ..fast import FILES, FastTokenizer
+from ..fingerprints import fingerprint as fingerprint_of
 from ..policy import MolmoAct2Policy, machine
 from ..results import InferenceResult
 from ..session import Session
@@ -65,6 +67,7 @@ class Service:
             settings=options.settings,
         )
         self._sessions = Sessions(policy, options.tag, options.fast_tokenizer)
+        self._fast = _about_tokenizer(options.fast_tokenizer)
         self._stateless = {options.tag: self._sessions.fresh(options.tag, options.settings)}
         self._orders = itertools.count()
         self.engine = EngineThread()
@@ -129,7 +132,7 @@ class Service:
         facts = {
             "device": self._device, "dtype": self._dtype.removeprefix("torch."), **machine(self._device, weights),
             "optimizations": self._policy.optimizations.text(), "language_weights": weights,
-            "offload": self._policy.network.offload,
+            "offload": self._policy.network.offload, **self._fast,
         }
         tags = {
             name: TagOffer(
@@ -285,3 +288,11 @@ def _depth(codes: np.ndarray, keeps: bool) -> Mapping[str, Any]:
     """Depth codes as the general kind of server names them."""
     listed = codes.tolist()
     return {"depth_buffer_codes": listed} if keeps else {"depth_predictions": listed, "depth_shape": [1, len(listed)]}
+
+
+def _about_tokenizer(folder: Path | None) -> dict[str, str]:
+    """Errors: CheckpointError for one that cannot be read, before anybody asks for it."""
+    if folder is None:
+        return {}
+    FastTokenizer.from_folder(folder)
+    return {"fast_tokenizer": fingerprint_of(folder.expanduser(), FILES)}

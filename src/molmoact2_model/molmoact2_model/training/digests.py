@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..fast import FILES as FAST_FILES
 from ..fingerprints import fingerprint
 from ..normalization import NormStats
-
-FAST_FILES = ("processor_config.json", "tokenizer.json")
 
 
 def digests(stats: NormStats, tag: str, codes: Mapping[str, Any], fast: str, weights: Path | None) -> dict[str, str]:

@@ -22,10 +22,10 @@ from pyarrow import parquet
 from tqdm import tqdm
 
 from ..errors import DecodeError, InputError
+from ..fast import FILES as FAST_FILES
 from ..fast import FastTokenizer
 from ..fingerprints import fingerprint
 from ..normalization import Normalizer
-from .digests import FAST_FILES
 from .fast_data import Place, Robot
 from .fast_report import Measured, measure
 
