@@ -70,7 +70,7 @@ def test_every_fault_is_refused_held_or_handled_as_promised(tmp_path, monkeypatc
     assert faults(["so101_sim"], tmp_path) == 0, capsys.readouterr().out + (tmp_path / "log.txt").read_text()
     rows = (tmp_path / "faults.md").read_text().splitlines()[2:]
     assert [row.split("|")[1].strip() for row in rows] == ROWS
-    assert all(row.endswith("| passed |") for row in rows)
+    assert all("| passed" in row for row in rows)    # also where a pause of the computer had one tried again
 
 
 def test_a_robot_that_is_not_simulated_is_left_alone(tmp_path, capsys):

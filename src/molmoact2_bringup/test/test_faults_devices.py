@@ -139,7 +139,7 @@ def test_a_fault_of_a_device_is_named_and_latched_stops_every_arm_and_moves_noth
     rows = (tmp_path / "faults.md").read_text().splitlines()[2:]
     system = load_system(name)
     assert len(rows) == len(FAULTS[driver_of(system)]) + len(system.contract.arms)    # other arms', and the recording
-    assert all(row.endswith("| passed |") for row in rows)
+    assert all("| passed" in row for row in rows)
 
 
 # Two YAM drivers at 250 Hz and their doubles take more than one core; beside them two cores tell arms' states too late.

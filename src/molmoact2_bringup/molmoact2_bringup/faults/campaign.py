@@ -10,6 +10,7 @@ itself, and nothing that was recorded was lost.
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,6 +26,8 @@ from .clock import ShiftedClock
 from .control_rows import ControlRows
 from .device_rows import DeviceRows
 from .devices import FAULTS, WORLDS_OWN, DeviceFault, double_of, driver_of, faults_of
+from .judgement import GAP
+from .pauses import PauseWatch, tried
 from .policy_rows import PolicyRows
 from .recording import Recording, lost
 from .relay import Relays, remap
@@ -122,6 +125,31 @@ def _begin(*stages: Stage) -> None:
         stage.forget_heard()
 
 
+def _judge_all(rows: Iterator[Callable[[], Row]], stages: Sequence[Stage], judge: Callable[[Row], None]) -> None:
+    watch = PauseWatch()
+    try:
+        for row in rows:
+            judge(tried(row, watch.longest, partial(_recover, stages)))
+    finally:
+        watch.close()
+
+
+def _recover(stages: Sequence[Stage]) -> None:
+    """After a row that failed: as an operator does, to where the next one begins."""
+    for stage in stages:
+        if stage.status.state == S.FAULT:
+            stage.clear_fault()
+    time.sleep(2 * GAP)    # to arm is no motion
+    for stage in stages:
+        if stage.status.state == S.DISARMED:
+            stage.operate("arm")
+    for act in (Stage.resume_where_asked, Stage.follow):
+        for stage in stages:
+            act(stage)
+    for stage in stages:
+        stage.broken()
+
+
 def _control(
     system: System, say: Callable[[str], None], judge: Callable[[Row], None], folder: Path
 ) -> dict[str, list[int]]:
@@ -132,8 +160,7 @@ def _control(
     with RunningSystem(without, say, environments) as running, _staged(system, running) as (stage,):
         policy = ScriptedPolicy(running.node, stage.contract, stage.tag, swaying(stage.contract))
         _begin(stage)
-        for row in ControlRows(stage, policy, clock).rows():
-            judge(row())
+        _judge_all(ControlRows(stage, policy, clock).rows(), [stage], judge)
     return stage.heard
 
 
@@ -151,8 +178,7 @@ def _policy(
         relays = Relays(running.node, contract)
         running.bring_up()
         _begin(stage)
-        for row in PolicyRows(stage, relays, main, second).rows():
-            judge(row())
+        _judge_all(PolicyRows(stage, relays, main, second).rows(), [stage], judge)
     return stage.heard
 
 
@@ -167,8 +193,7 @@ def _devices(
         ScriptedPolicy(running.node, system.contract, _tag(system), plan)
         _begin(*stages)
         rows = DeviceRows(system, faults, stages, lambda hurried: plan.change(fast if hurried else slow))
-        for row in rows.rows():
-            judge(row())
+        _judge_all(rows.rows(), stages, judge)
     return {topic: stamps for stage in reversed(stages) for topic, stamps in stage.heard.items()}
 
 

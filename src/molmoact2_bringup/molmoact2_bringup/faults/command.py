@@ -48,7 +48,8 @@ def faults(system_names: Sequence[str], out: Path, only: Sequence[str] = ()) -> 
 
 def _show(row: Row) -> None:
     verdict = f"FAILED: {row.failed}" if row.failed else "passed"
-    print(f"{row.fault:34} {row.expected:17} {row.seconds:6.3f} s  {verdict}\n    {row.seen}", flush=True)
+    again = f"\n    tried again, because {row.excused}" if row.excused else ""
+    print(f"{row.fault:34} {row.expected:17} {row.seconds:6.3f} s  {verdict}\n    {row.seen}{again}", flush=True)
 
 
 def table(rows: list[Row]) -> str:
@@ -56,5 +57,6 @@ def table(rows: list[Row]) -> str:
     for row in rows:
         seen = row.seen.replace("|", "\\|")
         verdict = f"**failed**: {row.failed}" if row.failed else "passed"
+        verdict += f", tried again, because {row.excused}" if row.excused else ""
         lines.append(f"| {row.fault} | {row.expected} | {seen} | {row.seconds:.3f} | {verdict} |")
     return "\n".join(lines) + "\n"

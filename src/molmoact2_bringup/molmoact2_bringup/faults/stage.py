@@ -34,13 +34,15 @@ MEETING = 3.0      # [s] after the start of a process, in which the middleware b
 
 @dataclass(frozen=True)
 class Row:
-    """One fault and what came of it. seconds: until it was seen; failed: which promise was broken, empty where none."""
+    """One fault and what came of it. seconds: until it was seen; failed: which promise was broken, empty where none;
+    excused: why it was tried again (pauses.py)."""
 
     fault: str
     expected: str
     seen: str
     seconds: float
     failed: str
+    excused: str = ""
 
 
 class Stage:
