@@ -136,6 +136,21 @@ def test_another_implementation_is_measured_in_the_modes_it_has_and_left_out_of_
         compare(runners[1:], Load("adaptive"), shape, 1)
 
 
+def test_what_another_implementation_remembers_is_of_one_load(policy, monkeypatch):
+    monkeypatch.setattr("molmoact2_model.bench.scenes.SIZE", (64, 64))
+    told, shape = [], Measured(1, 7, (2, 2), 16, 30, 8)
+
+    def theirs(images, state, instruction, noise, depth):
+        told.append(depth)
+        return np.zeros((30, 7)), np.arange(4)
+
+    theirs.reset = lambda: told.append("reset")
+    runners = [Stub("plain"), GivenRunner("their:own", theirs, policy.stats.tag("tiny_arm"), lambda: 0.0)]
+    for load in (Load("adaptive", 0), Load("adaptive", 1)):
+        compare(runners, load, shape, 1)
+    assert told == ["reset", "adaptive", "adaptive"] * 2
+
+
 class Allocator:
     """Stands for what torch allocates on a GPU."""
 

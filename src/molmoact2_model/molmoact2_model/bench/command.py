@@ -101,8 +101,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--against", metavar="MODULE:FUNCTION",
         help="another implementation: FUNCTION(checkpoint, device, dtype, norm_tag, num_steps) returns a function "
         "(images, state, instruction, noise, depth) -> (actions in physical units, depth codes or None); its attribute "
-        "depths names its depth modes (default: off, full, adaptive); beside verified it runs adaptive; with --random "
-        "checkpoint is a temporary folder (TMPDIR) that both read",
+        "depths names its depth modes (default: off, full, adaptive), reset is called before each load, where it has "
+        "it; beside verified it runs adaptive; with --random checkpoint is a temporary folder (TMPDIR) that both read",
     )
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--only-roofline", action="store_true", help="no weights, no inference: the least time by stage")

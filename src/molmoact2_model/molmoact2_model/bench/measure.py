@@ -97,8 +97,9 @@ class EngineRunner:
 
 
 # What the user's function returns: (images, state, instruction, noise, depth) -> actions (T, D) in physical units, and
-# depth codes (cells,) or None. For depth "adaptive" it remembers the last call by itself. Its attribute `depths`, where
-# it has one, names the modes that it can do; without one, those of GivenRunner.
+# depth codes (cells,) or None. For depth "adaptive" it remembers the last call by itself, until its attribute `reset`,
+# where it has one, is called: before each load. Its attribute `depths`, where it has one, names the modes that it can
+# do; without one, those of GivenRunner.
 Predict = Callable[..., tuple[np.ndarray, np.ndarray | None]]
 
 
@@ -120,6 +121,7 @@ class GivenRunner:
         if depth not in self._depths:
             raise InputError(f"it has depth {', '.join(self._depths)}, not {depth}")
         self._depth = depth
+        getattr(self._predict, "reset", lambda: None)()
         if depth != load.depth:
             self.name = f"{self._path}, {depth}"
 
