@@ -129,8 +129,9 @@ def register_faults(subparsers: argparse._SubParsersAction) -> None:
         help="put faults into simulated systems and doubles, and judge what comes of them",
         description="Runs systems with a scripted policy and spoils one thing after the other: of a simulated system "
         "chunks, sensors, clocks and processes, of a double its device. Each row must keep motion within limits, name "
-        "its cause, and arm nothing. One that fails while the computer pauses is tried again, which the table tells. "
-        "Writes faults.md and log.txt. Exit code: 0 when every row passed, 1 when one failed, 2 for bad input.",
+        "its cause, and arm nothing. One that is late while the computer pauses is tried again, at most "
+        "twice, which the table tells. Writes faults.md and log.txt. Exit code: 0 when every row passed, 1 when one "
+        "failed, 2 for bad input.",
     )
     parser.add_argument(
         "systems", nargs="*", metavar="SYSTEM",

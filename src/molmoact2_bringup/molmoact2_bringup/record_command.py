@@ -15,7 +15,7 @@ from typing import TextIO
 from rclpy.executors import ExternalShutdownException
 
 from molmoact2_contract import ContractError, load_contract, load_system
-from molmoact2_contract.ending import Ending
+from molmoact2_contract.stop_flag import StopFlag
 from molmoact2_policy.bags.errors import BagError
 from molmoact2_policy.bags.node import Recording, new_bag
 from molmoact2_policy.bags.options import MB, Options
@@ -69,7 +69,7 @@ def _repair(path: Path) -> int:
 
 
 def _record(options: Options, duration: float | None) -> int:
-    stop = Ending()
+    stop = StopFlag()
     handlers = {n: signal.signal(n, lambda *_: stop.set()) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         recording = Recording(options)

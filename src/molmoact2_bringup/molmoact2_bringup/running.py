@@ -21,8 +21,8 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from molmoact2_contract import Process, System
-from molmoact2_contract.ending import Ending
 from molmoact2_contract.qos import STATUS
+from molmoact2_contract.stop_flag import StopFlag
 from molmoact2_msgs.msg import ControllerStatus
 
 from .holding import RestWatch, lost, may_fall, stop_arm, what_next
@@ -72,7 +72,7 @@ class RunningSystem:
         environments: Mapping[str, Mapping[str, str]] | None = None,
     ):
         self.system, self._environments = system, environments or {}
-        self.stopping = Ending()
+        self.stopping = StopFlag()
         self.statuses: dict[str, ControllerStatus] = {}
         self._heard: dict[str, float] = {}
         self._armed: set[str] = set()    # arms that were moved, or could have been

@@ -12,7 +12,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from molmoact2_contract import Contract, ContractError, load_system
-from molmoact2_contract.ending import Ending
+from molmoact2_contract.stop_flag import StopFlag
 from molmoact2_policy.view.server import ServerError, ViewerServer
 
 OK, FAILED, BAD_INPUT = 0, 1, 2
@@ -21,7 +21,7 @@ NAME = "molmoact2"
 
 def view(system_name: str, port: int, web_port: int, memory: str, rate: float) -> int:
     """Serves until Ctrl-C. Returns 0 then, 1 when the viewer ended by itself, 2 for bad input."""
-    stop = Ending()
+    stop = StopFlag()
     handlers = {n: signal.signal(n, lambda *_: stop.set()) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         contract = load_system(system_name).contract
@@ -39,7 +39,7 @@ def view(system_name: str, port: int, web_port: int, memory: str, rate: float) -
     return FAILED if ended else OK
 
 
-def _show(contract: Contract, server: ViewerServer, rate: float, stop: Ending) -> str:
+def _show(contract: Contract, server: ViewerServer, rate: float, stop: StopFlag) -> str:
     """Until `stop` (returns nothing), or until the server has ended (returns how)."""
     import rerun
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command `molmoact2` as a process, in a ROS domain of its own."""
 
+import contextlib
 import os
 import re
 import signal
@@ -53,7 +54,7 @@ class Molmoact2:
         out = subprocess.run(command, capture_output=True, text=True, check=False).stdout
         return [(int(pid), rest) for pid, rest in (line.split(None, 1) for line in out.splitlines())]
 
-    def end(self, seconds: float = 200) -> int:
+    def end(self, seconds: float = 120) -> int:
         """Waits for it and returns its exit code. One that does not end says where it stands, and is no more."""
         try:
             code = self.process.wait(seconds)
@@ -62,8 +63,7 @@ class Molmoact2:
             self.process.send_signal(signal.SIGABRT)    # its faulthandler prints the stacks, its children end with it
             self.process.wait()
             self._reader.join(10)
-            for pid in children:    # what comes next has the domain for itself
-                _until_gone(pid, 30)
+            _until_gone(children, 30)    # what comes next has the domain for itself
             raise AssertionError(f"no end within {seconds:g} s; the lines were:\n" + "\n".join(self.lines)) from None
         self._reader.join(10)
         return code
@@ -75,12 +75,13 @@ class Molmoact2:
             self.end(60)
 
 
-def _until_gone(pid: int, seconds: float) -> None:
+def _until_gone(pids: list[int], seconds: float) -> None:
     deadline = time.monotonic() + seconds
-    while Path(f"/proc/{pid}").exists():
-        if time.monotonic() > deadline:
-            os.kill(pid, signal.SIGKILL)
+    while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.05)
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 class Up(Molmoact2):

@@ -4,13 +4,26 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
+from fault_table import names_of_passed
 
 from molmoact2_bringup.faults.command import table
 from molmoact2_bringup.faults.pauses import PAUSE, TRIES, PauseWatch, tried
+from molmoact2_bringup.faults.reasons import Late, joined
 from molmoact2_bringup.faults.stage import Row
+
+PARENT = """
+import time
+from molmoact2_bringup.faults.pauses import PauseWatch
+if __name__ == "__main__":
+    print(PauseWatch().process.pid, flush=True)
+    time.sleep(600)
+"""
 
 
 @pytest.fixture
@@ -20,19 +33,23 @@ def watch():
     watch.close()
 
 
-class Attempts:
-    """Rows that fail so often, and pauses of the computer meanwhile."""
+LATE = Late("the last setpoint was fast")
 
-    def __init__(self, failing, pause):
-        self._failing, self._pause = failing, pause
+
+class Attempts:
+    """Rows that fail so often, pauses of the computer meanwhile, and what was broken besides."""
+
+    def __init__(self, failing, pause, why=LATE, besides=""):
+        self._failing, self._pause, self._why, self._besides = failing, pause, why, besides
         self.tries = self.recoveries = 0
 
     def row(self):
         self.tries += 1
-        return Row("a fault", "hold", "it held", 0.1, "it went on" if self.tries <= self._failing else "")
+        return Row("a fault", "hold", "it held", 0.1, self._why if self.tries <= self._failing else "")
 
     def recover(self):
         self.recoveries += 1
+        return self._besides
 
     def run(self):
         return tried(self.row, lambda since: self._pause, self.recover)
@@ -50,18 +67,53 @@ def test_a_pause_of_the_computer_is_noticed_and_its_length_told(watch):
     assert watch.longest(time.monotonic() + 60.0) == 0.0
 
 
-def test_a_row_that_fails_in_a_pause_is_tried_again_and_the_table_says_so():
+def test_the_watch_ends_with_its_parent():
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    watching = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + 60
+    while Path(f"/proc/{watching}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_nothing_is_excused_where_the_watch_has_ended(watch):
+    watch.process.kill()
+    watch.process.join()
+    assert watch.longest(0.0) == 0.0
+
+
+def test_a_row_that_is_late_in_a_pause_is_tried_again_and_the_table_says_so():
     attempts = Attempts(failing=1, pause=0.08)
     row = attempts.run()
-    assert not row.failed and row.excused == "the computer paused for 0.08 s (it went on)"
+    assert not row.failed and row.excused == f"the computer paused for 0.08 s ({LATE})"
     assert (attempts.tries, attempts.recoveries) == (2, 1)
-    assert "| passed, tried again, because the computer paused for 0.08 s (it went on) |" in table([row])
+    text = table([row])
+    assert f"| passed, tried again, because the computer paused for 0.08 s ({LATE}) |" in text
+    with pytest.warns(UserWarning, match="a fault: passed, tried again"):
+        assert names_of_passed(text) == ["a fault"]
 
 
 def test_a_row_that_fails_without_a_pause_has_failed():
     attempts = Attempts(failing=1, pause=0.0)
     row = attempts.run()
-    assert (row.failed, row.excused, attempts.tries, attempts.recoveries) == ("it went on", "", 1, 1)
+    assert (row.failed, row.excused, attempts.tries, attempts.recoveries) == (LATE, "", 1, 1)
+    with pytest.raises(AssertionError):
+        names_of_passed(table([row]))
+
+
+def test_no_pause_excuses_what_lateness_cannot_cause():
+    attempts = Attempts(failing=1, pause=0.5, why="the fault cleared itself")
+    assert (attempts.run().failed, attempts.tries) == ("the fault cleared itself", 1)
+
+
+def test_a_promise_that_was_broken_besides_is_kept_and_not_tried_again():
+    attempts = Attempts(failing=1, pause=0.5, besides="the arm armed itself: armed")
+    assert (attempts.run().failed, attempts.tries) == (f"{LATE}; the arm armed itself: armed", 1)
 
 
 def test_a_row_that_fails_each_time_has_failed_however_often_the_computer_pauses():
@@ -74,3 +126,9 @@ def test_a_row_that_passes_is_not_tried_again():
     attempts = Attempts(failing=0, pause=1.0)
     assert attempts.run() == Row("a fault", "hold", "it held", 0.1, "")
     assert (attempts.tries, attempts.recoveries) == (1, 0)
+
+
+def test_reasons_that_stand_together_are_late_only_where_each_is():
+    assert joined("", "") == "" and not isinstance(joined(), Late)
+    assert isinstance(joined(LATE, "", Late("b")), Late)
+    assert joined(LATE, "b") == f"{LATE}; b" and not isinstance(joined(LATE, "b"), Late)

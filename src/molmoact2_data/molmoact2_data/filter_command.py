@@ -37,7 +37,7 @@ def run(args: argparse.Namespace, progress: Callable[[], object]) -> str:
     content = report(results, rules)
     for place, result in zip(places, results, strict=True):
         _write(place, result, rules, args.write)
-    notes = [_left_out(result) for result in results] if args.write else []
+    notes = [_left_out(result) for result in results if args.write]
     return "\n".join([told(content), "", *filter(None, notes), *map(str, places)])
 
 
@@ -103,4 +103,5 @@ def _write(place: Path, result: Result, rules: list[Rule], write: bool) -> None:
         asked = [rule for rule in rules if rule.name not in result.off]
         write_keep(place, result.dataset, result.parts, about(asked))
     write_json(place / REPORT, content)
-    (place / REPORT_TEXT).write_text(told(content) + "\n", "utf8")
+    text = "\n".join(filter(None, [told(content), _left_out(result) if write else ""]))
+    (place / REPORT_TEXT).write_text(text + "\n", "utf8")

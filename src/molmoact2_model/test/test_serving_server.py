@@ -63,7 +63,7 @@ def test_a_server_that_spells_actions_by_another_tokenizer_is_told_from_the_one_
     found = []
     for folder in (golden.fast_tokenizer, golden.fast_tokenizer, other):
         serving = Served(policy, fast_tokenizer=folder)
-        found.append(serving.ask("GET", "/act")[1]["molmoact2"]["machine"]["fast_tokenizer"])
+        found.append(serving.ask("GET", "/act")[1]["molmoact2"]["machine"]["fast_tokenizer_digest"])
         serving.close()
     assert found[0] == found[1] != found[2]
 

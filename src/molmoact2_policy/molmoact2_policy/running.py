@@ -14,7 +14,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-from molmoact2_contract.ending import Ending
+from molmoact2_contract.stop_flag import StopFlag
 
 LAST_WORDS = 10    # turns of the executor before a process ends
 
@@ -34,7 +34,7 @@ def run_node(
     that others hear of it. close: called before it is destroyed.
     """
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    stop = Ending()
+    stop = StopFlag()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:

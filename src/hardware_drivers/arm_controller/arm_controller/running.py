@@ -16,7 +16,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from molmoact2_contract import ContractError
-from molmoact2_contract.ending import Ending
+from molmoact2_contract.stop_flag import StopFlag
 
 
 class DriverNode(Node, ABC):
@@ -55,7 +55,7 @@ def run_node(name: str, make: Callable[[], DriverNode], *refusals: type[Exceptio
         print(f"error: {name}: {error}", file=sys.stderr)
         rclpy.try_shutdown()
         return 1
-    stop = Ending()
+    stop = StopFlag()
     for number in (signal.SIGINT, *endings):
         signal.signal(number, lambda *_: stop.set())
     executor = SingleThreadedExecutor()

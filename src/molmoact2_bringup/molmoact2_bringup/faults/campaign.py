@@ -21,7 +21,7 @@ from molmoact2_contract import NormTag, System
 from molmoact2_policy.scripted.policy import EasedSway, ScriptedPolicy
 from molmoact2_policy.scripted.sway import Sway
 
-from ..running import RunningSystem
+from ..running import RunningSystem, Stopped
 from .clock import ShiftedClock
 from .control_rows import ControlRows
 from .device_rows import DeviceRows
@@ -29,6 +29,7 @@ from .devices import FAULTS, WORLDS_OWN, DeviceFault, double_of, driver_of, faul
 from .judgement import GAP
 from .pauses import PauseWatch, tried
 from .policy_rows import PolicyRows
+from .reasons import joined
 from .recording import Recording, lost
 from .relay import Relays, remap
 from .scripted import swaying
@@ -129,25 +130,30 @@ def _judge_all(rows: Iterator[Callable[[], Row]], stages: Sequence[Stage], judge
     watch = PauseWatch()
     try:
         for row in rows:
+            if stages[0].running.stopping.is_set():
+                raise Stopped
             judge(tried(row, watch.longest, partial(_recover, stages)))
     finally:
         watch.close()
 
 
-def _recover(stages: Sequence[Stage]) -> None:
-    """After a row that failed: as an operator does, to where the next one begins."""
+def _recover(stages: Sequence[Stage]) -> str:
+    """After a row that failed: as an operator does, to where the next one begins. Returns which promise was broken in
+    the row besides, or why it cannot be gone on."""
+    broken = joined(*(stage.broken() for stage in stages))
+    failed = ""
     for stage in stages:
         if stage.status.state == S.FAULT:
-            stage.clear_fault()
+            failed = failed or stage.clear_fault()
     time.sleep(2 * GAP)    # to arm is no motion
     for stage in stages:
         if stage.status.state == S.DISARMED:
-            stage.operate("arm")
+            failed = failed or stage.operate("arm")
+        stage.witness.forget_told()
     for act in (Stage.resume_where_asked, Stage.follow):
         for stage in stages:
-            act(stage)
-    for stage in stages:
-        stage.broken()
+            failed = failed or act(stage)
+    return joined(broken, failed and f"it could not be gone on: {failed}")
 
 
 def _control(

@@ -20,9 +20,15 @@ SYSTEMS = ("so101_sim", "so101_double", "yam_single_double", "franka_droid_doubl
 
 
 def faults(system_names: Sequence[str], out: Path, only: Sequence[str] = ()) -> int:
-    """One campaign after the other. only: names of single faults of devices; all where it is empty. Writes faults.md
-    and log.txt. Returns 0 when every row passed, 1 when one failed, 2 for bad input."""
+    """One campaign after the other. only: names of single faults of devices; all where it is empty. Writes faults.md,
+    row by row, and log.txt. Returns 0 when every row passed, 1 when one failed, 2 for bad input."""
     rows: list[Row] = []
+
+    def judged(row: Row) -> None:
+        rows.append(row)
+        _show(row)
+        (out / "faults.md").write_text(table(rows))
+
     try:
         systems = [that_sways(load_system(name)) for name in system_names]
         for system in systems:
@@ -33,14 +39,13 @@ def faults(system_names: Sequence[str], out: Path, only: Sequence[str] = ()) -> 
         with (out / "log.txt").open("w") as log:
             for system in systems:
                 print(f"{system.name}:", flush=True)
-                rows += campaign(system, lambda line: print(line, file=log, flush=True), _show, only)
+                campaign(system, lambda line: print(line, file=log, flush=True), judged, only)
     except ContractError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except (BringUpError, SystemEnded, Stopped, RuntimeError) as error:
         print(f"error: {error or 'stopped'}; see {out / 'log.txt'}", file=sys.stderr)
         return 1
-    (out / "faults.md").write_text(table(rows))
     failed = sum(bool(row.failed) for row in rows)
     print(f"{len(rows) - failed} of {len(rows)} passed; {out / 'faults.md'}", flush=True)
     return 1 if failed else 0
@@ -55,8 +60,8 @@ def _show(row: Row) -> None:
 def table(rows: list[Row]) -> str:
     lines = ["| fault | expected | seen | time to it [s] | verdict |", "|---|---|---|---|---|"]
     for row in rows:
-        seen = row.seen.replace("|", "\\|")
         verdict = f"**failed**: {row.failed}" if row.failed else "passed"
         verdict += f", tried again, because {row.excused}" if row.excused else ""
-        lines.append(f"| {row.fault} | {row.expected} | {seen} | {row.seconds:.3f} | {verdict} |")
+        cells = [row.fault, row.expected, row.seen, f"{row.seconds:.3f}", verdict]
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(lines) + "\n"

@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from molmoact2_policy.scripted.policy import ScriptedPolicy
 from ..bench.setpoints import busy
 from .chunks import FAULTS, ChunkFault
 from .clock import ShiftedClock
+from .reasons import joined
 from .stage import FAULT, HELD, REFUSED, UNHARMED, Row, S, Stage, stamp_ns
 
 FLOOD = 300            # chunks
@@ -58,7 +60,8 @@ class ControlRows:
         self, fault: str, expected: str, seen: str, took: float | None, failed: str, cut_off: bool = False
     ) -> Row:
         broken = self._stage.broken(cut_off)
-        return Row(fault, expected, seen if took is not None else "nothing", took or 0.0, failed or broken)
+        why = joined(failed, broken)
+        return Row(fault, expected, seen if took is not None else "nothing", took or 0.0, why)
 
     # --- chunks -------------------------------------------------------------------------------------------------------
     def _spoilt(self, fault: ChunkFault) -> Row:
@@ -135,7 +138,8 @@ class ControlRows:
             failed = failed or f"only {ticks} setpoints in {LOADED:g} s"
         seen = f"{missed} of {ticks} ticks late"
         # The world, which notes when setpoints come, starves too: a pause in its notes is no end of a motion.
-        return self._row("every core busy for 3 s", UNHARMED, seen, LOADED, failed, cut_off=True)
+        row = self._row("every core busy for 3 s", UNHARMED, seen, LOADED, failed, cut_off=True)
+        return replace(row, failed=str(row.failed))    # lateness is what it is about, and no excuse
 
     def _clock_jump(self, way: str, seconds: float) -> Row:
         stage = self._stage

@@ -17,6 +17,7 @@ from molmoact2_contract import System
 
 from .devices import GONE, SOUND, DeviceFault, double_of
 from .judgement import GAP
+from .reasons import joined
 from .stage import FAULT, UNHARMED, Row, S, Stage
 
 GOES_ON = 3.0          # [s] for which a fault must be borne that is to be borne
@@ -68,7 +69,7 @@ class DeviceRows:
     def _borne(self, fault: DeviceFault, stage: Stage, name: str, failed: str) -> Row:
         ended = stage.wait(lambda: not all(s.is_in(S.FOLLOWING) for s in self._stages), GOES_ON)
         seen = stage.status.reason if ended is None else stage.status.fault_text or stage.status.reason
-        failed = failed or ("" if ended is None else f"the arm did not go on: {seen}")
+        failed = failed or ("" if ended is None else stage.stopped("the arm did not go on"))
         mended = self._tell(stage, fault.mend)
         failed = failed or mended or self._broken(stage, fault)
         if ended is not None:    # for the rows that come
@@ -168,7 +169,7 @@ class DeviceRows:
             else:
                 broken = stage.broken()
             found.append((stage.arm, broken))
-        return "; ".join(f"arm {arm!r}: {broken}" for arm, broken in found if broken)
+        return joined(*(type(broken)(f"arm {arm!r}: {broken}") for arm, broken in found if broken))
 
     def _tell(self, stage: Stage, lines: Sequence[str]) -> str:
         node = double_of(self._system, stage.arm).name

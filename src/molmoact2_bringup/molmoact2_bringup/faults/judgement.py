@@ -11,6 +11,8 @@ import numpy as np
 
 from molmoact2_contract import Arm, Contract
 
+from .reasons import Late
+
 SPAN = 0.03            # [s] over which a speed is taken, and a change of speed: arrivals scatter by some milliseconds
 BUS_SPAN = 0.06        # [s] the same behind a bus, whose cycles take now more and now less time
 # [s] between two setpoints behind a bus, of which the last came late: they are sent every 10 ms, and motors are told of
@@ -104,7 +106,7 @@ class Judge:
             ended = last < len(told.times) or over
             error = self._motion(told[first:last], ended and not cut_off, timely)
             if error:
-                return error
+                return Late(error)    # it is judged by when setpoints came
         return ""
 
     def _motion(self, told: Trace, ended: bool, timely: bool) -> str:

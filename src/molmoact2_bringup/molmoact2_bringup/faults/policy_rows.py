@@ -13,6 +13,7 @@ from functools import partial
 from molmoact2_msgs.msg import ReasoningTrace
 
 from . import spoil
+from .reasons import joined
 from .relay import JOINTS, Relays, Spoil
 from .stage import HELD, UNHARMED, Row, S, Stage
 
@@ -76,7 +77,8 @@ class PolicyRows:
     # --- rows ---------------------------------------------------------------------------------------------------------
     def _row(self, fault: str, expected: str, seen: str, took: float | None, failed: str) -> Row:
         broken = self._stage.broken()
-        return Row(fault, expected, seen if took is not None else "nothing", took or 0.0, failed or broken)
+        why = joined(failed, broken)
+        return Row(fault, expected, seen if took is not None else "nothing", took or 0.0, why)
 
     def _follows(self) -> str:
         """Until sound chunks are followed, with an operator where one is asked for; returns why they are not."""

@@ -21,12 +21,14 @@ from molmoact2_msgs.msg import ActionChunk, ControllerStatus, PolicyStatus, Reas
 
 from ..running import RunningSystem
 from .judgement import GAP
+from .reasons import Late, joined
 from .witness import Witness
 
 PATIENCE = 20.0    # [s] for what is expected to be seen
-CHUNKS, TRACES = "policy/action_chunk", "policy/reasoning_trace"
-UNARMED = (ControllerStatus.DISARMED, ControllerStatus.FAULT)
 S = ControllerStatus
+CHUNKS, TRACES = "policy/action_chunk", "policy/reasoning_trace"
+LATE_FAULTS = (S.FAULT_DRIVER, S.FAULT_STATE_STALE, S.FAULT_TIMER)    # a double, too, that is not run answers late
+UNARMED = (ControllerStatus.DISARMED, ControllerStatus.FAULT)
 REFUSED, HELD, FAULT, UNHARMED = "refused", "hold", "fault", "handled unharmed"    # what a row may expect
 FRESH = 0.5        # [s]; a controller states itself ten times a second
 MEETING = 3.0      # [s] after the start of a process, in which the middleware brings it together with all others
@@ -176,11 +178,18 @@ class Stage:
             return self.is_in(S.FOLLOWING) and sound()
 
         if self.wait(lambda: asks() or follows()) is None:
-            return f"the arm does not go on: {self.status.fault_text or self.status.reason}; {self.policy.withheld}"
+            return self.stopped("the arm does not go on", self.policy.withheld)
         if follows():
             return ""
         failed = self.operate("resume")
         return failed or ("" if self.wait(follows) is not None else "it does not resume")
+
+    def stopped(self, words: str, *more: str) -> str:
+        """A reason in these words, with what the controller says."""
+        said = self.status.fault_text or self.status.reason
+        text = "; ".join(filter(None, [f"{words}: {said}", *more]))
+        late = self.status.state == S.FAULT and self.status.fault_code in LATE_FAULTS
+        return Late(text) if late else text
 
     def resume_where_asked(self) -> str:
         """As `follow`, but where the controller asked for a resume it is not waited until the arm follows; nor where
@@ -228,7 +237,7 @@ class Stage:
         setpoints could not but end at speed; falls: what has no torque moves as gravity wants; timely: setpoints came
         as they were sent."""
         armed_itself, self._armed_itself = self._armed_itself, ""
-        return self.witness.motion_error(cut_off, falls, timely) or armed_itself
+        return joined(self.witness.motion_error(cut_off, falls, timely), armed_itself)
 
 
 def stamp_ns(message: ActionChunk | ReasoningTrace | ControllerStatus) -> int:

@@ -51,7 +51,8 @@ class ServeOptions:
 class Service:
     """Thread-safe: the engine and its sessions are touched in the engine's thread alone.
 
-    Errors of the constructor: InputError for options that the checkpoint cannot do.
+    Errors of the constructor: InputError for options that the checkpoint cannot do, CheckpointError for a FAST
+    tokenizer that cannot be read.
     """
 
     def __init__(self, policy: MolmoAct2Policy, fingerprint: str, options: ServeOptions):
@@ -68,6 +69,8 @@ class Service:
         )
         self._sessions = Sessions(policy, options.tag, options.fast_tokenizer)
         self._fast = _about_tokenizer(options.fast_tokenizer)
+        if "discrete" in self._modes:    # a tokenizer that does not fit is refused before anybody asks
+            self._sessions.fresh(options.tag, replace(options.settings, action_mode="discrete"))
         self._stateless = {options.tag: self._sessions.fresh(options.tag, options.settings)}
         self._orders = itertools.count()
         self.engine = EngineThread()
@@ -291,8 +294,8 @@ def _depth(codes: np.ndarray, keeps: bool) -> Mapping[str, Any]:
 
 
 def _about_tokenizer(folder: Path | None) -> dict[str, str]:
-    """Errors: CheckpointError for one that cannot be read, before anybody asks for it."""
+    """Errors: CheckpointError."""
     if folder is None:
         return {}
     FastTokenizer.from_folder(folder)
-    return {"fast_tokenizer": fingerprint_of(folder.expanduser(), FILES)}
+    return {"fast_tokenizer_digest": fingerprint_of(folder.expanduser(), FILES)}

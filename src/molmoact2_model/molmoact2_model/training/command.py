@@ -28,7 +28,7 @@ def register(subparsers: Any) -> None:
         "goes on to the step. Exit code: 0 when done or at --until, 2 for bad input, 130 when interrupted.",
     )
     parser.add_argument("recipe", type=Path, help="YAML file; config/recipes has one for each stage")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results, of one run at a time")
     parser.add_argument("--resume", action="store_true", help="go on with what is in --out")
     parser.add_argument(
         "--accept-changes", action="store_true",
@@ -85,17 +85,15 @@ def run(args: argparse.Namespace) -> int:
             raise InputError(f"--set {change}: {value!r} is no value in YAML") from None
     recipe = load_recipe(args.recipe, changes)
     check_taught(recipe)
-    there = (args.out / STATE).is_file()
-    if there and not args.resume:
-        raise InputError(f"{args.out} holds a run already; go on with --resume, or choose another --out")
-    if args.resume and not there:
+    if args.resume and not (args.out / STATE).is_file():    # so that no folder is made for it
         raise InputError(f"{args.out} holds no run to go on with ({STATE} is missing)")
     processes = open_processes(args.device)
     with alone(args.out) if processes.is_main_process else nullcontext():
-        return _train(args, recipe, processes, there)
+        processes.wait_for_everyone()    # no other touches OUT before it is known to be this run's
+        return _train(args, recipe, processes)
 
 
-def _train(args: argparse.Namespace, recipe: Recipe, processes: Accelerator, there: bool) -> int:
+def _train(args: argparse.Namespace, recipe: Recipe, processes: Accelerator) -> int:
     import shutil
 
     import torch
@@ -107,6 +105,9 @@ def _train(args: argparse.Namespace, recipe: Recipe, processes: Accelerator, the
     from .loop import CHECKPOINT, STATE, Trainer
     from .saving import sweep
 
+    there = (args.out / STATE).is_file()
+    if there and not args.resume:
+        raise InputError(f"{args.out} holds a run already; go on with --resume, or choose another --out")
     files = args.out / (f"files.{processes.process_index}" if processes.process_index else "files")
     shutil.rmtree(files, ignore_errors=True)
     if processes.is_main_process:

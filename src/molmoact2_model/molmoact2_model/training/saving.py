@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,17 +31,20 @@ FETCHED = (*HUB_FILES, "*.py", "*.jinja", "*.txt", "*.model")
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Keeps others that ask so from writing to the folder, which is made. Errors: InputError where one does."""
+    """Keeps others that ask so from writing to the folder, which is made; where its file system has no locks that is
+    said, and not done. Errors: InputError where another writes."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / LOCK).open("w")
     except OSError as error:
-        raise InputError(f"{folder} cannot be made or written to ({error.strerror})") from None
+        raise InputError(f"{folder} cannot be made or written to ({error.strerror}); choose another --out") from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(f"another run writes to {folder}; wait for its end, or choose another --out") from None
+        except OSError as error:
+            print(f"{folder} cannot be locked ({error.strerror}): let no other run write to it", file=sys.stderr)
         yield
 
 

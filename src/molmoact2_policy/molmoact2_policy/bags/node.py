@@ -21,8 +21,8 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from molmoact2_contract import ContractError, load_contract, load_system
-from molmoact2_contract.ending import Ending
 from molmoact2_contract.qos import DIAGNOSTICS
+from molmoact2_contract.stop_flag import StopFlag
 
 from .errors import BagError
 from .facts import facts_of
@@ -161,7 +161,7 @@ class Recording:
 
 
 def main() -> int:
-    stop = Ending()
+    stop = StopFlag()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:

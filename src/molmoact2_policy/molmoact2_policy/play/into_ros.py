@@ -15,7 +15,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 from tqdm import tqdm
 
-from molmoact2_contract.ending import Ending
+from molmoact2_contract.stop_flag import StopFlag
 
 from ..bags.bag import Bag, BagError
 from .player import Conflict, Player
@@ -27,7 +27,7 @@ LAST = 0.2    # [s] for the last messages on their way
 
 def into_ros(path: Path, rate: float, paused: bool, without: Sequence[str]) -> int:
     """Plays a bag once, until its end or Ctrl-C. Returns 0, 1 for a conflict or damage on the way, 2 for bad input."""
-    stop = Ending()
+    stop = StopFlag()
     handlers = {n: signal.signal(n, lambda *_: stop.set()) for n in (signal.SIGINT, signal.SIGTERM)}
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
@@ -50,7 +50,7 @@ def into_ros(path: Path, rate: float, paused: bool, without: Sequence[str]) -> i
             signal.signal(number, handler)
 
 
-def _play(player: Player, stop: Ending) -> int:
+def _play(player: Player, stop: StopFlag) -> int:
     for topic, why in player.unplayed.items():
         print(f"not played: {topic}: {why}", file=sys.stderr)
     executor = SingleThreadedExecutor()
@@ -77,7 +77,7 @@ def _play(player: Player, stop: Ending) -> int:
     return OK
 
 
-def _spin(executor: SingleThreadedExecutor, seconds: float, stop: Ending) -> None:
+def _spin(executor: SingleThreadedExecutor, seconds: float, stop: StopFlag) -> None:
     """Answers services for so long; at least once."""
     until = time.monotonic() + seconds
     while not stop.is_set():

@@ -11,7 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
-from molmoact2_contract.ending import Ending
+from molmoact2_contract.stop_flag import StopFlag
 
 from .arm import GRIPPER_LIMITS, DoubleArm
 from .motor import Status
@@ -94,7 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     arm = DoubleArm(args.link, SimplePlant() if args.plain else MujocoPlant(), start=REST)
-    ended = Ending()
+    ended = StopFlag()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     print(f"channel=slcan:{args.link} gripper_limits={GRIPPER_LIMITS}", flush=True)

@@ -9,7 +9,7 @@ import time
 LOOK = 0.02    # [s]
 
 
-class Ending:
+class StopFlag:
     """A flag that a signal handler may set.
 
     threading.Event is none: its set() takes a lock, and a handler runs in the main thread between any two steps of it,

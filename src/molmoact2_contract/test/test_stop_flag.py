@@ -10,17 +10,17 @@ import time
 
 import pytest
 
-from molmoact2_contract.ending import Ending
+from molmoact2_contract.stop_flag import StopFlag
 
 WAITS = """
 import signal
-from molmoact2_contract.ending import Ending
-ending = Ending()
-signal.signal(signal.SIGINT, lambda *_: ending.set())
-signal.signal(signal.SIGTERM, lambda *_: (ending.set(), ending.clear(), ending.set()))
+from molmoact2_contract.stop_flag import StopFlag
+flag = StopFlag()
+signal.signal(signal.SIGINT, lambda *_: flag.set())
+signal.signal(signal.SIGTERM, lambda *_: (flag.set(), flag.clear(), flag.set()))
 print("waiting", flush=True)
-while not ending.is_set():
-    ending.wait(0)
+while not flag.is_set():
+    flag.wait(0)
 """
 
 
@@ -41,17 +41,17 @@ def test_a_signal_that_comes_at_any_step_of_waiting_ends_the_process(number):
 
 
 def test_waiting_ends_when_another_thread_sets_the_flag():
-    ending = Ending()
-    setter = threading.Timer(0.05, ending.set)
+    flag = StopFlag()
+    setter = threading.Timer(0.05, flag.set)
     setter.start()
-    assert ending.wait() and ending.is_set()
+    assert flag.wait() and flag.is_set()
     setter.join()
 
 
 def test_waiting_ends_with_its_time_and_a_cleared_flag_is_waited_for_again():
-    ending = Ending()
-    ending.set()
-    ending.clear()
+    flag = StopFlag()
+    flag.set()
+    flag.clear()
     began = time.monotonic()
-    assert not ending.wait(0.05)
+    assert not flag.wait(0.05)
     assert time.monotonic() - began >= 0.05
