@@ -102,7 +102,7 @@ def plot(found: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("ms")
     axes.set_title(title, fontsize=9)
-    axes.legend(fontsize=7, loc="lower right")
+    figure.legend(fontsize=7, loc="outside lower center", ncols=7)    # beside the bars it would cover their figures
     figure.savefig(path, dpi=110)
 
 
