@@ -132,7 +132,7 @@ def test_a_black_camera_stops_chunks_with_the_reason_and_they_come_back_with_the
     robot.top = picture
     assert robot.next(robot.chunks).chunk_id == last + 1
     robot.next(robot.statuses, lambda s: not s.withheld)
-    dark = {captured for captured, rgb in robot.sent.items() if not rgb.any()}
+    dark = {captured for captured, rgb in dict(robot.sent).items() if not rgb.any()}
     assert dark and not dark & {stamp_ns(chunk) for chunk in robot.chunks}
 
 
