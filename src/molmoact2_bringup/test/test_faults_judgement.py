@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from molmoact2_bringup.faults.judgement import BUS_SPAN, LATE, Judge, Trace
+from molmoact2_bringup.faults.reasons import Late
 from molmoact2_contract import load_contract
 
 CONTRACT = load_contract(Path(__file__).parents[3] / "config/embodiments/so101.yaml")
@@ -55,6 +56,14 @@ def test_setpoints_that_arrive_at_scattered_times_are_not_blamed_for_it():
 )
 def test_setpoints_that_break_a_promise_are_named(angle, named):
     assert named in JUDGE.setpoints(pan(angle), LONG_AFTER, cut_off=True)
+
+
+def test_only_what_is_told_by_times_of_arrival_may_be_for_lateness():
+    dead_stop, too_far = pan(lambda t: 1.5 * min(t, 0.5)), pan(lambda t: 3.0 * t)
+    assert isinstance(JUDGE.setpoints(dead_stop, LONG_AFTER, cut_off=True), Late)
+    assert not isinstance(JUDGE.setpoints(too_far, LONG_AFTER, cut_off=True), Late)
+    too_fast = JUDGE.arm(pan(lambda t: 2.8 * t if t < 0.4 else 1.12))    # by the world's own clock
+    assert too_fast and not isinstance(too_fast, Late)
 
 
 def test_where_a_bus_stalls_changes_of_speed_are_not_told_from_arrivals_but_speeds_limits_and_ends_are():

@@ -8,14 +8,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fault_table import names_of_passed
 
+from molmoact2_bringup.faults.campaign import _judge_all, _recover
 from molmoact2_bringup.faults.command import table
 from molmoact2_bringup.faults.pauses import PAUSE, TRIES, PauseWatch, tried
 from molmoact2_bringup.faults.reasons import Late, joined
-from molmoact2_bringup.faults.stage import Row
+from molmoact2_bringup.faults.stage import Row, Stage
+from molmoact2_bringup.running import Stopped
+from molmoact2_contract.stop_flag import StopFlag
+from molmoact2_msgs.msg import ControllerStatus
 
 PARENT = """
 import time
@@ -132,3 +137,72 @@ def test_reasons_that_stand_together_are_late_only_where_each_is():
     assert joined("", "") == "" and not isinstance(joined(), Late)
     assert isinstance(joined(LATE, "", Late("b")), Late)
     assert joined(LATE, "b") == f"{LATE}; b" and not isinstance(joined(LATE, "b"), Late)
+
+
+class Acted:
+    """A stage in a state, with what was broken of its promises; notes what an operator does."""
+
+    def __init__(self, state, broken="", clears=""):
+        self.status, self._broken, self._clears = ControllerStatus(state=state), broken, clears
+        self.running = SimpleNamespace(stopping=StopFlag())
+        self.acts = []
+        self.witness = SimpleNamespace(forget_told=lambda: self.acts.append("forget_told"))
+
+    def broken(self):
+        self.acts.append("broken")
+        return self._broken
+
+    def clear_fault(self):
+        self.acts.append("clear_fault")
+        self.status.state = ControllerStatus.DISARMED
+        return self._clears
+
+    def operate(self, verb):
+        self.acts.append(verb)
+        return ""
+
+
+@pytest.fixture
+def led(monkeypatch):
+    for act in ("resume_where_asked", "follow"):
+        monkeypatch.setattr(Stage, act, lambda stage, act=act: stage.acts.append(act) or "")
+
+
+def test_before_a_row_is_tried_again_what_was_broken_is_asked_and_only_then_it_is_recovered(led):
+    stage = Acted(ControllerStatus.FAULT, broken="the arm armed itself: armed")
+    assert _recover([stage]) == "the arm armed itself: armed"
+    assert stage.acts == ["broken", "clear_fault", "arm", "forget_told", "resume_where_asked", "follow"]
+
+
+def test_an_arm_that_cannot_be_recovered_is_said_and_not_armed(led):
+    stage = Acted(ControllerStatus.FAULT, clears="clear_fault: the cause is still there")
+    found = _recover([stage])
+    assert found == "it could not be gone on: clear_fault: the cause is still there" and not isinstance(found, Late)
+    assert "arm" not in stage.acts
+
+
+def test_a_campaign_that_is_told_to_stop_begins_no_further_row():
+    stage, begun = Acted(ControllerStatus.HOLDING), []
+
+    def row():
+        begun.append(True)
+        stage.running.stopping.set()
+        return Row("a fault", "hold", "it held", 0.1, "")
+
+    with pytest.raises(Stopped):
+        _judge_all(iter([row, row]), [stage], lambda row: None)
+    assert len(begun) == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "late"),
+    [
+        (ControllerStatus.FAULT, ControllerStatus.FAULT_DRIVER, True),
+        (ControllerStatus.FAULT, ControllerStatus.FAULT_CLOCK_JUMP, False),
+        (ControllerStatus.HOLDING, ControllerStatus.FAULT_DRIVER, False),
+    ],
+)
+def test_an_arm_that_does_not_go_on_is_late_only_in_a_fault_of_what_did_not_answer(state, code, late):
+    status = ControllerStatus(state=state, fault_code=code, fault_text="no motor answers any more")
+    reason = Stage.stopped(SimpleNamespace(status=status), "the arm does not go on")
+    assert reason == "the arm does not go on: no motor answers any more" and isinstance(reason, Late) is late

@@ -65,13 +65,13 @@ def _watch(pipe: Connection) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)    # they reach its parent, too, which ends it
     pauses: deque[tuple[float, float]] = deque(maxlen=KEPT)    # when it was woken, how much too late [s]
+    before = time.monotonic()
     while True:
-        due = time.monotonic() + TICK
         try:
             asked = pipe.poll(TICK)
-            now = time.monotonic()
-            if now - due > PAUSE:
-                pauses.append((now, now - due))
+            before, due = time.monotonic(), before + TICK    # from one waking to the next, so that nothing is missed
+            if before - due > PAUSE:
+                pauses.append((before, before - due))
             if asked:
                 since = pipe.recv()
                 pipe.send(max((late for when, late in pauses if when >= since), default=0.0))
