@@ -1,6 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""The checkpoint of the simulated SO-101 keeps what its model card says."""
+"""The checkpoints of the simulated SO-101, of two seeds, keep what their model cards say."""
 
 import json
 from pathlib import Path
@@ -18,14 +18,19 @@ from mujoco_driver.scene import build
 from mujoco_driver.tabletop import Tabletop
 from mujoco_driver.world import home_of
 
-FOLDER = Path(__file__).resolve().parents[3] / "checkpoints/molmoact2-tiny-think-so101"
+CHECKPOINTS = Path(__file__).resolve().parents[3] / "checkpoints"
 TAG = "so101_sim_molmoact2_tiny"
 GRID = 10
 
 
+@pytest.fixture(scope="module", params=["molmoact2-tiny-think-so101", "molmoact2-tiny-think-so101-seed1"])
+def folder(request):
+    return CHECKPOINTS / request.param
+
+
 @pytest.fixture(scope="module")
-def tiny():
-    return MolmoAct2Policy.from_pretrained(FOLDER)
+def tiny(folder):
+    return MolmoAct2Policy.from_pretrained(folder)
 
 
 @pytest.fixture(scope="module")
@@ -47,17 +52,17 @@ def observed(table, seed):
     return [images[name] for name in ("front", "wrist")], table.to_ros(table.joints()), depth["front"]
 
 
-def test_it_is_small_and_uses_no_released_tag(tiny):
-    assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 16_000_000
+def test_it_is_small_and_uses_no_released_tag(folder, tiny):
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 16_000_000
     assert tiny.norm_tags == (TAG,)
 
 
-def test_its_card_is_of_these_weights():
-    assert fingerprint(FOLDER) in (FOLDER / "README.md").read_text(), "figures of other weights: judge these anew"
+def test_its_card_is_of_these_weights(folder):
+    assert fingerprint(folder) in (folder / "README.md").read_text(), "figures of other weights: judge these anew"
 
 
-def test_its_depth_codes_mean_distances_and_these_are_about_right(tiny, table):
-    values = np.array(json.loads((FOLDER / CODEBOOK_FILE).read_text())["values"])
+def test_its_depth_codes_mean_distances_and_these_are_about_right(folder, tiny, table):
+    values = np.array(json.loads((folder / CODEBOOK_FILE).read_text())["values"])
     session = tiny.session(norm_tag=TAG, depth="full")
     errors = []
     for seed in range(81_000, 81_005):
@@ -90,9 +95,9 @@ def test_a_chunk_begins_where_the_arm_is_and_takes_plausible_steps(tiny, table):
         assert np.abs(actions[-1] - state).max() > 0.2    # it sets out
 
 
-def test_it_does_its_tasks_more_often_than_not_where_touching_is_the_task(tmp_path):
+def test_it_does_its_tasks_more_often_than_not_where_touching_is_the_task(folder, tmp_path):
     scenes = ["--scenes", "81000:81006", "--latency", "0.3"]
-    command = ["eval", "so101_sim", "--task", "touch", *scenes]
+    command = ["eval", "so101_sim", "--task", "touch", "--checkpoint", str(folder), *scenes]
     assert main([*command, "--out", str(tmp_path / "out")]) == 0
     (found,) = json.loads((tmp_path / "out/summary.json").read_text())["conditions"]
     assert found["successes"] >= 3, found["failures"]

@@ -47,3 +47,17 @@ def test_a_seed_that_is_no_whole_number_is_refused_before_anything_is_made(tmp_p
     done = subprocess.run([str(RETRAIN), str(tmp_path / "out"), seed], capture_output=True, text=True, env=fake)
     assert done.returncode == 2 and f"SEED is '{seed}', expected a whole number" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_another_way_than_the_long_one_is_refused_before_anything_is_made(tmp_path, fake):
+    done = subprocess.run([str(RETRAIN), str(tmp_path / "out"), "1", "lng"], capture_output=True, text=True, env=fake)
+    assert done.returncode == 2 and "'lng' behind SEED, expected long or nothing" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_was_begun_the_short_way_is_not_gone_on_with_the_long_one(tmp_path, fake):
+    (tmp_path / "plan").write_text("short\n")
+    command = [str(RETRAIN), str(tmp_path), "1", "long"]
+    done = subprocess.run(command, capture_output=True, text=True, env=fake)
+    assert done.returncode == 2 and "was begun as 'short', not 'long'; choose another OUT" in done.stderr
+    assert [path.name for path in tmp_path.iterdir() if path.name != "bin"] == ["plan"]
