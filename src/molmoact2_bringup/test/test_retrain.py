@@ -1,13 +1,18 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""`checkpoints/retrain`: what it refuses, and that it can be ended."""
+"""`checkpoints/retrain`: what it refuses, that it can be ended, its order, and that it goes on where it was cut."""
 
+import itertools
 import os
+import shlex
 import signal
 import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
+
+from molmoact2_model.training.recipe import Recipe, load_recipe
 
 RETRAIN = Path(__file__).parents[3] / "checkpoints/retrain"
 # In the place of the command: makes what a cut data set leaves, and says what it was told.
@@ -20,17 +25,22 @@ wait
 """
 # Notes what it was told, leaves what the command would leave by name, and fails where CUT is what it is to make.
 NOTING = """#!/bin/sh
-echo "$@" >>"$NOTES"
-what="$1 $2"
+for word; do printf "'%s' " "$word"; done >>"$NOTES"
+echo >>"$NOTES"
+what="$1 $2" out=
 while [ $# -gt 1 ]; do
     case $1 in --out | -o) out=$2 ;; esac
     shift
 done
-[ "$out" != "${CUT:-}" ] || exit 1
+[ -z "$CUT" ] || [ "${what%% *} $out" != "$CUT" ] || exit 1
 case $what in
+    "depth annotate")
+        for meta in plain/meta varied/meta corrected*/meta; do
+            [ ! -d $meta ] || touch $meta/depth_codes.json
+        done ;;
     "depth fit" | "data stats") touch "$out" ;;
     train*) mkdir -p "$out"; touch "$out/state.safetensors" ;;
-    sim* | corrections*) mkdir -p "$out/meta"; touch "$out/meta/depth_codes.json" ;;
+    sim* | corrections*) mkdir -p "$out/meta" ;;
 esac
 """
 TORCHRUN = """#!/bin/sh
@@ -41,13 +51,13 @@ exec "$@"
 
 @pytest.fixture
 def noting(tmp_path) -> dict[str, str]:
-    """The environment of a shell on a processor, in which commands do nothing but note what they were told."""
+    """The environment of a shell on a processor, in which commands only note what they were told. CUT: see `told`."""
     commands = tmp_path / "bin"
     commands.mkdir()
     for name, text in (("molmoact2", NOTING), ("torchrun", TORCHRUN), ("python", "#!/bin/sh\nexit 1\n")):
         (commands / name).write_text(text)
         (commands / name).chmod(0o755)
-    return {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}", "NOTES": str(tmp_path / "notes")}
+    return {**os.environ, "PATH": f"{commands}:{os.environ['PATH']}", "NOTES": str(tmp_path / "notes"), "CUT": ""}
 
 
 @pytest.fixture
@@ -79,35 +89,91 @@ def test_a_seed_that_is_no_whole_number_is_refused_before_anything_is_made(tmp_p
     assert not (tmp_path / "out").exists()
 
 
-def test_another_way_than_the_long_one_is_refused_before_anything_is_made(tmp_path, fake):
+def test_another_way_than_short_or_long_is_refused_before_anything_is_made(tmp_path, fake):
     done = subprocess.run([str(RETRAIN), str(tmp_path / "out"), "1", "lng"], capture_output=True, text=True, env=fake)
-    assert done.returncode == 2 and "'lng' behind SEED, expected long or nothing" in done.stderr
+    assert done.returncode == 2 and "'lng' behind SEED, expected short or long" in done.stderr
     assert not (tmp_path / "out").exists()
 
 
-def test_what_was_begun_the_short_way_is_not_gone_on_with_the_long_one(tmp_path, fake):
-    (tmp_path / "plan").write_text("short\n")
-    command = [str(RETRAIN), str(tmp_path), "1", "long"]
-    done = subprocess.run(command, capture_output=True, text=True, env=fake)
-    assert done.returncode == 2 and "was begun as 'short', not 'long'; choose another OUT" in done.stderr
-    assert [path.name for path in tmp_path.iterdir() if path.name != "bin"] == ["plan"]
+@pytest.mark.parametrize("other", [["1", "long"], ["2"]])
+def test_what_was_begun_another_way_or_with_another_seed_is_not_gone_on_with(tmp_path, noting, other):
+    assert told(tmp_path, noting)
+    done = subprocess.run([str(RETRAIN), str(tmp_path / "out"), *other], capture_output=True, text=True, env=noting)
+    assert done.returncode == 2 and "was begun as 'short, seed 1', not" in done.stderr
 
 
-def test_what_was_cut_in_the_second_corrections_goes_on_there_and_then_trains_to_the_end(tmp_path, noting):
-    def told(cut: str = "") -> list[str]:
-        """The commands of one call that train or correct."""
-        (tmp_path / "notes").write_text("")
-        done = subprocess.run([str(RETRAIN), str(tmp_path / "out"), "1"], env=noting | {"CUT": cut}, check=False)
-        assert done.returncode == (1 if cut else 0)
-        lines = (tmp_path / "notes").read_text().splitlines()
-        return [line for line in lines if line.split()[0] in ("train", "corrections")]
+def test_what_does_not_say_how_it_was_begun_is_not_gone_on_with(tmp_path, noting):
+    (tmp_path / "out/posttrain").mkdir(parents=True)
+    done = subprocess.run([str(RETRAIN), str(tmp_path / "out")], capture_output=True, text=True, env=noting)
+    assert done.returncode == 2 and "choose another OUT" in done.stderr
 
-    posttrain, corrected, settle, again = told("corrected_again.part")
-    assert "--out posttrain" in posttrain and "--out corrected.part" in corrected
-    assert "--out settle" in settle and "--until 800" in settle and "corrected_again" not in settle
-    assert "settle/checkpoint --out corrected_again.part" in again
-    posttrain, settle, again, last = told()
-    assert "--out posttrain --resume" in posttrain and "--out settle --resume" in settle and "--until 800" in settle
-    assert "--out corrected_again.part" in again
-    assert "--out settle --resume" in last and "--until" not in last and "data=" not in last
-    assert [line.split("--out ")[1].split()[0] for line in told()] == ["posttrain", "settle"]
+
+def told(tmp_path: Path, env: dict[str, str], cut: str = "", way: str = "short") -> list[list[str]]:
+    """The commands of one call, word by word. cut: the first word and OUT of the one that fails."""
+    (tmp_path / "notes").write_text("")
+    done = subprocess.run([str(RETRAIN), str(tmp_path / "out"), "1", way], env=env | {"CUT": cut}, check=False)
+    assert done.returncode == (1 if cut else 0)
+    return [shlex.split(line) for line in (tmp_path / "notes").read_text().splitlines()]
+
+
+def made(commands: list[list[str]]) -> list[str]:
+    """What each is to make, in their order."""
+    making = [words for words in commands if "annotate" not in words]
+    return [words[words.index("--out" if "--out" in words else "-o") + 1] for words in making]
+
+
+def recipe_of(words: list[str]) -> Recipe:
+    changes = dict(word.split("=", 1) for before, word in itertools.pairwise(words) if before == "--set")
+    return load_recipe(Path(words[1]), {name: yaml.safe_load(value) for name, value in changes.items()})
+
+
+def test_the_short_way_goes_from_demonstrations_to_the_last_step(tmp_path, noting):
+    commands = told(tmp_path, noting)
+    assert made(commands) == [
+        "plain.part", "varied.part", "depth_codebook.json", "norm_stats.json", "posttrain", "corrected.part", "settle",
+        "corrected_again.part", "settle", "eval",
+    ]    # fmt: skip
+    for words in commands:
+        if words[:2] == ["depth", "annotate"]:
+            assert words[words.index("--codebook") + 1] == "depth_codebook.json"
+    first, middle, last = (words for words in commands if words[0] == "train")
+    assert (recipe_of(first).run.steps, recipe_of(first).run.seed) == (1400, 1)
+    for words in (middle, last):
+        recipe = recipe_of(words)
+        assert (recipe.run.steps, recipe.run.seed) == (1700, 1)
+        assert recipe.start.checkpoint == "posttrain/checkpoint"
+    assert [data.path for data in recipe_of(middle).data] == ["plain", "corrected", "varied"]
+    assert middle[middle.index("--until") + 1] == "800" and "--resume" not in middle
+    assert "corrected_again" in [data.path for data in recipe_of(last).data]
+    assert "--resume" in last and "--until" not in last
+
+
+def test_the_long_way_begins_each_stage_with_what_was_made_before(tmp_path, noting):
+    commands, there = told(tmp_path, noting, way="long"), set()
+    stages = [words for words in commands if words[0] in ("train", "corrections")]
+    for words, name in zip(stages, made(stages), strict=True):
+        if words[0] == "train":
+            recipe = recipe_of(words)
+            assert not recipe.start.checkpoint or recipe.start.checkpoint.split("/")[0] in there
+            assert {data.path for data in recipe.data} <= there | {"plain", "varied"}
+        there.add(name.removesuffix(".part"))
+    assert made(stages)[-1] == "settle" and len(stages) == 7
+
+
+@pytest.mark.parametrize(
+    ("cut", "left"),
+    [
+        ("corrections corrected.part", ["posttrain", "corrected.part", "settle", "corrected_again.part", "settle"]),
+        ("depth ", ["norm_stats.json", "posttrain", "corrected.part", "settle", "corrected_again.part", "settle"]),
+        ("train settle", ["posttrain", "settle", "corrected_again.part", "settle"]),
+        ("corrections corrected_again.part", ["posttrain", "settle", "corrected_again.part", "settle"]),
+        ("eval eval", ["posttrain", "settle"]),
+    ],
+)
+def test_what_was_cut_goes_on_there(tmp_path, noting, cut, left):
+    told(tmp_path, noting, cut)
+    commands = told(tmp_path, noting)
+    assert made(commands) == [*left, "eval"]
+    for words in commands:
+        if words[0] == "train" and "posttrain" in words:
+            assert ("--resume" in words) == (left[0] == "posttrain")
