@@ -77,8 +77,8 @@ def register(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--also", action="append", default=[], metavar="NAME=VALUE[,NAME=VALUE]",
-        help="one more condition, as each task's first but for this, e.g. latency=0.8,when-late=slow; may be given "
-        "again",
+        help="one more condition, as each task's first but for this, e.g. latency=0.8,when-late=slow, or "
+        "task=tray for one task alone; may be given again",
     )
     parser.add_argument(
         "--set", action="append", default=[], dest="settings", metavar="PROCESS.PARAMETER=VALUE",

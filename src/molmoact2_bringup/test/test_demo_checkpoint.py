@@ -23,7 +23,7 @@ TAG = "so101_sim_molmoact2_tiny"
 GRID = 10
 
 
-@pytest.fixture(scope="module", params=["molmoact2-tiny-think-so101", "molmoact2-tiny-think-so101-seed1"])
+@pytest.fixture(scope="module", params=["molmoact2-tiny-think-so101", "molmoact2-tiny-think-so101-seed0"])
 def folder(request):
     return CHECKPOINTS / request.param
 
@@ -95,9 +95,10 @@ def test_a_chunk_begins_where_the_arm_is_and_takes_plausible_steps(tiny, table):
         assert np.abs(actions[-1] - state).max() > 0.2    # it sets out
 
 
-def test_it_does_its_tasks_more_often_than_not_where_touching_is_the_task(folder, tmp_path):
+@pytest.mark.parametrize("task", ["touch", "pick"])
+def test_it_does_its_tasks_more_often_than_not(folder, task, tmp_path):
     scenes = ["--scenes", "81000:81006", "--latency", "0.3"]
-    command = ["eval", "so101_sim", "--task", "touch", "--checkpoint", str(folder), *scenes]
+    command = ["eval", "so101_sim", "--task", task, "--checkpoint", str(folder), *scenes]
     assert main([*command, "--out", str(tmp_path / "out")]) == 0
     (found,) = json.loads((tmp_path / "out/summary.json").read_text())["conditions"]
     assert found["successes"] >= 3, found["failures"]

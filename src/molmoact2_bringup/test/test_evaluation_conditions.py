@@ -4,6 +4,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -89,12 +90,22 @@ def test_a_condition_that_is_asked_for_beside_others_differs_in_what_it_says_alo
     ]    # fmt: skip
 
 
+def test_a_task_that_is_asked_for_beside_others_is_tried_once_and_not_with_their_further_conditions(scene):
+    found = scene.conditions(ASKED | {"task": "touch,pick"}, ["task=tray", "depth=full", "task=pick,latency=0.8"])
+    first = Condition("touch", found[0].latency)
+    assert found == [
+        first, replace(first, task="pick"), replace(first, task="tray"), replace(first, depth="full"),
+        replace(first, task="pick", depth="full"), replace(first, task="pick", latency=0.8),
+    ]    # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("also", "said"),
     [
         ("depth", "'depth' is not NAME=VALUE"),
         ("depth=", "'depth=' is not NAME=VALUE"),
-        ("task=pick", "the names are: latency, joining, when-late, depth, cache, cameras"),
+        ("scenes=3", "the names are: latency, joining, when-late, depth, cache, task, cameras"),
+        ("task=fly", "--task: there is no 'fly'"),
         ("latency=0.8,latency=0.6", "each name once"),
         ("depth=full,cache=reference", "without depth adaptive, and so without a cache"),
         ("depth=deep", "--depth: there is no 'deep'"),

@@ -155,6 +155,7 @@ def save_weights(network: Network, folder: Path, dtype: torch.dtype | None = Non
     tensors[_INV_FREQ] = network.vlm.model.language_model.rotary_emb.inv_freq
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
     save_file(contiguous, folder / _WEIGHTS, metadata={"format": "pt"})
+    (folder / _WEIGHTS).chmod(0o644)    # safetensors makes files that are their maker's alone
 
 
 # --- names ------------------------------------------------------------------------------------------------

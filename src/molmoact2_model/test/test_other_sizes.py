@@ -156,8 +156,9 @@ def test_the_engine_equals_transformers_own_forward_and_growing_cache(other, fra
         torch.testing.assert_close(values, layer.values, atol=2e-5, rtol=1e-4)
 
 
-def test_saving_what_was_loaded_gives_the_same_file(other, tmp_path):
+def test_saving_what_was_loaded_gives_the_same_file_for_everyone_to_read(other, tmp_path):
     save_weights(other.network, tmp_path)
+    assert (tmp_path / "model.safetensors").stat().st_mode & 0o777 == 0o644
     wanted, found = load_file(f"{other.name}/model.safetensors"), load_file(tmp_path / "model.safetensors")
     assert set(found) == set(wanted)
     for name, tensor in wanted.items():

@@ -64,12 +64,13 @@ class SimulatedScene:
     def conditions(self, asked: Mapping[str, str], also: Sequence[str] = ()) -> list[Condition]:
         """All combinations, and more that differ from each task's first one. asked: task, latency, joining, when_late,
         depth, cache and cameras, several with commas; an empty text: as the system's files say. also: the differences,
-        such as "latency=0.8,when-late=slow". Errors: ValueError that names the option."""
+        such as "latency=0.8,when-late=slow"; one that names a task is tried with that task alone. Errors: ValueError
+        that names the option."""
         found = self._combined(asked)
+        firsts = list({condition.task: condition for condition in reversed(found)}.values())[::-1]
         for text in also:
             differing = self._differing(text, asked)
-            for task in dict.fromkeys(condition.task for condition in found):
-                first = next(condition for condition in found if condition.task == task)
+            for first in firsts[:1] if "task" in differing else firsts:
                 own = {name: f"{getattr(first, FIELDS.get(name, name)) or AS_IT_IS_TEXT}" for name in asked}
                 try:
                     more = self._combined(own | differing)
@@ -84,10 +85,9 @@ class SimulatedScene:
     def _differing(text: str, asked: Mapping[str, str]) -> dict[str, str]:
         parts = [part.partition("=") for part in text.split(",")]
         names = [name.strip().replace("-", "_") for name, _, _ in parts]
-        known = [name for name in asked if name != "task"]
         told = all(equals and value for _, equals, value in parts) and len(set(names)) == len(names)
-        if not told or not set(names) <= set(known):
-            options = ", ".join(name.replace("_", "-") for name in known)
+        if not told or not set(names) <= set(asked):
+            options = ", ".join(name.replace("_", "-") for name in asked)
             raise ValueError(
                 f"--also: {text!r} is not NAME=VALUE, several with commas, each name once; the names are: {options}"
             )
