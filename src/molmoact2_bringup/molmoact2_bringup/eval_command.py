@@ -228,7 +228,7 @@ def _parameters(policy: Process) -> str:
 
 
 def _told(seeds: range) -> str:
-    from .evaluation.trying import HELD_OUT
+    from mujoco_driver.demos.dataset import HELD_OUT
 
     held_out = seeds.start < HELD_OUT.stop and seeds.stop > HELD_OUT.start
     text = f"{seeds.start}:{seeds.stop}"

@@ -97,9 +97,9 @@ def test_a_chunk_begins_where_the_arm_is_and_takes_plausible_steps(tiny, table):
 
 @pytest.mark.parametrize("task", ["touch", "pick"])
 def test_it_does_its_tasks_more_often_than_not(folder, task, tmp_path):
-    scenes = ["--scenes", "81000:81006", "--latency", "0.3"]
+    scenes = ["--scenes", "81000:81010", "--latency", "0.3"]
     command = ["eval", "so101_sim", "--task", task, "--checkpoint", str(folder), *scenes]
     assert main([*command, "--out", str(tmp_path / "out")]) == 0
     (found,) = json.loads((tmp_path / "out/summary.json").read_text())["conditions"]
-    assert found["successes"] >= 3, found["failures"]
+    assert found["successes"] > 5, found["failures"]
     assert found["refreshed"] < 0.6    # adaptive depth keeps most of what it saw

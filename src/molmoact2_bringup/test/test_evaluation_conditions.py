@@ -128,5 +128,6 @@ def test_the_report_compares_each_condition_with_the_first_of_its_task_and_mode(
     (row,) = json.loads((tmp_path / "summary.json").read_text())["against_first"]
     assert (row["condition"], row["first"]) == (rows[2].condition.name, rows[0].condition.name)
     assert row["difference"] == pytest.approx(0.1) and row["steps"] == 0.25
+    assert "<td>25 %</td><td>400 %</td>" in (tmp_path / "report.html").read_text()
     assert row["interval"][0] < 0 < row["interval"][1]
     assert "+10 points" in (tmp_path / "report.html").read_text()

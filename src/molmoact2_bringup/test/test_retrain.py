@@ -82,7 +82,7 @@ def test_sigterm_reaches_the_command_that_runs_and_what_a_cut_data_set_left_is_c
     assert process.returncode == 143
 
 
-@pytest.mark.parametrize("seed", ["two", "1.5", "-1"])
+@pytest.mark.parametrize("seed", ["two", "1.5", "-1", "08", "10000000000"])
 def test_a_seed_that_is_no_whole_number_is_refused_before_anything_is_made(tmp_path, fake, seed):
     done = subprocess.run([str(RETRAIN), str(tmp_path / "out"), seed], capture_output=True, text=True, env=fake)
     assert done.returncode == 2 and f"SEED is '{seed}', expected a whole number" in done.stderr
@@ -138,6 +138,7 @@ def test_the_short_way_goes_from_demonstrations_to_the_last_step(tmp_path, notin
             assert words[words.index("--codebook") + 1] == "depth_codebook.json"
     first, middle, last = (words for words in commands if words[0] == "train")
     assert (recipe_of(first).run.steps, recipe_of(first).run.seed) == (1400, 1)
+    assert {recipe_of(words).run.batch for words in (first, middle, last)} == {16}    # in each of two processes
     for words in (middle, last):
         recipe = recipe_of(words)
         assert (recipe.run.steps, recipe.run.seed) == (1700, 1)
@@ -146,6 +147,14 @@ def test_the_short_way_goes_from_demonstrations_to_the_last_step(tmp_path, notin
     assert middle[middle.index("--until") + 1] == "800" and "--resume" not in middle
     assert "corrected_again" in [data.path for data in recipe_of(last).data]
     assert "--resume" in last and "--until" not in last
+
+
+def test_on_a_gpu_one_process_takes_what_two_do_on_a_processor(tmp_path, noting):
+    (tmp_path / "bin/python").write_text("#!/bin/sh\nexit 0\n")      # there is one
+    (tmp_path / "bin/torchrun").write_text("#!/bin/sh\nexit 1\n")    # must not be needed
+    stages = [words for words in told(tmp_path, noting) if words[0] == "train"]
+    assert [recipe_of(words).run.batch for words in stages] == [32] * 3
+    assert not any("--threads" in words for words in stages)
 
 
 def test_the_long_way_begins_each_stage_with_what_was_made_before(tmp_path, noting):

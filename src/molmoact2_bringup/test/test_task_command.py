@@ -13,6 +13,7 @@ from rclpy.executors import SingleThreadedExecutor
 from std_srvs.srv import Trigger
 
 from molmoact2_bringup import task_command
+from molmoact2_bringup.swaying import CHECKPOINT
 from molmoact2_bringup.task_command import BadInput, TaskClient, exit_code
 from molmoact2_contract.qos import STATUS, TRACE
 from molmoact2_msgs.action import RunTask
@@ -27,7 +28,8 @@ class System:
     """A simulated system that runs, its arm's status, its operator, and somebody who tests for success."""
 
     def __init__(self):
-        self.up = Up(DOMAIN, "so101_sim")
+        # One that moves whatever it is told: for a word that it never learnt a trained one may plan what is refused.
+        self.up = Up(DOMAIN, "so101_sim", "--set", f"policy.checkpoint={CHECKPOINT}")
         self._context = rclpy.Context()
         rclpy.init(context=self._context, domain_id=DOMAIN)
         self._node = rclpy.create_node("operator", context=self._context)

@@ -47,7 +47,7 @@ def _register_stats(actions: Any) -> None:
     add = parser.add_argument
     add("--tag", required=True, metavar="NAME", help="norm tag to write; its units are those of the embodiment's "
         "contract where that knows the tag, else those of the released tag")
-    add("--embodiment", required=True, metavar="NAME", help="so101, yam_bimanual or franka_droid")
+    add("--embodiment", required=True, metavar="NAME", help="so101, yam_bimanual, yam_single or franka_droid")
     add("-o", "--out", type=Path, required=True, metavar="FILE", help="norm_stats.json to write or to add to")
     add("--units", choices=["ros", "model", "lerobot"], help="of the data sets: ros: radians, grippers 0 to 1; model: "
         "the norm tag's; lerobot: SO-100/101 in LeRobot's present calibration, degrees (default: as they say)")

@@ -1,7 +1,7 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""The embodiments of the release: what a checkpoint's statistics say of them, and how the numbers of a data set become
-those that the checkpoint speaks. Joints and units are those of the embodiment's contract."""
+"""The embodiments of the release, and one YAM alone: what a checkpoint's statistics say of them, and how the numbers of
+a data set become those that the checkpoint speaks. Joints and units are those of the embodiment's contract."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CONTROL_MODE = "absolute joint pose"
 
 @dataclass(frozen=True)
 class Released:
-    """Facts of the release (norm_stats.json). tag: the released norm tag, whose units hold for tags that the contract
+    """Facts of the release (norm_stats.json), or our own. tag: the norm tag whose units hold for tags that the contract
     does not know."""
 
     tag: str
@@ -40,12 +40,13 @@ RELEASED = {
     "so101": Released("so100_so101_molmoact2", "single so100/so101 robotic arm in molmoact2", 30, True),
     "yam_bimanual": Released("yam_dual_molmoact2", "bimanual yam robotic arms in molmoact2", 30, False),
     "franka_droid": Released("franka_droid", "single franka robotic arm in droid", 15, False),
+    "yam_single": Released("yam_single", "single yam robotic arm", 30, False),    # ours, as half of the bimanual one
 }
 
 
 @dataclass(frozen=True)
 class Embodiment:
-    """One of the release, under a norm tag."""
+    """One of them, under a norm tag."""
 
     name: str
     contract: Contract
@@ -64,7 +65,7 @@ class Embodiment:
 
 
 def embodiment(name: str, tag: str) -> Embodiment:
-    """Errors: DatasetError for one that is not of the release."""
+    """Errors: DatasetError for one that is not known."""
     if name not in RELEASED:
         raise DatasetError(f"there is no embodiment {name!r}; there are: {', '.join(RELEASED)}")
     try:

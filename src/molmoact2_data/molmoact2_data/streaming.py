@@ -11,6 +11,7 @@ stream again and passes over what it has drawn, without decoding.
 from __future__ import annotations
 
 import itertools
+import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +25,8 @@ from .companions import ALTERNATIVES, DEPTH_CODES, POINTS, QUESTIONS, Companion,
 from .frame import Frame
 from .keep import Part, open_kept
 from .layout import CORRECTED, DatasetError
-from .reader import Episode, Vectors
+from .meta import image_size
+from .reader import Dataset, Episode, Vectors
 
 KNOWN = (ALTERNATIVES, POINTS, QUESTIONS, DEPTH_CODES)
 MOST = 10    # problems that are told at once
@@ -215,6 +217,14 @@ class Stream:
         """Frames that are used when every part is drawn from once: one in `every`."""
         firsts = [(self._first(part), part.end) for source in self._sources for part in source.parts]
         return sum(max(0, -(-(end - first) // self._every)) for first, end in firsts)
+
+    @property
+    def held(self) -> int:
+        """Bytes of images, as recorded, that wait in the buffer when it is full, where all are of the largest set."""
+        def size(dataset: Dataset) -> int:
+            return sum(3 * math.prod(image_size(dataset.features[name])) for name in dataset.meta.images.values())
+
+        return self._size * max(size(source.dataset) for source in self._sources)
 
     def check(self, progress: Callable[[], object] = lambda: None) -> None:
         """Reads all numbers and opens all videos. Errors: DatasetError that names what is wrong, before anything is

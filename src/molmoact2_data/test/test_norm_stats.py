@@ -22,8 +22,10 @@ NAMES = {
     "so101": SO101,
     "yam_bimanual": tuple(f"{side}_{joint}" for side in ("left", "right") for joint in YAM),
     "franka_droid": (*(f"fr3_joint{i}" for i in range(1, 8)), "gripper"),
+    "yam_single": YAM,
 }  # fmt: skip
-TAGS = {"so101": "so100_so101_molmoact2", "yam_bimanual": "yam_dual_molmoact2", "franka_droid": "franka_droid"}
+TAGS = {"so101": "so100_so101_molmoact2", "yam_bimanual": "yam_dual_molmoact2"}
+TAGS |= {robot: robot for robot in ("franka_droid", "yam_single")}
 LENGTHS = (30, 55, 12)
 
 
@@ -63,6 +65,7 @@ def test_figures_are_those_of_an_independent_count_over_all_frames(tmp_path, rob
         ("so101", "single so100/so101 robotic arm in molmoact2", 30, []),
         ("yam_bimanual", "bimanual yam robotic arms in molmoact2", 30, [6, 13]),
         ("franka_droid", "single franka robotic arm in droid", 15, [7]),
+        ("yam_single", "single yam robotic arm", 30, [6]),
     ],
 )
 def test_an_entry_has_the_released_layout(tmp_path, robot, setup, horizon, masked):
@@ -154,7 +157,7 @@ def test_only_so101_has_a_calibration_of_lerobots(tmp_path):
 
 # --- what is refused --------------------------------------------------------------------------------------------------
 def test_an_unknown_embodiment_is_refused_by_name():
-    with pytest.raises(DatasetError, match="no embodiment 'widowx'; there are: so101, yam_bimanual, franka_droid"):
+    with pytest.raises(DatasetError, match="no embodiment 'widowx'; there are: so101, yam_bimanual, .*, yam_single"):
         embodiment("widowx", "any")
 
 

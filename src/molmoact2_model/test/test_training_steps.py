@@ -178,6 +178,12 @@ def test_too_little_memory_is_named_with_what_would_help(tmp_path, data, capsys,
     assert "not enough memory; lower run.batch" in said and "allocate" in said and "Traceback" not in said
 
 
+def test_a_buffer_that_memory_does_not_hold_is_refused_before_it_is_filled(tmp_path, data, capsys):
+    assert train(recipe_of(tmp_path, data, run=RUN | {"buffer": 10**9}), tmp_path / "out", "--device", "cpu") == 2
+    said = capsys.readouterr().err
+    assert "run.buffer is 1000000000" in said and "lower run.buffer" in said and "Traceback" not in said
+
+
 def test_data_are_checked_before_any_frame_of_them_is_decoded(tmp_path, data, capsys, monkeypatch):
     def wrong(*_):
         raise DatasetError("episode 3 is broken")

@@ -27,6 +27,17 @@ REACH = (0.135, 0.235)         # distance of cubes from the pan axis
 AZIMUTH = (-0.60, 0.85)
 
 
+TEXTURES = {
+    "tiles": {"builtin": mujoco.mjtBuiltin.mjBUILTIN_CHECKER, "rgb1": [1.0] * 3, "rgb2": [0.8] * 3},
+    "speckles": {
+        "builtin": mujoco.mjtBuiltin.mjBUILTIN_FLAT, "rgb1": [1.0] * 3, "mark": mujoco.mjtMark.mjMARK_RANDOM,
+        "markrgb": [0.6] * 3, "random": 0.1,
+    },
+    "grid": {
+        "builtin": mujoco.mjtBuiltin.mjBUILTIN_FLAT, "rgb1": [1.0] * 3, "mark": mujoco.mjtMark.mjMARK_CROSS,
+        "markrgb": [0.75] * 3,
+    },
+}    # of the table of a varied scene, in some seeds; they darken its colour
 # What else may lie on the table of a varied scene: colours that no cube has.
 DISTRACTORS = {"ball": (0.80, 0.70, 0.10), "can": (0.55, 0.15, 0.55), "brick": (0.75, 0.75, 0.78)}
 ASIDE = (-1.5, 0.3)            # where those lie that are not wanted: behind the robot, this far apart
@@ -96,6 +107,7 @@ def _so101_tabletop(name: str, varied: bool) -> Scene:
         _add_free(spec, cube, mujoco.mjtGeom.mjGEOM_BOX, [CUBE_HALF] * 3, colour)
     if varied:
         _add_distractors(spec)
+        _add_textures(spec)
     eye = (0.50, 0.0, 0.38)
     spec.worldbody.add_camera(name="front", pos=eye, fovy=45.0, xyaxes=axes_towards(eye, (0.17, 0.0, 0.02)))
     eye = (0.010, -0.065, -0.005)
@@ -125,6 +137,14 @@ def _add_distractors(spec: mujoco.MjSpec) -> None:
         _add_free(spec, name, *shapes[name], colour)
         # A ball shall come to rest.
         spec.body(name).first_geom().condim, spec.body(name).first_geom().friction = 6, [1.0, 0.01, 0.002]
+
+
+def _add_textures(spec: mujoco.MjSpec) -> None:
+    """Materials that a seed may give the table (variation.py)."""
+    for name, look in TEXTURES.items():
+        texture = spec.add_texture(name=name, type=mujoco.mjtTexture.mjTEXTURE_2D, width=64, height=64, **look)
+        material = spec.add_material(name=name, texuniform=True)
+        material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = texture.name
 
 
 def _replace_meshes(spec: mujoco.MjSpec, meshes: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:

@@ -1,6 +1,7 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""What a seed changes in a varied scene besides places: light, colours, where cameras stand, how large cubes are."""
+"""What a seed changes in a varied scene besides places: light, colours, the table's texture, where cameras stand, how
+large cubes are."""
 
 from __future__ import annotations
 
@@ -10,9 +11,9 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
-from .scene import COLOURS, CUBE_HALF, Scene
+from .scene import COLOURS, CUBE_HALF, TEXTURES, Scene
 
-SALT = 7919    # so that places and looks are drawn apart
+SALT, TEXTURE_SALT = 7919, 7927    # so that places, looks and textures are drawn apart
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ def apply_variation(scene: Scene, seed: int) -> None:
     model.light_diffuse[:] = nominal.light * random.uniform(0.4, 1.4)
     model.light_pos[:] = nominal.light_pos + random.uniform(-0.3, 0.3, nominal.light_pos.shape)
     _colour(model, nominal, random)
+    _texture(model, np.random.default_rng([seed, TEXTURE_SALT]))
     model.cam_pos[:] = nominal.cam_pos + random.uniform(-0.01, 0.01, nominal.cam_pos.shape) * _far(scene)
     for index in range(model.ncam):
         model.cam_quat[index] = _turned(nominal.cam_quat[index], random.uniform(-0.025, 0.025, 3))
@@ -70,6 +72,14 @@ def _colour(model: mujoco.MjModel, nominal: _Nominal, random: np.random.Generato
     for cube in COLOURS:
         geom = model.geom(cube).id
         model.geom_rgba[geom, :3] = np.clip(nominal.rgba[geom, :3] + random.uniform(-0.07, 0.07, 3), 0.02, 1.0)
+
+
+def _texture(model: mujoco.MjModel, random: np.random.Generator) -> None:
+    """Of the table, which stays plain in a third of the seeds; a pattern repeats every 4 to 25 cm."""
+    plain, name, repeats = random.random() < 1 / 3, str(random.choice(list(TEXTURES))), random.uniform(4, 25)
+    material = model.material(name).id
+    model.mat_texrepeat[material] = repeats
+    model.geom_matid[model.geom("table").id] = -1 if plain else material
 
 
 def _far(scene: Scene) -> np.ndarray:

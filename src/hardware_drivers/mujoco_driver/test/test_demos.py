@@ -24,7 +24,7 @@ from mujoco_driver.demos.expert import Expert
 from mujoco_driver.demos.words import NOTHING, Questions
 from mujoco_driver.judge import Judge
 from mujoco_driver.render import Eyes
-from mujoco_driver.scene import COLOURS, build
+from mujoco_driver.scene import COLOURS, TEXTURES, build
 from mujoco_driver.tabletop import Tabletop
 from mujoco_driver.world import home_of
 
@@ -106,6 +106,32 @@ def test_a_seed_looks_the_same_whatever_was_shown_before_and_others_look_otherwi
     eyes = Eyes(varied.scene, (48, 64))
     first, other, again = look(5), look(6), look(5)
     assert (first == again).all() and (first != other).mean() > 0.3
+
+
+def test_tables_of_varied_scenes_are_plain_or_have_one_of_the_textures_and_others_never(table, varied):
+    def texture(tabletop: Tabletop, seed: int) -> str:
+        tabletop.reset(seed)
+        model = tabletop.model
+        drawn = model.geom_matid[model.geom("table").id]
+        return model.material(drawn).name if drawn >= 0 else "plain"
+
+    assert {texture(varied, seed) for seed in range(40)} == {"plain", *TEXTURES}
+    assert {texture(table, seed) for seed in range(5)} == {"plain"}
+
+
+def test_a_textured_table_is_less_even_than_a_plain_one(varied):
+    def unevenness(seed: int) -> float:
+        varied.reset(seed)
+        corner = eyes.look(varied.data)[0]["front"][80:, :40].astype(float)    # nothing but the table
+        return float(np.std(corner.mean(axis=2)))
+
+    eyes, by_texture = Eyes(varied.scene, (120, 160)), dict[str, list[float]]()
+    for seed in range(40):
+        found = unevenness(seed)
+        drawn = varied.model.geom_matid[varied.model.geom("table").id]
+        by_texture.setdefault(varied.model.material(drawn).name if drawn >= 0 else "plain", []).append(found)
+    eyes.close()
+    assert all(np.median(by_texture[name]) > 2 * np.median(by_texture["plain"]) for name in TEXTURES), by_texture
 
 
 def test_the_same_seeds_give_the_same_data_with_any_number_of_workers(demos, tmp_path):

@@ -24,7 +24,7 @@ from .setpoints import Lateness
 from .system import SystemCost
 from .trace import Case, Run
 
-NOTE = "Chunks: the demo's checkpoint, which is fitted to a sway and trained on no task; a still picture."
+NOTE = "Chunks: of molmoact2-tiny-sway-so101, which is fitted to a sway and trained on no task; a still picture."
 SMOOTH = "Waypoints smoothed (see above)."
 LATENCIES = (0.2, 0.35, 0.45)
 COMPUTE = 0.3    # [s] of a latency that is inference where there is a transport delay
@@ -153,7 +153,7 @@ def _reaction(results: Results) -> list[str]:
         rows.append((f"{case.latency:g}", case.rule, *times, f"{arrival:.2f}", ratio))
     return [
         "## Reaction: from a changed scene to changed motion\n",
-        f"{SMOOTH} **What the scene does to the plan is scripted**: the demo's checkpoint plans the same motion "
+        f"{SMOOTH} **What the scene does to the plan is scripted**: this checkpoint plans the same motion "
         f"whatever it sees, so a changed scene displaces its plan by {DISPLACED:g} rad in one joint; the engine, "
         "its guidance, the timing and the controller are the real ones. Two runs, alike but for the scene: the time "
         f"from the change until setpoints differ by {NOTICED:.0%} of the displacement (first) and by half of it "

@@ -1,7 +1,7 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""Attempts in an environment with gymnasium's interface, e.g. LIBERO's: no arm and no controller, the chunk's first
-waypoints are the environment's actions, one a step.
+"""Attempts in an environment with gymnasium's interface, e.g. LIBERO's behind a wrapper: no arm and no controller,
+the chunk's first waypoints are the environment's actions, one a step.
 
 A map says how the environment's observations and actions are those of a checkpoint:
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import html
 import io
 import json
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -52,7 +53,9 @@ def write_results(out: Path, facts: Mapping[str, Any], found: Sequence[Found], t
     """facts: what was judged and how, in words. table_: of the scene, to draw videos with; None: no videos."""
     summaries = [one.summary for one in found]
     content = {**facts, "conditions": summaries, "against_first": _against(found), "modes": _modes(found)}
-    (out / "summary.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    part = out / "summary.json.partial"
+    part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    os.replace(part, out / "summary.json")
     films: list[str] = []
     if table_ is not None:
         eyes = Eyes(table_.scene, SIZE)
@@ -70,7 +73,9 @@ def write_results(out: Path, facts: Mapping[str, Any], found: Sequence[Found], t
     against = [
         (
             f"{row['condition']} ({row['mode']})", _points(row["difference"], row["interval"]), _share(row["same"]),
-            None if row["steps"] is None else f"{100 * row['steps']:.0f} %",
+            *((None, None) if row["steps"] is None else (f"{100 * steps:.0f} %" for steps in (
+                row["steps"], 1 / row["steps"]
+            ))),
         )
         for row in content["against_first"]
     ]
@@ -91,7 +96,8 @@ def write_results(out: Path, facts: Mapping[str, Any], found: Sequence[Found], t
             (_named(s), reason, count) for s in summaries for reason, count in s["failures"].items()
         ]),
         *(["<h2>Against the first condition of the same task and mode</h2>", table(
-            ("condition", "success", "scenes that end the same way", "decoder steps, of the first's"), against
+            ("condition", "success", "scenes that end the same way", "decoder steps, of the first's",
+             "the first's, of these"), against
         )] if against else []),
         *(["<h2>How far fast and live agree</h2>", table(
             ("condition", FAST, LIVE, "scenes that end the same way", "live - fast"), both_modes

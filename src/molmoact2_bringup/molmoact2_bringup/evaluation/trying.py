@@ -19,9 +19,6 @@ from .attempts import Attempt
 from .folder import Folder
 from .report import Found, write_results
 
-HELD_OUT = range(90_000, 100_000)    # seeds of scenes that no training set of the suite has seen
-
-
 MOST = 10**12    # each inference's seed is made of it
 
 

@@ -24,6 +24,7 @@ from molmoact2_data.layout import CORRECTED
 from molmoact2_data.streaming import Share, Stream, TrainingFrame
 
 from ..errors import InputError, ModelError
+from ..memory import free_memory
 from ..policy import MolmoAct2Policy
 from .ahead import Ahead
 from .attention import faster_attention
@@ -243,6 +244,12 @@ class Trainer:
             raise InputError(
                 f"run.batch is {run.batch}{times}; the data have {stream.used} frames (one in run.every {run.every}); "
                 "lower run.batch, or name more data"
+            )
+        free, of = free_memory("cpu")
+        if stream.held > free:
+            raise InputError(
+                f"run.buffer is {run.buffer}: so many frames with their images take {stream.held / 1e9:.1f} GB, and "
+                f"{free / 1e9:.1f} GB of {of} are free; lower run.buffer"
             )
         return stream
 

@@ -8,6 +8,7 @@ import base64
 import html
 import io
 import itertools
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,9 @@ def film(video: Path) -> str:
 
 
 def write_html(path: Path, title: str, parts: Iterable[str]) -> None:
-    """parts: of the body, in order."""
+    """parts: of the body, in order. The page is there when it is whole."""
     page = f'<!doctype html>\n<html lang="en"><meta charset="utf-8">{FAVICON}<title>{html.escape(title)}</title>'
-    with path.open("w", encoding="utf-8") as file:    # part by part: videos are the most of it
+    unfinished = path.with_name(f"{path.name}.partial")
+    with unfinished.open("w", encoding="utf-8") as file:    # part by part: videos are the most of it
         file.writelines(f"{part}\n" for part in (f"{page}<style>{STYLE}</style>", *parts, "</html>"))
+    os.replace(unfinished, path)
