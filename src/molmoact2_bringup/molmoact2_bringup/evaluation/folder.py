@@ -17,6 +17,13 @@ from .attempts import Attempt
 ASKED, ATTEMPTS = "asked.json", "attempts.jsonl"
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """The file is the earlier one or this one, whenever it is cut."""
+    part = path.with_name(f"{path.name}.partial")
+    part.write_bytes(content)
+    os.replace(part, path)
+
+
 class Folder:
     """asked: by name what decides the results, as JSON can hold it. Errors: ValueError for a folder that holds
     something else, or the attempts of another evaluation, which names what differs."""
@@ -32,12 +39,10 @@ class Folder:
         self._keep_asked()
 
     def _keep_asked(self) -> None:
-        """Where it is new; the file is the earlier one or this one, whenever it is cut."""
+        """Where it is new."""
         path, new = self.out / ASKED, (json.dumps(self._asked, indent=1) + "\n").encode()
         if not path.is_file() or path.read_bytes() != new:
-            part = path.with_suffix(".partial")
-            part.write_bytes(new)
-            os.replace(part, path)
+            write_whole(path, new)
 
     def _read(self) -> None:
         path = self.out / ATTEMPTS

@@ -7,7 +7,6 @@ from __future__ import annotations
 import html
 import io
 import json
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from mujoco_driver.tabletop import RATE, Tabletop
 from mujoco_driver.variation import apply_variation
 
 from .attempts import Attempt, Named, compared, summary
+from .folder import write_whole
 from .truth import FILM_EVERY
 
 FAST, LIVE = "fast", "live"
@@ -53,9 +53,7 @@ def write_results(out: Path, facts: Mapping[str, Any], found: Sequence[Found], t
     """facts: what was judged and how, in words. table_: of the scene, to draw videos with; None: no videos."""
     summaries = [one.summary for one in found]
     content = {**facts, "conditions": summaries, "against_first": _against(found), "modes": _modes(found)}
-    part = out / "summary.json.partial"
-    part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, out / "summary.json")
+    write_whole(out / "summary.json", (json.dumps(content, indent=1) + "\n").encode())
     films: list[str] = []
     if table_ is not None:
         eyes = Eyes(table_.scene, SIZE)

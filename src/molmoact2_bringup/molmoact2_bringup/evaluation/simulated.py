@@ -67,10 +67,12 @@ class SimulatedScene:
         such as "latency=0.8,when-late=slow"; one that names a task is tried with that task alone. Errors: ValueError
         that names the option."""
         found = self._combined(asked)
-        firsts = list({condition.task: condition for condition in reversed(found)}.values())[::-1]
+        firsts = dict[str, Condition]()
+        for condition in found:
+            firsts.setdefault(condition.task, condition)
         for text in also:
             differing = self._differing(text, asked)
-            for first in firsts[:1] if "task" in differing else firsts:
+            for first in [found[0]] if "task" in differing else firsts.values():
                 own = {name: f"{getattr(first, FIELDS.get(name, name)) or AS_IT_IS_TEXT}" for name in asked}
                 try:
                     more = self._combined(own | differing)
