@@ -67,7 +67,10 @@ class Goal:
 
 @dataclass(frozen=True)
 class ArmStatus:
-    """What a controller says of its arm, as in ControllerStatus. waits: until an operator resumes it."""
+    """What a controller says of its arm, as in ControllerStatus. waits: until an operator resumes it.
+
+    refusal, refused_chunk, refusal_text: why the last refused chunk was refused, its id, and in words.
+    """
 
     state: State
     reason: str = ""
@@ -78,6 +81,14 @@ class ArmStatus:
     chunk_id: int = 0
     cause: Cause = Cause.NONE
     waits: bool = False
+    refusal: int = 0
+    refused_chunk: int = 0
+    refusal_text: str = ""
+
+    @property
+    def operator_is_due(self) -> bool:
+        """It holds, and follows nothing until an operator has done something."""
+        return self.guided or self.paused or (self.state == State.HOLDING and self.waits)
 
 
 @dataclass(frozen=True)
@@ -107,6 +118,9 @@ class TaskRun:
         self._test_heard = now
         self._test_remark = ""
 
+        self._passed = dict.fromkeys(self._statuses, over)    # by arm: the last chunk before it began to wait for one
+        self._refused: dict[str, tuple[int, str]] = {}        # by arm that waits: refusal and words, of the first such
+
     def elapsed(self, now: float) -> float:
         """[s]"""
         return now - self._began
@@ -119,6 +133,7 @@ class TaskRun:
     def hear_controller(self, arm: str, status: ArmStatus) -> None:
         """Ends the task at a fault, and where an arm that has followed it was stopped."""
         self._statuses[arm], self._silent[arm] = status, 0.0
+        self._hear_refusal(arm, status)
         if status.state == State.FAULT:
             text = f"arm {arm!r} is in fault: {status.fault_text}"
             self.end(Ended.FAULT, text, status.fault_code)
@@ -130,6 +145,14 @@ class TaskRun:
                 self.end(Ended.OPERATOR, f"arm {arm!r} {act}")
             elif status.cause == Cause.ITSELF:
                 self.end(Ended.FAULT, f"arm {arm!r} stopped by itself: {status.reason}")
+
+    def _hear_refusal(self, arm: str, status: ArmStatus) -> None:
+        """Of chunks refused in a row for one reason the first stands for all: its figures would change all the time."""
+        if status.state != State.HOLDING or status.operator_is_due:
+            self._passed[arm] = max(status.refused_chunk, status.chunk_id)
+            self._refused.pop(arm, None)
+        elif status.refused_chunk > self._passed[arm] and self._refused.get(arm, (0, ""))[0] != status.refusal:
+            self._refused[arm] = (status.refusal, status.refusal_text)
 
     def hear_test(self, name: str, holds: bool, stamp_ns: int, ros_ns: int, now: float) -> None:
         """Ends the task where its test of success holds now, by a stamp that lies after the begin."""
@@ -156,7 +179,8 @@ class TaskRun:
         if self.elapsed(now) >= self.goal.time_limit:
             test = self.goal.success_test
             unmet = f", and the success test {test!r} has not held" if test else ""
-            self.end(Ended.TIME_LIMIT, f"the time limit of {self.goal.time_limit:g} s is over{unmet}")
+            refused = "".join(f"; {text}" for text in map(self._refusal_text, self._statuses) if text)
+            self.end(Ended.TIME_LIMIT, f"the time limit of {self.goal.time_limit:g} s is over{unmet}{refused}")
 
     # --- what goes out ------------------------------------------------------------------------------------------------
     @property
@@ -184,9 +208,16 @@ class TaskRun:
             return f"arm {arm!r} is disarmed ({status.reason}): an operator must arm it"
         if status.guided:
             return f"arm {arm!r} is guided by hand: an operator must end that"
-        if status.paused or (status.state == State.HOLDING and status.waits):
+        if status.operator_is_due:
             return f"arm {arm!r} is holding ({status.reason}): an operator must call {arm}/resume"
-        return f"arm {arm!r} is {status.state.name.lower()}: {status.reason}"
+        how = f"arm {arm!r} is {status.state.name.lower()}: {status.reason}"
+        return "; ".join(filter(None, (how, self._refusal_text(arm))))
+
+    def _refusal_text(self, arm: str) -> str:
+        """Why an arm that waits for a chunk takes none of those that came; empty where none came, or it follows one."""
+        if arm not in self._refused:
+            return ""
+        return f"the controller of arm {arm!r} refuses chunks, as {self._refused[arm][1]}"
 
 
 def _operator_act(status: ArmStatus) -> str:

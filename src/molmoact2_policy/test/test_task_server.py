@@ -41,6 +41,7 @@ class Controllers:
         self.statuses = {arm: ControllerStatus(state=ControllerStatus.HOLDING) for arm in CONTRACT.arms}
         self.silent: set[str] = set()
         self.needs_resume: set[str] = set()
+        self.refuses: set[str] = set()
 
     def say(self, arm: str, **what) -> None:
         """From now on, whatever chunks come."""
@@ -58,6 +59,10 @@ class Controllers:
         for arm, status in self.statuses.items():
             if arm in self.needs_resume:
                 status.waits_for_resume = True
+            elif arm in self.refuses:
+                status.state, status.reason = ControllerStatus.HOLDING, "armed; waiting for a chunk"
+                status.last_refusal, status.last_refused_chunk_id = ControllerStatus.REFUSAL_STEP, chunk.chunk_id
+                status.last_refusal_text = "it begins 0.35 rad from the arm"
             else:
                 status.state, status.chunk_id = ControllerStatus.FOLLOWING, chunk.chunk_id
 
@@ -290,6 +295,16 @@ def test_the_policy_resumes_and_arms_nothing_but_says_who_must(tasks):
     assert heard.controller_state == ControllerStatus.DISARMED
     services = {name for name, _ in tasks.policy.get_client_names_and_types_by_node("policy", "/")}
     assert services == {"/lower/stop", "/upper/stop"}
+    tasks.controllers.behave()
+    given.hears("following")
+    given.cancel()
+    given.result(ENDED.ENDED_CANCELED)
+
+
+def test_a_controller_that_refuses_every_chunk_is_quoted(tasks):
+    tasks.controllers.refuses.add("lower")
+    given = tasks.give()
+    given.hears("the controller of arm 'lower' refuses chunks, as it begins 0.35 rad from the arm")
     tasks.controllers.behave()
     given.hears("following")
     given.cancel()
