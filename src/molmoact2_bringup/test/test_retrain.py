@@ -89,17 +89,16 @@ def test_a_seed_that_is_no_whole_number_is_refused_before_anything_is_made(tmp_p
     assert not (tmp_path / "out").exists()
 
 
-def test_another_way_than_short_or_long_is_refused_before_anything_is_made(tmp_path, fake):
-    done = subprocess.run([str(RETRAIN), str(tmp_path / "out"), "1", "lng"], capture_output=True, text=True, env=fake)
-    assert done.returncode == 2 and "'lng' behind SEED, expected short or long" in done.stderr
+def test_a_word_too_many_is_refused_before_anything_is_made(tmp_path, fake):
+    done = subprocess.run([str(RETRAIN), str(tmp_path / "out"), "1", "more"], capture_output=True, text=True, env=fake)
+    assert done.returncode == 2 and "usage: checkpoints/retrain OUT [SEED]" in done.stderr
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("other", [["1", "long"], ["2"]])
-def test_what_was_begun_another_way_or_with_another_seed_is_not_gone_on_with(tmp_path, noting, other):
+def test_what_was_begun_with_another_seed_is_not_gone_on_with(tmp_path, noting):
     assert told(tmp_path, noting)
-    done = subprocess.run([str(RETRAIN), str(tmp_path / "out"), *other], capture_output=True, text=True, env=noting)
-    assert done.returncode == 2 and "was begun as 'short, seed 1', not" in done.stderr
+    done = subprocess.run([str(RETRAIN), str(tmp_path / "out"), "2"], capture_output=True, text=True, env=noting)
+    assert done.returncode == 2 and "was begun with seed 1, not 2" in done.stderr
 
 
 def test_what_does_not_say_how_it_was_begun_is_not_gone_on_with(tmp_path, noting):
@@ -108,10 +107,10 @@ def test_what_does_not_say_how_it_was_begun_is_not_gone_on_with(tmp_path, noting
     assert done.returncode == 2 and "choose another OUT" in done.stderr
 
 
-def told(tmp_path: Path, env: dict[str, str], cut: str = "", way: str = "short") -> list[list[str]]:
+def told(tmp_path: Path, env: dict[str, str], cut: str = "") -> list[list[str]]:
     """The commands of one call, word by word. cut: the first word and OUT of the one that fails."""
     (tmp_path / "notes").write_text("")
-    done = subprocess.run([str(RETRAIN), str(tmp_path / "out"), "1", way], env=env | {"CUT": cut}, check=False)
+    done = subprocess.run([str(RETRAIN), str(tmp_path / "out"), "1"], env=env | {"CUT": cut}, check=False)
     assert done.returncode == (1 if cut else 0)
     return [shlex.split(line) for line in (tmp_path / "notes").read_text().splitlines()]
 
@@ -127,7 +126,7 @@ def recipe_of(words: list[str]) -> Recipe:
     return load_recipe(Path(words[1]), {name: yaml.safe_load(value) for name, value in changes.items()})
 
 
-def test_the_short_way_goes_from_demonstrations_to_the_last_step(tmp_path, noting):
+def test_it_goes_from_demonstrations_to_the_last_step(tmp_path, noting):
     commands = told(tmp_path, noting)
     assert made(commands) == [
         "plain.part", "varied.part", "depth_codebook.json", "norm_stats.json", "posttrain", "corrected.part", "settle",
@@ -155,18 +154,6 @@ def test_on_a_gpu_one_process_takes_what_two_do_on_a_processor(tmp_path, noting)
     stages = [words for words in told(tmp_path, noting) if words[0] == "train"]
     assert [recipe_of(words).run.batch for words in stages] == [32] * 3
     assert not any("--threads" in words for words in stages)
-
-
-def test_the_long_way_begins_each_stage_with_what_was_made_before(tmp_path, noting):
-    commands, there = told(tmp_path, noting, way="long"), set()
-    stages = [words for words in commands if words[0] in ("train", "corrections")]
-    for words, name in zip(stages, made(stages), strict=True):
-        if words[0] == "train":
-            recipe = recipe_of(words)
-            assert not recipe.start.checkpoint or recipe.start.checkpoint.split("/")[0] in there
-            assert {data.path for data in recipe.data} <= there | {"plain", "varied"}
-        there.add(name.removesuffix(".part"))
-    assert made(stages)[-1] == "settle" and len(stages) == 7
 
 
 @pytest.mark.parametrize(
