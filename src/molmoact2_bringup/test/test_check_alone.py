@@ -1,6 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""`molmoact2 check` beside another robot in the same ROS domain, whose names are the same: nothing of it may move."""
+"""Another robot in the same ROS domain, whose names are the same: no check and no evaluation may move it."""
 
 import threading
 import time
@@ -17,6 +17,9 @@ from molmoact2_bringup.check.alone import shared, speaking
 from molmoact2_bringup.check.line import FAIL, passed
 from molmoact2_bringup.check.move import move_lines
 from molmoact2_bringup.check.options import Options
+from molmoact2_bringup.evaluation import live
+from molmoact2_bringup.evaluation.attempts import Condition
+from molmoact2_bringup.lifecycle import BringUpError
 from molmoact2_bringup.running import RunningSystem
 from molmoact2_contract import load_system
 from molmoact2_contract.qos import STATUS
@@ -97,6 +100,26 @@ def test_an_arm_is_moved_only_where_no_other_system_can_hear_it(robots, other, s
         [line] = move_lines(running, contract, tag, "arm", "", True, lambda text: None)
     assert line.outcome == FAIL and "another system runs" in line.text and said in line.text
     assert "ROS_DOMAIN_ID" in line.mend and robots.armed == []
+
+
+@pytest.mark.parametrize("other", [
+    lambda robots: robots.controller("arm", "theirs"), lambda robots: robots.policy(),
+])
+def test_an_evaluation_asks_nothing_of_an_arm_that_another_system_may_have(robots, other, monkeypatch):
+    monkeypatch.setattr(live, "GONE", 0.5)
+    system = load_system("so101_sim")
+    bench = live.LiveBench(replace(system, processes=()), Condition("touch"), None, lambda line: None)
+    with bench._running:
+        robots.controller("arm", "ours")
+        robots.policy()
+        until(lambda: shared(bench._running.node, "arm") == "")
+        bench._must_be_alone()
+        before = speaking(bench._running.node)
+        other(robots)
+        until(lambda: speaking(bench._running.node) != before)
+        with pytest.raises(BringUpError, match="another system runs.*nothing was asked of the arm.*ROS_DOMAIN_ID"):
+            bench._place(80000, None)
+    assert robots.armed == []
 
 
 @pytest.fixture

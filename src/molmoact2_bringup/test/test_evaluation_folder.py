@@ -124,10 +124,11 @@ def test_what_was_asked_is_written_once_and_a_damaged_file_is_named(tmp_path):
     asked = {"scenes": "1:2"}
     folder = Folder(tmp_path / "out", asked)
     folder.add(Condition("touch"), FAST, Attempt(1, "red", "touch the red cube"))
-    path = tmp_path / "out/asked.json"
-    number = path.stat().st_ino
+    path, attempts = tmp_path / "out/asked.json", tmp_path / "out" / ATTEMPTS
+    number, written = path.stat().st_ino, attempts.stat().st_mtime_ns
     assert set(Folder(tmp_path / "out", asked).attempts(Condition("touch"), FAST)) == {1}
     assert path.stat().st_ino == number and [one.name for one in path.parent.glob("asked*")] == ["asked.json"]
+    assert attempts.stat().st_mtime_ns == written    # what stands is not written anew
     for damaged in ("", '{"scenes": "1', "7"):
         path.write_text(damaged)
         with pytest.raises(ValueError, match="asked.json cannot be read"):

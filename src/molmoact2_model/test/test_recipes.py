@@ -71,6 +71,18 @@ def test_a_stage_with_depth_runs_and_leaves_a_checkpoint(tmp_path, data, start, 
     MolmoAct2Policy.from_pretrained(tmp_path / "out/checkpoint")
 
 
+def test_the_first_recipe_of_the_shipped_checkpoint_steps_from_nothing(tmp_path, data):
+    given = [f"data.{index}.path={data}" for index in range(2)]
+    given += [f"start.norm_stats={norm_stats(tmp_path)}", f"norm_tag={TAG}", "optimizer.warmup=0"]
+    given += ["run.steps=2", "run.batch=2", "run.buffer=8", "run.precision=fp32"]
+    words = (word for one in given for word in ("--set", one))
+    assert train(RECIPES / "so101_sim/posttrain.yaml", tmp_path / "out", *words) == 0
+    losses = curves(tmp_path / "out")
+    for name in ("flow", "place", "look"):
+        assert np.isfinite(losses[name]).all() and min(losses[name]) > 0, f"{name}: {losses[name]}"
+    assert MolmoAct2Policy.from_pretrained(tmp_path / "out/checkpoint").norm_tags == (TAG,)
+
+
 def test_the_recipe_of_the_shipped_checkpoint_steps_with_every_term_of_its_objective(tmp_path, data, start):
     """so101_sim/settle.yaml with its own mix, objective and optimizer, on demonstrations and corrections."""
     corrected = Path(shutil.copytree(data, tmp_path / "corrected"))

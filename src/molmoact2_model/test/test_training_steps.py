@@ -5,6 +5,7 @@
 import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -182,6 +183,26 @@ def test_a_buffer_that_memory_does_not_hold_is_refused_before_it_is_filled(tmp_p
     assert train(recipe_of(tmp_path, data, run=RUN | {"buffer": 10**9}), tmp_path / "out", "--device", "cpu") == 2
     said = capsys.readouterr().err
     assert "run.buffer is 1000000000" in said and "lower run.buffer" in said and "Traceback" not in said
+
+
+def test_the_buffers_of_all_processes_of_a_machine_must_fit_into_it(tmp_path, data, monkeypatch):
+    recipe = load_recipe(recipe_of(tmp_path, data, run=RUN))
+    trainer = Trainer(recipe, begin(recipe, tmp_path / "files"), tmp_path / "none", open_processes("cpu"))
+    monkeypatch.setattr(Stream, "held", 10**9)
+    monkeypatch.setattr(loop, "free_memory", lambda _: (1.5e9, "2.0 GB of main memory"))
+    trainer._stream()
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")    # as torchrun sets it
+    with pytest.raises(InputError, match=r"run\.buffer is 20 in each of 2 processes.* take 2\.0 GB, and 1\.5 GB"):
+        trainer._stream()
+
+
+def test_sample_pictures_are_made_where_the_weights_were_moved(tmp_path, data):
+    recipe = load_recipe(recipe_of(tmp_path, data, run=RUN))
+    elsewhere = SimpleNamespace(device=torch.device("meta"), prepare_model=lambda model: model)
+    trainer = Trainer(recipe, begin(recipe, tmp_path / "files"), tmp_path / "none", elsewhere)
+    pictures = trainer._pictures()
+    assert pictures is not None and pictures._policy.network.device == torch.device("meta")
+    assert {weight.device.type for weight in pictures._policy.network.vlm.parameters()} == {"meta"}
 
 
 def test_data_are_checked_before_any_frame_of_them_is_decoded(tmp_path, data, capsys, monkeypatch):

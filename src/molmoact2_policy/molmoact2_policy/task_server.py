@@ -285,7 +285,7 @@ def _arm_status(message: ControllerStatus) -> ArmStatus:
         chunk_id=message.chunk_id,
         cause=Cause(cause),
         waits=message.waits_for_resume,
+        refused=message.refused_chunks,
         refusal=message.last_refusal,
-        refused_chunk=message.last_refused_chunk_id,
         refusal_text=message.last_refusal_text,
     )

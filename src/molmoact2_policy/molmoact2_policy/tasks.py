@@ -69,7 +69,7 @@ class Goal:
 class ArmStatus:
     """What a controller says of its arm, as in ControllerStatus. waits: until an operator resumes it.
 
-    refusal, refused_chunk, refusal_text: why the last refused chunk was refused, its id, and in words.
+    refused: how many chunks it has refused; refusal, refusal_text: why the last of them, also in words.
     """
 
     state: State
@@ -81,8 +81,8 @@ class ArmStatus:
     chunk_id: int = 0
     cause: Cause = Cause.NONE
     waits: bool = False
+    refused: int = 0
     refusal: int = 0
-    refused_chunk: int = 0
     refusal_text: str = ""
 
     @property
@@ -118,8 +118,8 @@ class TaskRun:
         self._test_heard = now
         self._test_remark = ""
 
-        self._passed = dict.fromkeys(self._statuses, over)    # by arm: the last chunk before it began to wait for one
-        self._refused: dict[str, tuple[int, str]] = {}        # by arm that waits: refusal and words, of the first such
+        self._refused_before: dict[str, int] = {}        # by arm: how many, before it began to wait for a chunk
+        self._refused: dict[str, tuple[int, str]] = {}    # by arm that waits: why, and the words of the first such
 
     def elapsed(self, now: float) -> float:
         """[s]"""
@@ -132,8 +132,8 @@ class TaskRun:
     # --- what comes in ------------------------------------------------------------------------------------------------
     def hear_controller(self, arm: str, status: ArmStatus) -> None:
         """Ends the task at a fault, and where an arm that has followed it was stopped."""
+        self._hear_refusal(arm, status, self._statuses[arm])
         self._statuses[arm], self._silent[arm] = status, 0.0
-        self._hear_refusal(arm, status)
         if status.state == State.FAULT:
             text = f"arm {arm!r} is in fault: {status.fault_text}"
             self.end(Ended.FAULT, text, status.fault_code)
@@ -146,12 +146,13 @@ class TaskRun:
             elif status.cause == Cause.ITSELF:
                 self.end(Ended.FAULT, f"arm {arm!r} stopped by itself: {status.reason}")
 
-    def _hear_refusal(self, arm: str, status: ArmStatus) -> None:
+    def _hear_refusal(self, arm: str, status: ArmStatus, last: ArmStatus | None) -> None:
         """Of chunks refused in a row for one reason the first stands for all: its figures would change all the time."""
-        if status.state != State.HOLDING or status.operator_is_due:
-            self._passed[arm] = max(status.refused_chunk, status.chunk_id)
+        waits = status.state == State.HOLDING and not status.operator_is_due
+        if not waits or last is None or status.refused < last.refused:    # fewer: the controller was started anew
+            self._refused_before[arm] = status.refused
             self._refused.pop(arm, None)
-        elif status.refused_chunk > self._passed[arm] and self._refused.get(arm, (0, ""))[0] != status.refusal:
+        elif status.refused > self._refused_before[arm] and self._refused.get(arm, (0, ""))[0] != status.refusal:
             self._refused[arm] = (status.refusal, status.refusal_text)
 
     def hear_test(self, name: str, holds: bool, stamp_ns: int, ros_ns: int, now: float) -> None:

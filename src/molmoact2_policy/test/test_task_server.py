@@ -61,7 +61,7 @@ class Controllers:
                 status.waits_for_resume = True
             elif arm in self.refuses:
                 status.state, status.reason = ControllerStatus.HOLDING, "armed; waiting for a chunk"
-                status.last_refusal, status.last_refused_chunk_id = ControllerStatus.REFUSAL_STEP, chunk.chunk_id
+                status.refused_chunks, status.last_refusal = status.refused_chunks + 1, ControllerStatus.REFUSAL_STEP
                 status.last_refusal_text = "it begins 0.35 rad from the arm"
             else:
                 status.state, status.chunk_id = ControllerStatus.FOLLOWING, chunk.chunk_id

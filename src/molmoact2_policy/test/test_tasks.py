@@ -178,46 +178,52 @@ def test_the_text_says_what_an_operator_must_do_and_why_no_chunks_come():
     assert run.text("", BEGAN) == "following"
 
 
-def refusing(chunk: int, refusal: int = 10, reason: str = "armed; waiting for a chunk") -> ArmStatus:
-    text = f"chunk {chunk}: refused for {refusal}"
-    return ArmStatus(State.HOLDING, reason, refusal=refusal, refused_chunk=chunk, refusal_text=text)
+def refusing(count: int, refusal: int = 10, reason: str = "armed; waiting for a chunk") -> ArmStatus:
+    return ArmStatus(
+        State.HOLDING, reason, refused=count, refusal=refusal, refusal_text=f"the {count}th: refused for {refusal}"
+    )
 
 
 def test_an_arm_that_takes_none_of_the_chunks_says_why_and_so_does_the_end():
     run = run_of(time_limit=1.0)
     run.hear_controller("right", following())
-    run.hear_controller("left", refusing(OVER))    # of an earlier task
+    run.hear_controller("left", refusing(500))    # before this task began
     assert run.text("", BEGAN) == "arm 'left' is holding: armed; waiting for a chunk"
-    why = "the controller of arm 'left' refuses chunks, as chunk 8: refused for 10"
-    for chunk in (OVER + 1, OVER + 2):    # told once: it would change with each chunk
-        run.hear_controller("left", refusing(chunk))
+    why = "the controller of arm 'left' refuses chunks, as the 501th: refused for 10"
+    for count in (501, 502):    # told once: it would change with each chunk
+        run.hear_controller("left", refusing(count))
         assert run.text("", BEGAN) == f"arm 'left' is holding: armed; waiting for a chunk; {why}"
-    run.hear_controller("left", refusing(OVER + 3, refusal=9))
-    assert run.text("", BEGAN).endswith("as chunk 10: refused for 9")
+    run.hear_controller("left", refusing(503, refusal=9))
+    assert run.text("", BEGAN).endswith("as the 503th: refused for 9")
     let_pass(run, 1.1)
     assert run.ending == Ending(
         Ended.TIME_LIMIT,
-        "the time limit of 1 s is over; the controller of arm 'left' refuses chunks, as chunk 10: refused for 9",
+        "the time limit of 1 s is over; the controller of arm 'left' refuses chunks, as the 503th: refused for 9",
     )
 
 
 @pytest.mark.parametrize(
     "then",
     [
-        following(OVER + 2),
-        ArmStatus(State.DISARMED, "not armed", refused_chunk=OVER + 2),
-        ArmStatus(State.HOLDING, "paused by the operator", paused=True, refused_chunk=OVER + 2),
-        ArmStatus(State.HOLDING, "stopped on request", waits=True, refused_chunk=OVER + 2),
+        ArmStatus(State.FOLLOWING, chunk_id=OVER + 1, refused=2),
+        ArmStatus(State.DISARMED, "not armed", refused=2),
+        ArmStatus(State.HOLDING, "paused by the operator", paused=True, refused=2),
+        ArmStatus(State.HOLDING, "stopped on request", waits=True, refused=2),
+        refusing(0),    # by a controller that was started anew
     ],
 )
 def test_what_was_refused_before_an_arm_began_to_wait_is_not_told(then):
     run = run_of()
     run.hear_controller("right", following())
-    run.hear_controller("left", refusing(OVER + 1))
+    for count in (0, 1):
+        run.hear_controller("left", refusing(count))
+    assert "refuses" in run.text("", BEGAN)
     run.hear_controller("left", then)
-    assert "refuse" not in run.text("", BEGAN)
-    run.hear_controller("left", refusing(OVER + 2, reason="waiting"))
+    assert "refuses" not in run.text("", BEGAN)
+    run.hear_controller("left", refusing(then.refused, reason="waiting"))
     assert run.text("", BEGAN) == "arm 'left' is holding: waiting"
+    run.hear_controller("left", refusing(then.refused + 1, reason="waiting"))
+    assert "refuses" in run.text("", BEGAN)
 
 
 def test_a_test_that_falls_silent_is_told_and_does_not_end_it():

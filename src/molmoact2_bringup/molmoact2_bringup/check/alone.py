@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from rclpy.node import Node
 
 KINDS = tuple(f"molmoact2_msgs/msg/{kind}" for kind in ("ControllerStatus", "PolicyStatus", "ActionChunk"))
@@ -25,18 +27,23 @@ def speaking(node: Node) -> dict[str, int]:
     return found
 
 
-def shared(node: Node, arm: str) -> str:
-    """Who else would hear or say what moves an arm, in words; empty where there is nobody.
+def another(node: Node, arms: Collection[str]) -> str:
+    """Who else would hear or say what moves these arms, in words; empty where there is nobody.
 
-    Expected are the arm's one controller, and one policy, the node's own.
+    Expected are one controller of each of them, and one policy.
     """
-    expected = {f"{arm}/status": 1, CHUNKS: 1, ANNOUNCED: 1}
+    expected = dict.fromkeys([*(f"{arm}/status" for arm in arms), CHUNKS, ANNOUNCED], 1)
     more = [_words(topic, count) for topic, count in speaking(node).items() if count > expected.get(topic, 0)]
+    servers = {arm: node.count_services(f"{arm}/arm") for arm in arms}
+    more += [f"{count} nodes offer {arm}/arm" for arm, count in servers.items() if count > 1]
+    return f"another system runs in this ROS domain: {', '.join(more)}" if more else ""
+
+
+def shared(node: Node, arm: str) -> str:
+    """The same of one arm, or that it is not there; empty where all is as it is to be before it is moved."""
+    if others := another(node, [arm]):
+        return others
     controllers, servers = node.count_publishers(f"{arm}/status"), node.count_services(f"{arm}/arm")
-    if servers > 1:
-        more.append(f"{servers} nodes offer {arm}/arm")
-    if more:
-        return f"another system runs in this ROS domain: {', '.join(more)}"
     if (controllers, servers) != (1, 1):
         return f"{controllers} nodes publish {arm}/status and {servers} offer {arm}/arm, in place of one each"
     return ""

@@ -46,7 +46,7 @@ class Folder:
 
     def _read(self) -> None:
         path = self.out / ATTEMPTS
-        whole, newline, _ = (path.read_bytes() if path.is_file() else b"").rpartition(b"\n")
+        whole, newline, cut = (path.read_bytes() if path.is_file() else b"").rpartition(b"\n")
         if not whole:    # nothing stands, so that nothing can be mixed up
             return
         try:
@@ -62,7 +62,8 @@ class Folder:
                     f"--out {self.out} holds an evaluation with another {name}: {before.get(name)!r}, and now it is "
                     f"{self._asked.get(name)!r}; give the same, or choose another folder"
                 )
-        path.write_bytes(whole + newline)    # without a line that was cut off
+        if cut:
+            write_whole(path, whole + newline)
         for line in whole.decode("utf-8").splitlines():
             told = json.loads(line)
             self._of(told["condition"], told["mode"])[told["attempt"]["seed"]] = Attempt.of(told["attempt"])

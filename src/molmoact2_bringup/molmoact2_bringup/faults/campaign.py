@@ -21,6 +21,7 @@ from molmoact2_contract import NormTag, System
 from molmoact2_policy.scripted.policy import EasedSway, ScriptedPolicy
 from molmoact2_policy.scripted.sway import Sway
 
+from ..check.alone import MEND, another
 from ..running import RunningSystem, Stopped
 from .clock import ShiftedClock
 from .control_rows import ControlRows
@@ -116,6 +117,9 @@ def _begin(*stages: Stage) -> None:
         seen = stage.wait(partial(_is_there_disarmed, stage), BEGIN_WITHIN)
         if seen is None:
             raise RuntimeError(f"the controller of {stage.arm!r} does not appear, disarmed: {stage.status.reason}")
+    others = partial(another, stages[0].node, [stage.arm for stage in stages])
+    if stages[0].wait(lambda: not others(), BEGIN_WITHIN) is None:
+        raise RuntimeError(f"{others()}; nothing was asked of the arm: {MEND}")
     for act in (Stage.arm_as_operator, Stage.follow):
         for stage in stages:
             failed = act(stage)

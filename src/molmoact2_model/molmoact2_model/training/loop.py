@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -56,6 +57,7 @@ class Trainer:
         torch.manual_seed(recipe.run.seed)
         model = TrainingModel(beginning.network, beginning.images, recipe.objective)
         self.model = model.to(processes.device).train()
+        beginning.network.device = processes.device    # its weights are there now: sample pictures are made with them
         self._trained = Trained(self.model, recipe.optimizer)
         self._optimizers = Optimizers(self._trained.groups, self._trained.matrices, recipe.optimizer)
         self._together = processes.prepare_model(self.model)
@@ -245,10 +247,12 @@ class Trainer:
                 f"run.batch is {run.batch}{times}; the data have {stream.used} frames (one in run.every {run.every}); "
                 "lower run.batch, or name more data"
             )
-        free, of = free_memory("cpu")
-        if stream.held > free:
+        beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))    # by torchrun and accelerate: processes on this machine
+        held, (free, of) = stream.held * beside, free_memory("cpu")
+        if held > free:
+            times = f" in each of {beside} processes" if beside > 1 else ""
             raise InputError(
-                f"run.buffer is {run.buffer}: so many frames with their images take {stream.held / 1e9:.1f} GB, and "
+                f"run.buffer is {run.buffer}{times}: so many frames with their images take {held / 1e9:.1f} GB, and "
                 f"{free / 1e9:.1f} GB of {of} are free; lower run.buffer"
             )
         return stream
