@@ -18,6 +18,7 @@ from molmoact2_bringup.running import Stopped
 from molmoact2_bringup.up import with_settings
 from molmoact2_contract import ContractError, find_resource, load_system
 from molmoact2_contract.cli import main
+from molmoact2_model.training.saving import alone
 from molmoact2_policy.backend import BackendError
 
 ASKED = dict.fromkeys(("latency", "joining", "when_late", "depth", "cache"), "") | {"task": "touch", "cameras": "none"}
@@ -98,6 +99,18 @@ def test_what_stands_is_reported_however_it_ends_and_the_same_command_goes_on(tm
     assert main(command) == 0 and again.tried == [80003]
     told = json.loads((tmp_path / "out/summary.json").read_text())
     assert (told["conditions"][0]["n"], told["conditions"][0]["successes"], told["attempts"]) == (4, 2, "4")
+
+
+def test_a_second_evaluation_in_a_folder_where_one_writes_is_refused_and_tries_nothing(tmp_path, monkeypatch, capsys):
+    command = [*COMMAND, "--scenes", "80000:80002", "--out", str(tmp_path / "out")]
+    Played(monkeypatch)
+    assert main(command) == 0
+    (tmp_path / "out" / ATTEMPTS).unlink()
+    second = Played(monkeypatch)
+    with alone(tmp_path / "out"):
+        assert main(command) == 2 and second.tried == []
+    assert "another run writes to" in capsys.readouterr().err
+    assert main(command) == 0 and second.tried == [80000, 80001]
 
 
 def test_an_attempt_that_was_cut_off_while_it_was_written_is_made_again(tmp_path, monkeypatch):
