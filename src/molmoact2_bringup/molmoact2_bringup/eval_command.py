@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -134,7 +135,7 @@ def _run(args: argparse.Namespace) -> bool:
     from molmoact2_model.policy import machine
 
     from .check.wanted import configuration_of
-    from .evaluation.folder import Folder
+    from .evaluation.folder import opened
     from .evaluation.report import FAST, LIVE
     from .evaluation.simulated import SimulatedScene
     from .evaluation.trying import Trial, scenes, try_all
@@ -154,7 +155,9 @@ def _run(args: argparse.Namespace) -> bool:
     known["patience"] = patience
     known |= _identity(checkpoint) | ({"also": args.also} if args.also else {})
     known["system"] = {process.name: process.parameters for process in scene.system.processes}
-    folder, log = Folder(args.out, known), args.out / "log.txt"
+    known["remapped topics"] = {process.name: dict(process.remap) for process in scene.system.processes}
+    known["contract"] = hashlib.sha256(scene.system.contract.path.read_bytes()).hexdigest()
+    log = args.out / "log.txt"
     trials = [
         Trial(condition, mode, partial(scene.fast, system, condition) if mode == FAST
               else partial(scene.live, system, condition, log))
@@ -168,13 +171,14 @@ def _run(args: argparse.Namespace) -> bool:
         "scenes": _told(seeds),
         "processor": machine("cpu")["processor"],
     }
-    return try_all(folder, trials, seeds, facts, scene.table)
+    with opened(args.out, known) as folder:
+        return try_all(folder, trials, seeds, facts, scene.table)
 
 
 def _run_gym(args: argparse.Namespace) -> bool:
     from molmoact2_model import MolmoAct2Policy
 
-    from .evaluation.folder import Folder
+    from .evaluation import folder
     from .evaluation.gym_env import GymCondition, load_map, make_environment, opened
     from .evaluation.report import FAST
     from .evaluation.trying import Trial, scenes, try_all
@@ -197,7 +201,8 @@ def _run_gym(args: argparse.Namespace) -> bool:
             for depth, session in sessions.items()
         ]
         facts = {"title": f"{Path(args.checkpoint).name} in {name}", **_identity(args.checkpoint), "seeds": args.scenes}
-        return try_all(Folder(args.out, known), trials, seeds, facts, None)
+        with folder.opened(args.out, known) as attempts:
+            return try_all(attempts, trials, seeds, facts, None)
     finally:
         environment.close()
 

@@ -3,17 +3,20 @@
 """`molmoact2 corrections`: a policy drives, an expert says what it should have done."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from molmoact2_bringup.evaluation.pilot import Driving
 from molmoact2_contract import find_resource, load_system
 from molmoact2_contract.cli import main
 from molmoact2_data.companions import ALTERNATIVES, Companion
 from molmoact2_data.layout import CORRECTED, NOTES
 from molmoact2_data.reader import Dataset
 from molmoact2_data.streaming import Share, Stream
-from molmoact2_policy.backend import InProcessBackend
+from molmoact2_policy.backend import BackendError, InProcessBackend, Unanswered
+from molmoact2_policy.runner import MOST_UNANSWERED
 from mujoco_driver.demos.episode import Demonstrator, Wanted
 from mujoco_driver.scene import build
 from mujoco_driver.tabletop import Tabletop
@@ -52,6 +55,36 @@ def test_the_pilot_drives_and_the_expert_says_what_it_should_have_done_and_ends_
     went = done.steps[6].state - done.steps[0].state
     meant = own[0].reshape(30, 6)[6] - done.steps[0].state
     assert np.linalg.norm(went - meant) > 0.05
+
+
+class Speechless(Wandering):
+    """Has no answer at first, and now and then."""
+
+    def chunk(self, images, state, instruction):
+        there = super().chunk(images, state, instruction)
+        return None if len(self.asked) % 2 else there
+
+
+def test_a_pilot_without_an_answer_goes_on_with_what_it_said_last_and_stays_where_it_is_before_that():
+    table = Tabletop(build("so101_tabletop"), np.array([0.0, -0.9, 0.75, 1.3, 0.0, 0.4]))
+    wanted, pilot = Wanted({"touch": 1.0}, ("red",), 0.0, False, False, 3, 0), Speechless()
+    done = Demonstrator(table, Blind(), wanted, pilot).perform(4)
+    assert not done.failure and len(pilot.asked) > 2
+    moved = [np.abs(step.state - done.steps[0].state).max() for step in done.steps]
+    assert max(moved[:13]) < 0.03 < moved[20]    # the second question is asked at step 12
+
+
+def test_a_policy_that_never_answers_fails_as_in_a_running_system():
+    def infer(*_):
+        raise Unanswered("not_decoded", "it did not close its depth codes")
+
+    driving = Driving.__new__(Driving)
+    driving._tag, driving._frame = SimpleNamespace(cameras=()), SimpleNamespace(to_model=lambda state: state)
+    driving._backend, driving._seed, driving._unanswered = SimpleNamespace(infer=infer), 0, 0
+    for _ in range(MOST_UNANSWERED - 1):
+        assert driving.chunk({}, np.zeros(6), "touch") is None
+    with pytest.raises(BackendError, match=f"{MOST_UNANSWERED} inferences in a row .* did not close its depth codes"):
+        driving.chunk({}, np.zeros(6), "touch")
 
 
 class Unmoved(Tabletop):

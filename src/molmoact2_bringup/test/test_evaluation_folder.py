@@ -10,7 +10,7 @@ import pytest
 
 from molmoact2_bringup.check.wanted import configuration_of
 from molmoact2_bringup.evaluation.attempts import Attempt, Condition
-from molmoact2_bringup.evaluation.folder import ATTEMPTS, Folder
+from molmoact2_bringup.evaluation.folder import ATTEMPTS, Folder, opened
 from molmoact2_bringup.evaluation.report import FAST
 from molmoact2_bringup.evaluation.simulated import SimulatedScene
 from molmoact2_bringup.lifecycle import BringUpError
@@ -18,7 +18,6 @@ from molmoact2_bringup.running import Stopped
 from molmoact2_bringup.up import with_settings
 from molmoact2_contract import ContractError, find_resource, load_system
 from molmoact2_contract.cli import main
-from molmoact2_model.training.saving import alone
 from molmoact2_policy.backend import BackendError
 
 ASKED = dict.fromkeys(("latency", "joining", "when_late", "depth", "cache"), "") | {"task": "touch", "cameras": "none"}
@@ -101,16 +100,40 @@ def test_what_stands_is_reported_however_it_ends_and_the_same_command_goes_on(tm
     assert (told["conditions"][0]["n"], told["conditions"][0]["successes"], told["attempts"]) == (4, 2, "4")
 
 
-def test_a_second_evaluation_in_a_folder_where_one_writes_is_refused_and_tries_nothing(tmp_path, monkeypatch, capsys):
-    command = [*COMMAND, "--scenes", "80000:80002", "--out", str(tmp_path / "out")]
+def test_a_second_evaluation_in_a_folder_where_one_writes_is_refused_and_touches_nothing(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    with opened(out, {"scenes": "1:2"}):    # it has tried nothing yet
+        there = {path.name: path.read_bytes() for path in out.iterdir()}
+        second = Played(monkeypatch)
+        assert main([*COMMAND, "--scenes", "80000:80002", "--out", str(out)]) == 2 and second.tried == []
+        assert "another run writes to" in capsys.readouterr().err
+        assert {path.name: path.read_bytes() for path in out.iterdir()} == there
+
+
+def test_a_first_attempt_that_was_cut_off_while_it_was_written_is_made_again(tmp_path, monkeypatch):
+    command = [*COMMAND, "--scenes", "80000:80001", "--out", str(tmp_path / "out")]
     Played(monkeypatch)
     assert main(command) == 0
-    (tmp_path / "out" / ATTEMPTS).unlink()
-    second = Played(monkeypatch)
-    with alone(tmp_path / "out"):
-        assert main(command) == 2 and second.tried == []
-    assert "another run writes to" in capsys.readouterr().err
-    assert main(command) == 0 and second.tried == [80000, 80001]
+    path = tmp_path / "out" / ATTEMPTS
+    path.write_bytes(path.read_bytes()[:-40])
+    for tried in ([80000], []):
+        again = Played(monkeypatch)
+        assert main(command) == 0 and again.tried == tried
+
+
+def test_a_contract_that_changed_is_another_evaluation(tmp_path, monkeypatch, capsys):
+    system = find_resource("config/systems", "so101_sim", ".yaml")
+    contract = find_resource("config/embodiments", "so101", ".yaml")
+    (tmp_path / "contract.yaml").write_text(contract.read_text())
+    text = system.read_text().replace("contract: so101", f"contract: {tmp_path / 'contract.yaml'}")
+    (tmp_path / "mine.yaml").write_text(text)
+    command = ["eval", str(tmp_path / "mine.yaml"), *COMMAND[2:], "--scenes", "80000:80001"]
+    command += ["--out", str(tmp_path / "out")]
+    Played(monkeypatch)
+    assert main(command) == 0
+    (tmp_path / "contract.yaml").write_text(contract.read_text() + "# a limit was changed\n")
+    assert main(command) == 2
+    assert "holds an evaluation with another contract" in capsys.readouterr().err
 
 
 def test_an_attempt_that_was_cut_off_while_it_was_written_is_made_again(tmp_path, monkeypatch):

@@ -134,18 +134,20 @@ def _opened(path: Path) -> _Video | str:
 def check(
     dataset: Dataset, parts: Sequence[Part], most: int = 20, progress: Callable[[], object] = lambda: None
 ) -> list[str]:
-    """The first so many things that are wrong with the episodes that these are parts of."""
+    """The first so many things that are wrong with the episodes that these are parts of; where it ended with them, the
+    last line says of how many episodes nothing is known."""
     checker, found = Checker(dataset), dict[str, None]()
     of_episode: dict[int, list[Part]] = {}
     for part in parts:
         of_episode.setdefault(part.episode.index, []).append(part)
-    for those in of_episode.values():
+    for looked_at, those in enumerate(of_episode.values(), 1):
         silent = [part for part in those if not part.episode.task.strip()]
         found |= dict.fromkeys([*checker.problems(those[0].episode), *(_silent(dataset, part) for part in silent)])
         progress()
-        if len(found) >= most:
-            break
-    return list(found)[:most]
+        if len(found) >= most and looked_at < len(of_episode):
+            left = len(of_episode) - looked_at
+            return [*list(found)[:most], f"{dataset.root}: {left} more episodes were not looked at after so much"]
+    return list(found)
 
 
 def _silent(dataset: Dataset, part: Part) -> str:

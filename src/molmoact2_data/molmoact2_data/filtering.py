@@ -161,8 +161,9 @@ def _ranges(dataset: Dataset) -> _Ranges:
         assert action is not None
         span = np.maximum(span, _span(action))
     arm = _arm(dataset, len(span))
-    if arm.any():
-        span = np.where(arm, np.maximum(span, LEAST_SHARE * span[arm].max()), span)
+    for kind in (arm, ~arm):    # grippers have other units than joints
+        if kind.any():
+            span = np.where(kind, np.maximum(span, LEAST_SHARE * span[kind].max()), span)
     return _Ranges(span, state.min(axis=0).astype(np.float64), state.max(axis=0).astype(np.float64), same)
 
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .companions import DESCRIPTIONS, FOLDER, KEYS, SCHEMAS, Companion
+from .companions import ALTERNATIVES, DESCRIPTIONS, FOLDER, KEYS, SCHEMAS, Companion
 from .keep import Part
 from .layout import ACTION, CORRECTED, INDICES, STATE, TIME, DatasetError
 from .meta import image_size
@@ -22,12 +23,11 @@ from .writer import DatasetWriter, Row
 def rewrite(
     dataset: Dataset, parts: Sequence[Part], root: Path, progress: Callable[[], object] = lambda: None
 ) -> tuple[int, int]:
-    """Writes a data set of version 3 and returns its episodes and frames. Videos are encoded anew. Parts of a set that
-    was corrected (layout.CORRECTED) begin at the first frame that was, so that the note holds for the new numbers.
-    Errors: DatasetError."""
-    stride = dataset.notes.get(CORRECTED)
-    if stride:
-        parts = [replace(part, first=part.first_on(stride)) for part in parts if part.first_on(stride) < part.end]
+    """Writes a data set of version 3 and returns its episodes and frames. Videos are encoded anew. Where alternatives
+    are known of every so many frames, parts begin at the first of these, so that they still are of every so many by
+    the new numbers. Errors: DatasetError."""
+    stride = dataset.notes.get(CORRECTED) or _stride(dataset)
+    parts = [replace(part, first=part.first_on(stride)) for part in parts if part.first_on(stride) < part.end]
     if not parts:
         raise DatasetError(f"nothing of {dataset.root} is kept; nothing is written")
     named = [names_of(dataset.features[name]) for name in (STATE, ACTION) if name in dataset.features]
@@ -62,6 +62,15 @@ def rewrite(
                 (writer.root / about).parent.mkdir(exist_ok=True)
                 shutil.copyfile(dataset.root / about, writer.root / about)
         return writer.episodes, writer.frames
+
+
+def _stride(dataset: Dataset) -> int:
+    """Of how many frames in a row alternatives are known of one; 1 where of none or of no regular ones."""
+    if not (dataset.root / FOLDER / ALTERNATIVES).is_dir():
+        return 1
+    known = Companion(dataset.root, ALTERNATIVES)
+    numbers = [row[KEYS[1]] for episode in dataset.episodes for row in known.rows(episode.index)]
+    return math.gcd(*numbers) or 1 if 0 in numbers else 1
 
 
 def unwritten(dataset: Dataset) -> list[str]:

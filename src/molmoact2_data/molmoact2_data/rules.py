@@ -3,7 +3,8 @@
 """Rules by which frames are left out of data sets. Each is named, says why, and has thresholds that can be set.
 
 Thresholds on motion are shares of each joint's range in the data set (from its 1 % to its 99 % quantile, and a fifth of
-the greatest range at least), so that they hold for radians, degrees and whatever else.
+the greatest range at least, of joints and of grippers apart), so that they hold for radians, degrees and whatever else.
+Where no gripper is ever used but trembles, its trembling counts as motion, and `idle` finds nothing.
 """
 
 from __future__ import annotations

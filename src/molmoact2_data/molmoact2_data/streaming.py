@@ -215,23 +215,27 @@ class Stream:
     @property
     def used(self) -> int:
         """Frames that are used when every part is drawn from once: one in `every`."""
-        firsts = [(self._first(part), part.end) for source in self._sources for part in source.parts]
-        return sum(max(0, -(-(end - first) // self._every)) for first, end in firsts)
+        return sum(self._used(part) for source in self._sources for part in source.parts)
+
+    def _used(self, part: Part) -> int:
+        return max(0, -(-(part.end - self._first(part)) // self._every))
 
     @property
     def held(self) -> int:
-        """Bytes of images, as recorded, that wait in the buffer when it is full, where all are of the largest set."""
+        """Bytes of images, as recorded, that wait to be drawn at most, where all are of the largest set: a full buffer,
+        and the longest part, which is decoded as a whole when one place is left."""
         def size(dataset: Dataset) -> int:
             return sum(3 * math.prod(image_size(dataset.features[name])) for name in dataset.meta.images.values())
 
-        return self._size * max(size(source.dataset) for source in self._sources)
+        longest = max(size(one.dataset) * max(map(self._used, one.parts)) for one in self._sources)
+        return (self._size - 1) * max(size(source.dataset) for source in self._sources) + longest
 
     def check(self, progress: Callable[[], object] = lambda: None) -> None:
         """Reads all numbers and opens all videos. Errors: DatasetError that names what is wrong, before anything is
         drawn."""
         found = [text for source in self._sources for text in check(source.dataset, source.parts, MOST, progress)]
         if found:
-            raise DatasetError("\n".join([*found[:MOST], f"leave these out: {MEND}"]))
+            raise DatasetError("\n".join([*found[: MOST + 1], f"leave these out: {MEND}"]))
 
     def __iter__(self) -> Iterator[TrainingFrame]:
         random = np.random.default_rng(self._seed)

@@ -87,6 +87,14 @@ def test_a_joint_that_is_hardly_used_is_not_judged_by_its_noise(tmp_path):
     assert removed(judged(write_set(tmp_path / "set", states, names=NAMES))) == {}
 
 
+def test_a_gripper_that_is_hardly_used_beside_another_hides_no_idle_stretch(tmp_path):
+    states = [np.hstack([values, values[:, 2:]]) for values in (*sound()[:1], pausing(20, 45), *sound()[2:])]
+    for seed, values in enumerate(states):
+        values[:, 3] = np.random.default_rng(seed).choice([0.0, 0.001], len(values), p=[0.9, 0.1])
+    result = judged(write_set(tmp_path / "set", states, names=(*NAMES, "right gripper")))
+    assert list(removed(result)) == ["idle"]
+
+
 def test_a_clipped_joint_is_removed(tmp_path):
     states = sound()
     for values in states:

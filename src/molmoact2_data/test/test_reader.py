@@ -53,6 +53,17 @@ def problems(root: Path) -> str:
     return "\n".join(check(*open_kept(root)))
 
 
+def test_where_looking_ended_is_told(tmp_path):
+    root = write_older(tmp_path / "set", STATES)
+    for video in root.glob("videos/**/*.mp4"):
+        video.unlink()
+    dataset, parts = open_kept(root)
+    found = check(dataset, parts, most=1)
+    assert len(found) == 2 and "is missing" in found[0]
+    assert found[1] == f"{root}: {len(LENGTHS) - 1} more episodes were not looked at after so much"
+    assert not any("not looked at" in text for text in check(dataset, parts))
+
+
 # --- what is read -----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("as_images", [False, True])
 def test_a_set_of_version_2_1_reads_as_it_was_recorded(tmp_path, as_images):

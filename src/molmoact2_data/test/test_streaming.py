@@ -5,6 +5,7 @@ import gc
 import itertools
 import json
 import re
+import shutil
 import tracemalloc
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pyarrow
 import pytest
 from hand_made import edit_column, edit_info, moving, write_older
 
-from molmoact2_data.companions import ALTERNATIVES, POINTS
+from molmoact2_data.companions import ALTERNATIVES, POINTS, CompanionWriter
 from molmoact2_data.filtering import judge
 from molmoact2_data.frame import Frame
 from molmoact2_data.keep import Part, open_kept, write_keep
@@ -117,6 +118,21 @@ def test_what_is_kept_without_any_annotated_frame_is_refused(tmp_path):
     Stream([Share(tmp_path / "kept")], HORIZON, 0, every=3)
     with pytest.raises(DatasetError, match="toy: no part that is kept has a frame .* a multiple of 3"):
         Stream([Share(tmp_path / "kept")], HORIZON, 0, every=3, shift=False)
+
+
+def test_alternatives_of_a_set_that_is_written_anew_are_of_every_so_many_frames_as_before(tmp_path):
+    root = write(tmp_path / "toy", [14])
+    shutil.rmtree(root / "annotations" / ALTERNATIVES)
+    companion = CompanionWriter(root, ALTERNATIVES)
+    chunk = np.arange(2 * HORIZON, dtype=np.float32)
+    for frame in range(0, 14, 3):
+        row = {"episode_index": 0, "frame_index": frame, "instruction": "else", "chunk": chunk}
+        companion.add([row])
+    companion.close()
+    assert rewrite(*open_kept(kept_oddly(root, tmp_path / "kept")), tmp_path / "new") == (2, 7)
+    for place in ("kept", "new"):
+        drawn = list(Stream([Share(tmp_path / place)], HORIZON, 0, every=3, shift=False).once())
+        assert [len(frame.alternatives) for frame in drawn] == [1, 1, 1], place
 
 
 def test_a_corrected_set_that_is_written_anew_is_corrected_at_the_frames_that_its_note_says(tmp_path):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from molmoact2_contract.cli import main
 from molmoact2_data.companions import ALTERNATIVES, POINTS, QUESTIONS, Companion
 from molmoact2_data.depth_images import decode_depth
 from molmoact2_data.reader import Dataset
+from molmoact2_data.writer import DatasetWriter
 from mujoco_driver.demos import dataset
 from mujoco_driver.demos.episode import Demonstrator, Episode, Step, Wanted
 from mujoco_driver.demos.expert import Expert
@@ -310,21 +312,63 @@ def test_an_interruption_leaves_a_whole_data_set_and_no_process(tmp_path):
     assert code == 130 and "interrupted" in errors
 
 
-def test_sigterm_ends_it_as_ctrl_c_does_and_what_was_set_before_is_set_again(tmp_path, monkeypatch):
-    image = np.zeros((12, 16, 3), np.uint8)
-    step = Step(np.zeros(1), np.zeros(1), {"front": image}, {})
-
-    def performed(*_):
-        yield Episode(0, "touch", "red", "touch the red cube", "", [step, step])
-        signal.raise_signal(signal.SIGTERM)
-
+def made_by(performed, monkeypatch, root) -> dataset.Made:
+    """What `make` makes of these episodes, whoever performs them."""
     monkeypatch.setattr(dataset, "_performed", performed)
     monkeypatch.setattr(dataset, "_cameras", lambda _: ("front",))
     settings = dataset.Settings("", (0.0,), ("a",), Wanted({}, (), 0.0, False, False, 0, 0), (12, 16), None, {})
-    before = signal.getsignal(signal.SIGTERM)
-    made = dataset.make(tmp_path / "out", range(2), settings, 1, False)
-    assert (made.interrupted, made.episodes, signal.getsignal(signal.SIGTERM)) == (True, 1, before)
+    return dataset.make(root, range(2), settings, 1, False)
+
+
+def episode() -> Episode:
+    step = Step(np.zeros(1), np.zeros(1), {"front": np.zeros((12, 16, 3), np.uint8)}, {})
+    known = {QUESTIONS: [{"frame_index": 0, "camera": "front", "question": "?", "answer": "!"}]}
+    return Episode(0, "touch", "red", "touch the red cube", "", [step, step], known)
+
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_ends_it_with_what_stands_and_what_was_set_before_is_set_again(tmp_path, monkeypatch, number):
+    def performed(*_):
+        yield episode()
+        signal.raise_signal(number)
+
+    before = signal.getsignal(number)
+    made = made_by(performed, monkeypatch, tmp_path / "out")
+    assert (made.interrupted, made.episodes, signal.getsignal(number)) == (True, 1, before)
     assert [path.name for path in tmp_path.iterdir()] == ["out"] and len(samples(tmp_path / "out")) == 2
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("when", ["add", "companion", "_write_meta"])
+def test_no_signal_spoils_what_is_being_written(tmp_path, monkeypatch, number, when):
+    """In the midst of an episode, and twice while the set is finished."""
+    write = getattr(DatasetWriter, when)
+
+    def interrupted(*words):
+        signal.raise_signal(number)
+        signal.raise_signal(number)
+        return write(*words)
+
+    monkeypatch.setattr(DatasetWriter, when, interrupted)
+    made = made_by(lambda *_: iter([episode()]), monkeypatch, tmp_path / "out")
+    assert (made.interrupted, made.episodes) == (when != "_write_meta", 1) and len(samples(tmp_path / "out")) == 2
+    assert len(Companion(tmp_path / "out", QUESTIONS).rows(0)) == 1
+
+
+def test_a_worker_that_fails_ends_it_with_what_stands_and_says_why(tmp_path, monkeypatch):
+    failed = Future()
+    failed.set_exception(RuntimeError("5 inferences in a row gave no action"))
+
+    def performed(*_):
+        yield episode()
+        yield dataset._result(failed)
+
+    made = made_by(performed, monkeypatch, tmp_path / "out")
+    assert made.episodes == 1 and made.broken == "a worker failed: RuntimeError('5 inferences in a row gave no action')"
+    assert len(samples(tmp_path / "out")) == 2
 
 
 def test_a_worker_that_is_killed_ends_it_with_what_stands_and_is_named(tmp_path):

@@ -45,6 +45,10 @@ class Condition:
         return self.patience * self.first_try
 
     @property
+    def unit(self) -> str:
+        return "seconds"
+
+    @property
     def name(self) -> str:
         latency = "latency as it is" if self.latency == AS_IT_IS else f"latency {self.latency:g} s"
         depth = f"depth {self.depth}" + (f" ({self.cache})" if self.depth == "adaptive" else "")
@@ -54,12 +58,13 @@ class Condition:
 
 @dataclass
 class Attempt:
-    """One try. seconds: of robot time until success or the end; latencies: of accepted chunks, from capture to arrival
-    [s]; inferences: what each inference took itself [s]; refreshed: share of depth cells generated anew in each
-    inference after the first; steps: decoder steps of each inference; reason: why it failed, else empty; refused:
-    chunks that the controller refused; withheld: inferences whose chunk was withheld, e.g. for a black camera; gap: the
-    longest time for which the judge did not look [s]; dropped: time that the simulated world left out [s]; doubtful:
-    gap or dropped were such that the judgement is; film: generalised positions of the scene, ten a second."""
+    """One try. seconds: of robot time until success or the end (in an environment, its steps); latencies: of accepted
+    chunks, from capture to arrival [s]; inferences: what each inference took itself [s]; refreshed: share of depth
+    cells generated anew in each inference after the first; steps: decoder steps of each inference; reason: why it
+    failed, else empty; refused: chunks that the controller refused; withheld: inferences whose chunk was withheld, e.g.
+    for a black camera; gap: the longest time for which the judge did not look [s]; dropped: time that the simulated
+    world left out [s]; doubtful: gap or dropped were such that the judgement is; film: generalised positions of the
+    scene, ten a second."""
 
     seed: int
     cube: str
@@ -144,6 +149,11 @@ class Named(Protocol):
     @property
     def limit(self) -> float | None: ...
 
+    @property
+    def unit(self) -> str:
+        """Of an attempt's length: "seconds", or "steps" of an environment."""
+        ...
+
 
 def summary(condition: Named, attempts: Sequence[Attempt]) -> dict[str, Any]:
     """What summary.json says of one condition."""
@@ -163,7 +173,7 @@ def summary(condition: Named, attempts: Sequence[Attempt]) -> dict[str, Any]:
         "limit": condition.limit,
         "first_try": condition.first_try,
         "successes_at_first": _soon(condition, attempts),
-        "seconds_to_success": _mean([attempt.seconds for attempt in attempts if attempt.success]),
+        f"{condition.unit}_to_success": _mean([attempt.seconds for attempt in attempts if attempt.success]),
         "failures": dict(Counter(attempt.reason for attempt in attempts if not attempt.success).most_common()),
         "latency_p50": _percentile(latencies, 50),
         "latency_p95": _percentile(latencies, 95),

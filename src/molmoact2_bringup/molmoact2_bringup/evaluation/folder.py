@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from molmoact2_model.training.saving import LOCK, alone
 
 from .attempts import Attempt
 
@@ -24,16 +27,24 @@ def write_whole(path: Path, content: bytes) -> None:
     os.replace(part, path)
 
 
+@contextmanager
+def opened(out: Path, asked: Mapping[str, Any]) -> Iterator[Folder]:
+    """A folder in which nobody else writes meanwhile. Errors: as of Folder; InputError while another evaluation does,
+    and nothing of it is touched."""
+    if out.is_dir() and not (out / ASKED).is_file() and [path.name for path in out.iterdir()] != [LOCK]:
+        raise ValueError(f"--out {out} exists already and is no evaluation's; remove it or choose another folder")
+    with alone(out):
+        yield Folder(out, asked)
+
+
 class Folder:
-    """asked: by name what decides the results, as JSON can hold it. Errors: ValueError for a folder that holds
-    something else, or the attempts of another evaluation, which names what differs."""
+    """Open it by `opened`. asked: by name what decides the results, as JSON can hold it. Errors: ValueError for one
+    with the attempts of another evaluation, which names what differs."""
 
     def __init__(self, out: Path, asked: Mapping[str, Any]):
         self.out, self._asked = out, json.loads(json.dumps(asked))
         self._attempts: dict[str, dict[int, Attempt]] = {}
-        if out.exists() and not (out / ASKED).is_file():
-            raise ValueError(f"--out {out} exists already and is no evaluation's; remove it or choose another folder")
-        if out.exists():
+        if (out / ASKED).is_file():
             self._read()
         out.mkdir(parents=True, exist_ok=True)
         self._keep_asked()
@@ -48,6 +59,7 @@ class Folder:
         path = self.out / ATTEMPTS
         whole, newline, cut = (path.read_bytes() if path.is_file() else b"").rpartition(b"\n")
         if not whole:    # nothing stands, so that nothing can be mixed up
+            path.unlink(missing_ok=True)
             return
         try:
             before = dict(json.loads((self.out / ASKED).read_text(encoding="utf-8")))

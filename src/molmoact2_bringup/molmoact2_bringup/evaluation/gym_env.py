@@ -110,6 +110,11 @@ class GymCondition:
         """It is one of steps, and in the map."""
         return None
 
+    @property
+    def unit(self) -> str:
+        """An environment need not say how long a step takes."""
+        return "steps"
+
 
 class GymBench:
     """One environment and one session of a policy. Errors of attempts: ContractError for what the map names and the
@@ -129,7 +134,7 @@ class GymBench:
             observation, reward, terminated, truncated, info = self._environment.step(left.pop(0))
             steps, ended = steps + 1, bool(terminated or truncated)
             attempt.success = self._succeeded(float(reward), info)
-        attempt.seconds = float(steps)    # of steps; an environment need not say how long one takes
+        attempt.seconds = float(steps)
         if not attempt.success:
             attempt.reason = "the episode ended" if ended else "the limit was reached"
         return attempt

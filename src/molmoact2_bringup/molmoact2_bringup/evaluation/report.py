@@ -34,6 +34,20 @@ FAST, LIVE = "fast", "live"
 FAILURES = 3              # whose videos a condition shows, beside one success
 SIZE = (240, 320)         # of each camera in a video (height, width)
 CAPTION = 24              # pixels
+TO_SUCCESS = "_to_success"
+INTERVALS = (
+    "Intervals are Wilson's, 95 %. Differences are of the same scenes, with Newcombe's interval for pairs. Cells are "
+    "of the inferences after an attempt's first, decoder steps of all."
+)
+OF_SYSTEMS = (
+    "A test of success must hold for a third of a second. Latency is from an image's capture to an accepted chunk's "
+    "arrival; in mode fast it is as asked for even where the inference itself took longer. The judge's gap is the "
+    "longest time for which it did not look, lost time what the simulated world left out."
+)
+OF_ENVIRONMENTS = (
+    "Success is what the environment says, which waits for each inference: latency is the time that one takes, and "
+    "there is no judge, and no controller that refuses chunks."
+)
 
 
 @dataclass(frozen=True)
@@ -84,11 +98,7 @@ def write_results(out: Path, facts: Mapping[str, Any], found: Sequence[Found], t
         "<h2>Success</h2>",
         picture(_plot(summaries), "success of each condition with its interval", ""),
         _table(summaries),
-        "<p class='faint'>Intervals are Wilson's, 95 %. A test of success must hold for a third of a second. Latency "
-        "is from an image's capture to an accepted chunk's arrival; in mode fast it is as asked for even where the "
-        "inference itself took longer. Differences are of the same scenes, with Newcombe's interval for pairs. Cells "
-        "are of the inferences after an attempt's first, decoder steps of all. The judge's gap "
-        "is the longest time for which it did not look, lost time what the simulated world left out.</p>",
+        f"<p class='faint'>{INTERVALS} {OF_ENVIRONMENTS if table_ is None else OF_SYSTEMS}</p>",
         "<h2>Reasons of failure</h2>",
         table(("condition", "reason", "scenes"), [
             (_named(s), reason, count) for s in summaries for reason, count in s["failures"].items()
@@ -144,6 +154,7 @@ def _compared(before: Found, after: Found) -> dict[str, Any] | None:
 
 
 def _table(summaries: Sequence[Mapping[str, Any]]) -> str:
+    unit = next(name for name in summaries[0] if name.endswith(TO_SUCCESS)).removesuffix(TO_SUCCESS)
     rows = []
     for s in summaries:
         low, high = (round(100 * bound) for bound in s["interval"])
@@ -153,13 +164,13 @@ def _table(summaries: Sequence[Mapping[str, Any]]) -> str:
         )
         rows.append((
             _named(s), _share((s["successes"], s["n"])), f"{low} to {high} %", _soon(s),
-            _rounded(s["seconds_to_success"], 1), latency, inference, _rounded(s["refreshed"], 2),
+            _rounded(s[unit + TO_SUCCESS], 1), latency, inference, _rounded(s["refreshed"], 2),
             _rounded(s["decoder_steps"], 1),
             f"{s['refused_chunks']} / {s['withheld_chunks']}",
             f"{s['longest_gap']:.2f} / {s['dropped_seconds']:.2f}",
         ))    # fmt: skip
     head = (
-        "condition (mode)", "success", "interval", "in an expert's time", "seconds to success", "latency p50 / p95 [s]",
+        "condition (mode)", "success", "interval", "in an expert's time", unit + " to success", "latency p50 / p95 [s]",
         "inference p50 / p95 [s]", "cells generated anew", "decoder steps", "chunks refused / withheld",
         "judge's gap / lost time [s]",
     )    # fmt: skip

@@ -12,7 +12,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from molmoact2_model.training.saving import alone
 from mujoco_driver.tabletop import Tabletop
 
 from ..running import Stopped
@@ -46,14 +45,13 @@ def try_all(
     folder: Folder, trials: Sequence[Trial], seeds: range, facts: Mapping[str, Any], table: Tabletop | None
 ) -> bool:
     """Returns whether Ctrl-C cut it short. facts, table: of the report. Errors: those of the benches, after what stands
-    has been reported; InputError, and nothing is written, while another evaluation writes to the folder."""
-    with alone(folder.out):
-        try:
-            _try(folder, trials, seeds)
-        except (KeyboardInterrupt, Stopped):
-            return True
-        finally:
-            _report(folder, trials, seeds, facts, table)
+    has been reported."""
+    try:
+        _try(folder, trials, seeds)
+    except (KeyboardInterrupt, Stopped):
+        return True
+    finally:
+        _report(folder, trials, seeds, facts, table)
     return False
 
 

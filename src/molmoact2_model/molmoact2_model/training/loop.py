@@ -252,8 +252,8 @@ class Trainer:
         if held > free:
             times = f" in each of {beside} processes" if beside > 1 else ""
             raise InputError(
-                f"run.buffer is {run.buffer}{times}: so many frames with their images take {held / 1e9:.1f} GB, and "
-                f"{free / 1e9:.1f} GB of {of} are free; lower run.buffer"
+                f"run.buffer is {run.buffer}{times}: so many frames and the longest episode's, with their images, take "
+                f"{held / 1e9:.1f} GB, and {free / 1e9:.1f} GB of {of} are free; lower run.buffer, or raise run.every"
             )
         return stream
 

@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,12 @@ from molmoact2_data.writer import DatasetWriter, Row
 from ..tabletop import RATE
 from .episode import Episode, Pilot, Wanted
 
+STDERR = 2
 HELD_OUT = range(90_000, 100_000)    # seeds that policies are judged by; never trained on
 
 
 class WorkerDied(RuntimeError):
-    """One of the processes ended without a result."""
+    """One of the processes ended, or failed, without a result."""
 
 
 @dataclass(frozen=True)
@@ -66,43 +68,64 @@ def make(root: Path, seeds: Sequence[int], settings: Settings, workers: int, sho
     cameras = dict.fromkeys(_cameras(settings.scene), settings.size)
     made = Made()
     writer = DatasetWriter(root, RATE, settings.joints, cameras, "so101", settings.notes, depth)
-    with _Sigterm() as sigterm, writer, tqdm(total=len(seeds), unit="episode", disable=not show) as bar:
+    with _Signals() as signals, writer, tqdm(total=len(seeds), unit="episode", disable=not show) as bar:
         try:
             for episode in _performed(seeds, settings, workers):
                 if episode.failure:
                     made.failures[f"{episode.task}: {episode.failure}"] += 1
                 else:
-                    _write(writer, episode)
+                    with signals.held_back():    # an episode is written with all that is known of it
+                        _write(writer, episode)
                 bar.update()
                 bar.set_postfix_str(f"{writer.episodes} kept")
         except KeyboardInterrupt:
             made.interrupted = True
         except WorkerDied as error:
             made.broken = str(error)
-        sigterm.heeded = False    # what stands is made whole
+        signals.heeded = False    # what stands is made whole
         made.episodes, made.frames = writer.episodes, writer.frames
     return made
 
 
-class _Sigterm:
-    """Inside the block the first SIGTERM, of a machine that is taken away, is KeyboardInterrupt; further ones count for
-    nothing. heeded: the next one is."""
+class _Signals:
+    """Inside the block the first Ctrl-C or SIGTERM, of a machine that is taken away, is KeyboardInterrupt; further ones
+    count for nothing, so that what stands is made whole. heeded: the next one is."""
 
     def __init__(self) -> None:
-        self.heeded, self._before = True, signal.getsignal(signal.SIGTERM)
+        self.heeded, self._held_back, self._late = True, False, False
+        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def __enter__(self) -> _Sigterm:
-        if threading.current_thread() is threading.main_thread() and self._before not in (None, signal.SIG_IGN):
-            signal.signal(signal.SIGTERM, self._end)
+    def __enter__(self) -> _Signals:
+        if threading.current_thread() is threading.main_thread():
+            for number, before in self._before.items():
+                if before not in (None, signal.SIG_IGN):
+                    signal.signal(number, self._end)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if signal.getsignal(signal.SIGTERM) == self._end:
-            signal.signal(signal.SIGTERM, self._before)
+        for number, before in self._before.items():
+            if signal.getsignal(number) == self._end:
+                signal.signal(number, before)
+
+    @contextmanager
+    def held_back(self) -> Iterator[None]:
+        """One that comes inside is KeyboardInterrupt at the end."""
+        self._held_back = True
+        try:
+            yield
+        finally:
+            self._held_back = False
+        if self._late:
+            raise KeyboardInterrupt
 
     def _end(self, *_: object) -> None:
-        if self.heeded:
-            self.heeded = False
+        if not self.heeded:
+            return
+        self.heeded = False
+        os.write(STDERR, b"\nending; what stands is being written\n")    # in the midst of a print another one fails
+        if self._held_back:
+            self._late = True
+        else:
             raise KeyboardInterrupt
 
 
@@ -129,13 +152,22 @@ def _performed(seeds: Sequence[int], settings: Settings, workers: int) -> Iterat
         for seed in seeds:
             waiting.append(pool.submit(_perform, seed))
             if len(waiting) >= ahead:
-                yield waiting.popleft().result()
+                yield _result(waiting.popleft())
         while waiting:
-            yield waiting.popleft().result()
+            yield _result(waiting.popleft())
     except BrokenProcessPool:
         raise WorkerDied("a worker died; with less memory free than a scene needs, use fewer --workers") from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _result(future: Future[Episode]) -> Episode:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        raise
+    except Exception as error:
+        raise WorkerDied(f"a worker failed: {error!r}") from error
 
 
 _demonstrator: Any = None    # of a worker's process

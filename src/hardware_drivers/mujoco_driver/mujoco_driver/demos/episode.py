@@ -54,8 +54,9 @@ class Pilot(Protocol):
     def begin(self, seed: int) -> None:
         """A new attempt."""
 
-    def chunk(self, images: dict[str, np.ndarray], state: np.ndarray, instruction: str) -> np.ndarray:
-        """What it would command from now on, (H, D), one a step. State and commands in ROS units (Tabletop.to_ros)."""
+    def chunk(self, images: dict[str, np.ndarray], state: np.ndarray, instruction: str) -> np.ndarray | None:
+        """What it would command from now on, (H, D), one a step; None where it has no answer to this observation. State
+        and commands in ROS units (Tabletop.to_ros)."""
 
 
 @dataclass
@@ -136,16 +137,21 @@ class Demonstrator:
         self, done: Episode, judge: Judge, random: np.random.Generator, expert: Iterator[tuple[np.ndarray, np.ndarray]]
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The pilot's commands and beside each the expert's; from some step on the expert's alone. A chunk is followed
-        from the waypoint on that is due when it would arrive."""
+        from the waypoint on that is due when it would arrive, and until another comes; before the first the arm stays
+        where it is."""
         assert self._pilot is not None
         table, until = self._table, int(random.integers(*PILOTED) * judge.limit / 100)
-        running, upcoming, seen_at, begun_at = np.empty((0, 6)), np.empty((0, 6)), 0, 0
+        running = upcoming = table.joints()[None]
+        first, seen_at, begun_at = True, 0, 0
         for step in range(until):
             if step % PILOT_PERIOD == 0:
                 images, _ = self._eyes.look(table.data)
                 chunk = self._pilot.chunk(images, table.to_ros(table.joints()), done.instruction)
-                upcoming, seen_at = table.to_servo(chunk), step
-            if step == seen_at + PILOT_LATENCY or not len(running):
+                if chunk is not None:
+                    upcoming, seen_at = table.to_servo(chunk), step
+                    if first:
+                        running, begun_at, first = upcoming, seen_at, False
+            if step == seen_at + PILOT_LATENCY:
                 running, begun_at = upcoming, seen_at
             meant = self._expert.chunk(done.task, done.cube, 1)[0]
             yield meant, running[min(step - begun_at, len(running) - 1)]
