@@ -148,13 +148,11 @@ def save_weights(network: Network, folder: Path, dtype: torch.dtype | None = Non
             f"checkpoint; load it with {STORED}"
         )
     tensors: dict[str, torch.Tensor] = {}
-    for link in _links(network):
-        tensors |= link.save()
-    if dtype is not None:
-        tensors = {name: tensor.to(dtype) for name, tensor in tensors.items()}
-    tensors[_INV_FREQ] = network.vlm.model.language_model.rotary_emb.inv_freq
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
-    save_file(contiguous, folder / _WEIGHTS, metadata={"format": "pt"})
+    for link in _links(network):    # one after the other: a GPU that is full of them has no room for all again
+        for name, tensor in link.save().items():
+            tensors[name] = tensor.detach().to("cpu", dtype).contiguous()
+    tensors[_INV_FREQ] = network.vlm.model.language_model.rotary_emb.inv_freq.detach().cpu().contiguous()
+    save_file(dict(sorted(tensors.items())), folder / _WEIGHTS, metadata={"format": "pt"})
     (folder / _WEIGHTS).chmod(0o644)    # safetensors makes files that are their maker's alone
 
 

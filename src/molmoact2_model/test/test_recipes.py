@@ -14,6 +14,7 @@ from test_training import BLUEPRINT, curves, recipe_of, train
 from training_sets import TAG, norm_stats, toy_set
 
 from molmoact2_contract.cli import main
+from molmoact2_data.companions import FOLDER, QUESTIONS
 from molmoact2_data.layout import CORRECTED, NOTES
 from molmoact2_model import MolmoAct2Policy
 from molmoact2_model.training.recipe import load_recipe
@@ -124,9 +125,43 @@ def test_pretraining_speaks_actions_as_tokens_and_posttraining_attaches_an_exper
     policy = MolmoAct2Policy.from_pretrained(tmp_path / "two/checkpoint")
     assert policy.config.expert is not None and policy.config.supports_discrete
 
+    acting = tmp_path / "two/checkpoint"    # as where the stages before began with a checkpoint that acts
     assert main(["train", str(RECIPES / "posttrain.yaml"), "--out", str(tmp_path / "three"),
-                 *settings("posttrain.yaml", data, tmp_path / "two/checkpoint", sizes)]) == 2    # fmt: skip
-    assert "has an action expert; leave start.expert out" in capsys.readouterr().err
+                 *settings("posttrain.yaml", data, acting, sizes)]) == 0    # fmt: skip
+    assert "has an action expert of these sizes already; it learns on" in capsys.readouterr().err
+    assert main(["train", str(RECIPES / "posttrain.yaml"), "--out", str(tmp_path / "four"),
+                 *settings("posttrain.yaml", data, acting, sizes.replace("32", "64"))]) == 2    # fmt: skip
+    assert "of other sizes (hidden_size 32, not 64); leave start.expert out" in capsys.readouterr().err
+
+
+def test_questions_that_no_data_set_has_are_told_and_refused_where_every_frame_is_to_have_one(
+    tmp_path, data, start, capsys
+):
+    silent = Path(shutil.copytree(data, tmp_path / "silent"))
+    shutil.rmtree(silent / FOLDER / QUESTIONS)
+    out = ("--out", str(tmp_path / "out"))
+    assert main(["train", str(RECIPES / "rehearse.yaml"), *out, *settings("rehearse.yaml", silent, start)]) == 2
+    assert "no questions (annotations/questions), so that mix.questions teaches nothing; set" in capsys.readouterr().err
+    assert main(["train", str(RECIPES / "think.yaml"), *out,
+                 *settings("think.yaml", silent, start, "mix.questions=0.5")]) == 0    # fmt: skip
+    assert "so that mix.questions teaches nothing" in capsys.readouterr().err
+
+
+def test_discrete_actions_are_not_taught_to_a_checkpoint_that_has_none(tmp_path, data, start, capsys):
+    assert main(["fast", "train", str(data), "-o", str(tmp_path / "fast"), "--horizon", "8"]) == 0
+    flowing = Path(shutil.copytree(start, tmp_path / "flowing"))
+    config = json.loads((flowing / "config.json").read_text())
+    (flowing / "config.json").write_text(json.dumps(config | {"action_mode": "continuous"}))
+    changes = settings("pretrain.yaml", data, flowing, f"start.fast_tokenizer={tmp_path / 'fast'}")
+    assert main(["train", str(RECIPES / "pretrain.yaml"), "--out", str(tmp_path / "out"), *changes]) == 2
+    assert "no discrete actions (config.json: action_mode is 'continuous')" in capsys.readouterr().err
+
+
+def test_sizes_of_no_network_are_refused(tmp_path, data, capsys):
+    start = {"blueprint": BLUEPRINT | {"vit_heads": 0}, "norm_stats": str(norm_stats(tmp_path))}
+    recipe = recipe_of(tmp_path, data, start=start)
+    assert train(recipe, tmp_path / "out") == 2
+    assert "start.blueprint is of no network: ZeroDivisionError" in capsys.readouterr().err
 
 
 def test_a_place_that_no_list_has_is_refused(tmp_path, data, start, capsys):

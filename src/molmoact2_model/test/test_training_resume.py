@@ -266,6 +266,18 @@ def test_more_steps_and_more_data_need_no_word_and_are_told(recipe, data):
     ]
 
 
+def test_data_that_became_more_at_the_same_place_are_told(tmp_path, capsys):
+    there = toy_set(tmp_path / "toy", episodes=4)
+    recipe = recipe_of(tmp_path, there, run=RUN)
+    assert train(recipe, tmp_path / "out", "--until", "2") == 0
+    shutil.rmtree(there)
+    toy_set(there, episodes=5)
+    capsys.readouterr()
+    assert train(recipe, tmp_path / "out", "--resume") == 0
+    said = capsys.readouterr().err
+    assert f"goes on with a change: {there} has 5 episodes, " in said and "and had 4 episodes, " in said
+
+
 def test_other_units_of_the_same_data_and_another_number_of_processes_are_other_recipes(recipe, data):
     before = load_recipe(recipe)
     now = changed(before, "data", (dataclasses.replace(before.data[0], units="ros"),))

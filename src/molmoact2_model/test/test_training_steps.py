@@ -9,6 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
+from safetensors import SafetensorError
 from test_training import curves, recipe_of, train
 from test_training_parts import changed
 from torch.nn import functional
@@ -17,7 +19,7 @@ from training_sets import toy_set
 from molmoact2_data.layout import CORRECTED, NOTES, DatasetError
 from molmoact2_data.streaming import Stream
 from molmoact2_model import InputError
-from molmoact2_model.training import loop
+from molmoact2_model.training import beginning, loop, saving
 from molmoact2_model.training.attention import attention_in_products, faster_attention
 from molmoact2_model.training.beginning import begin
 from molmoact2_model.training.loop import Trainer, open_processes
@@ -194,6 +196,51 @@ def test_the_buffers_of_all_processes_of_a_machine_must_fit_into_it(tmp_path, da
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")    # as torchrun sets it
     with pytest.raises(InputError, match=r"run\.buffer is 20 in each of 2 processes.* take 2\.0 GB, and 1\.5 GB"):
         trainer._stream()
+
+
+def test_a_state_that_memory_does_not_hold_once_more_is_refused_before_the_first_step(tmp_path, data, monkeypatch):
+    recipe = load_recipe(recipe_of(tmp_path, data, run=RUN))
+    trainer = Trainer(recipe, begin(recipe, tmp_path / "files"), tmp_path / "none", open_processes("cpu"))
+    weights = sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad)
+    needed = 4 * weights * ((2 if recipe.optimizer.ema else 1) + 4)    # AdamW's moments are not there yet
+    monkeypatch.setattr(loop, "free_memory", lambda _: (needed, "main memory"))
+    trainer._check_room()
+    monkeypatch.setattr(loop, "free_memory", lambda _: (needed - 1, "main memory"))
+    with pytest.raises(InputError, match="to save the state takes .* are free; train fewer weights"):
+        trainer._check_room()
+
+
+def test_weights_that_memory_does_not_hold_are_refused_before_they_are_loaded(tmp_path, data, monkeypatch):
+    recipe = load_recipe(recipe_of(tmp_path, data, run=RUN))
+    trainer = Trainer(recipe, begin(recipe, tmp_path / "files"), tmp_path / "out", open_processes("cpu"))
+    trainer.save()
+    from_there = load_recipe(recipe_of(tmp_path, data, start={"checkpoint": str(tmp_path / "out/checkpoint")}))
+    monkeypatch.setattr(beginning, "free_memory", lambda _: (10_000, "main memory"))
+    with pytest.raises(InputError, match="the weights of .*checkpoint take .* while they are loaded"):
+        begin(from_there, tmp_path / "more")
+
+
+def test_a_disk_that_is_full_is_named_and_what_was_saved_stands(tmp_path, data, monkeypatch):
+    recipe = load_recipe(recipe_of(tmp_path, data, run=RUN))
+    trainer = Trainer(recipe, begin(recipe, tmp_path / "files"), tmp_path / "out", open_processes("cpu"))
+    trainer.save()
+    before = (tmp_path / "out/state.safetensors").read_bytes()
+
+    def full(tensors, path, metadata):
+        path.write_bytes(b"a part of it")
+        raise SafetensorError("Error while serializing: No space left on device")
+
+    monkeypatch.setattr(saving, "save_file", full)
+    with pytest.raises(InputError, match="out cannot be written to at step 0: .*No space left on device.*; make room"):
+        trainer.save()
+    assert (tmp_path / "out/state.safetensors").read_bytes() == before
+    assert not list((tmp_path / "out").glob("*.partial"))
+
+
+def test_a_precision_that_accelerate_was_configured_with_does_not_count(monkeypatch):
+    AcceleratorState._reset_state(True)    # else it is what an earlier one made of it
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    assert open_processes("cpu").mixed_precision == "no"
 
 
 def test_sample_pictures_are_made_where_the_weights_were_moved(tmp_path, data):

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from molmoact2_data.companions import ALTERNATIVES, DEPTH_CODES, FOLDER, POINTS, Companion
+from molmoact2_data.companions import ALTERNATIVES, DEPTH_CODES, FOLDER, POINTS, QUESTIONS, Companion
 from molmoact2_data.keep import open_kept
 
 from ..config import read_json
@@ -80,6 +80,21 @@ def check_places(recipe: Recipe) -> str:
     if second and not any(_names_one(data, second[0]) for data in recipe.data):
         return f"no data say where a named thing is in images of camera {second[0]!r}: places are of the first alone"
     return ""
+
+
+def check_questions(recipe: Recipe) -> str:
+    """What `mix.questions` cannot teach, in words, where no data set has any. Errors: InputError where every frame is
+    to have one."""
+    for data in recipe.data:
+        dataset, parts = open_kept(Path(data.path).expanduser())
+        questions = Companion(dataset.root, QUESTIONS)
+        if any(questions.rows(part.episode.index) for part in parts):
+            return ""
+    paths = ", ".join(data.path for data in recipe.data)
+    why = f"{paths}: no questions ({FOLDER}/{QUESTIONS}), so that mix.questions teaches nothing"
+    if recipe.mix.questions >= 1:
+        raise InputError(f"{why}; set it to 0, or add questions (docs/datasets.md)")
+    return why
 
 
 def _names_one(data: Data, camera: str) -> bool:

@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 
 from molmoact2_data.layout import IMAGES
@@ -22,10 +25,11 @@ from ..config import ModelConfig, read_json
 from ..errors import InputError
 from ..fast import FastTokenizer
 from ..images import ImageConfig, load_image_config
+from ..memory import free_memory
 from ..normalization import NormStats, TagStats
 from ..processing import PromptBuilder, check_vocabulary, load_tokenizer
-from .annotations import add_codebook, check_places
-from .digests import digests
+from .annotations import add_codebook, check_places, check_questions
+from .digests import amounts, digests
 from .fresh import fresh_network, with_expert
 from .recipe import Recipe
 from .samples import Sampler
@@ -35,7 +39,8 @@ from .saving import FETCHED, copy_files
 @dataclass(frozen=True)
 class Beginning:
     """Everything that training needs besides data. files: folder with all files of the checkpoint but the weights.
-    digests: of what the recipe names by its place alone; note: what is to be known of it, in words, else empty."""
+    digests: of what the recipe names by its place alone; amounts: how much the data sets have; note: what is to be
+    known of it, in words, else empty."""
 
     network: Network
     images: ImageConfig
@@ -45,6 +50,7 @@ class Beginning:
     sampler: Sampler
     files: Path
     digests: dict[str, str]
+    amounts: dict[str, str]
     note: str = ""
 
 
@@ -54,37 +60,39 @@ def begin(recipe: Recipe, work: Path) -> Beginning:
         work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{work} cannot be made ({error.strerror}); choose another --out") from None
-    source: Path | None = None
+    source, attached = None, ""
     if recipe.start.blueprint:
         _write_new(recipe, work)
     else:
         source = find_checkpoint(recipe.start.checkpoint, FETCHED)
         copy_files(source, work)
-        if recipe.start.expert:
-            _add_expert(recipe, work)
+        attached = _add_expert(recipe, work) if recipe.start.expert else ""
     config = ModelConfig.from_dict(read_json(work / "config.json"))
     if recipe.start.norm_stats:
         shutil.copyfile(_existing(recipe.start.norm_stats), work / config.norm_stats_filename)
     _check_head(recipe, config)
-    note = check_places(recipe) if recipe.mix.places else ""
+    places = check_places(recipe) if recipe.mix.places else ""
+    questions = check_questions(recipe) if recipe.mix.questions else ""
     codes = add_codebook(recipe, work) if recipe.mix.depth or recipe.mix.depth_action else {}
     images, tokenizer = load_image_config(work, config.vision), load_tokenizer(work)
     check_vocabulary(config, tokenizer)
     stats = NormStats.from_file(work / config.norm_stats_filename, config.max_action_dim, config.max_action_horizon)
     tag = stats.tag(recipe.norm_tag)
-    note = "\n".join(part for part in (note, _check_cameras(recipe, tag)) if part)
+    note = "\n".join(part for part in (attached, places, questions, _check_cameras(recipe, tag)) if part)
     if source is None:
         network = fresh_network(config, recipe.run.seed)
     else:
+        _check_room(source)
         before = ModelConfig.from_dict(read_json(source / "config.json"))
         network = load_network(source, before, torch.device("cpu"), torch.float32)
-        if recipe.start.expert:
+        if before.expert is None and config.expert is not None:
             network = with_expert(network, config, recipe.run.seed)
     prompts = PromptBuilder(config, images, tokenizer, tag)
     fast = _fast(recipe, config)
     sampler = Sampler(config, images, prompts, tag, recipe.cameras, recipe.mix, recipe.augment, fast)
     known = digests(stats, recipe.norm_tag, codes, recipe.start.fast_tokenizer, source)
-    return Beginning(network, images, stats, tokenizer, tag, sampler, work, known, note)
+    held = amounts(data.path for data in recipe.data)
+    return Beginning(network, images, stats, tokenizer, tag, sampler, work, known, held, note)
 
 
 def _fast(recipe: Recipe, config: ModelConfig) -> FastTokenizer | None:
@@ -104,23 +112,54 @@ def _write_new(recipe: Recipe, work: Path) -> None:
     if unknown:
         raise InputError(f"start.blueprint has no {unknown[0]!r}; it has: {', '.join(sorted(known))}")
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in recipe.start.blueprint.items()}
-    blueprint = Blueprint(**values)
-    tokenizer, vocab_size = make_tokenizer(blueprint)
     stats = read_json(_existing(recipe.start.norm_stats))
-    write_files(work, blueprint, make_config(blueprint, tokenizer, vocab_size), tokenizer, stats)
+    try:
+        blueprint = Blueprint(**values)
+        tokenizer, vocab_size = make_tokenizer(blueprint)
+        config = make_config(blueprint, tokenizer, vocab_size)
+    except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        raise InputError(f"start.blueprint is of no network: {error!r}; compare its values with blueprint.py") from None
+    write_files(work, blueprint, config, tokenizer, stats)
 
 
-def _add_expert(recipe: Recipe, work: Path) -> None:
-    """To the configuration of a checkpoint that has none."""
-    path = work / "config.json"
+def _check_room(source: Path) -> None:
+    """That main memory holds the weights as they are loaded, by every process of this machine. Errors: InputError."""
+    count = 0
+    for path in source.glob("*.safetensors"):
+        try:
+            with safe_open(path, framework="pt") as file:
+                count += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())    # noqa: SIM118
+        except (OSError, SafetensorError):
+            return    # who loads it says what is wrong with it
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    needed, (free, of) = 4 * count * beside, free_memory("cpu")
+    if needed > free:
+        times = f" in each of {beside} processes" if beside > 1 else ""
+        raise InputError(
+            f"the weights of {source} take {4 * count / 1e9:.1f} GB{times} while they are loaded, and {free / 1e9:.1f} "
+            f"GB of {of} are free; end other programs, or use a machine with more"
+        )
+
+
+def _add_expert(recipe: Recipe, work: Path) -> str:
+    """To the configuration of a checkpoint that has none. Returns what is to be known of it: one of the same sizes is
+    there and learns on. Errors: InputError for one of other sizes."""
+    path, start = work / "config.json", recipe.start.checkpoint
     raw = read_json(path)
+    assert recipe.start.expert is not None
+    sizes = dataclasses.asdict(recipe.start.expert)
     if raw.get("add_action_expert", True):
-        raise InputError(f"{recipe.start.checkpoint} has an action expert; leave start.expert out")
+        there = raw.get("action_expert_config") or {}
+        other = [f"{name} {there.get(name)}, not {size}" for name, size in sizes.items() if there.get(name) != size]
+        if other:
+            sizes_there = ", ".join(other)
+            raise InputError(f"{start} has an action expert of other sizes ({sizes_there}); leave start.expert out")
+        return f"{start} has an action expert of these sizes already; it learns on"
     layers = raw["text_config"]["num_hidden_layers"]
     raw |= {"add_action_expert": True, "action_mode": "both"}
-    assert recipe.start.expert is not None
-    raw["action_expert_config"] = {**EXPERT, "num_layers": layers, **dataclasses.asdict(recipe.start.expert)}
+    raw["action_expert_config"] = {**EXPERT, "num_layers": layers, **sizes}
     path.write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
+    return ""
 
 
 def _check_head(recipe: Recipe, config: ModelConfig) -> None:

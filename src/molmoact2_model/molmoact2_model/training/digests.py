@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from molmoact2_data.keep import open_kept
 
 from ..fast import FILES as FAST_FILES
 from ..fingerprints import fingerprint
@@ -25,6 +27,16 @@ def digests(stats: NormStats, tag: str, codes: Mapping[str, Any], fast: str, wei
         "FAST tokenizer": fingerprint(Path(fast).expanduser(), FAST_FILES) if fast else "",
         "start weights": fingerprint(weights, ("*.safetensors",)) if weights else "",
     }
+
+
+def amounts(paths: Iterable[str]) -> dict[str, str]:
+    """How much each data set has, in words. Errors: DatasetError."""
+    found = {}
+    for path in paths:
+        dataset, parts = open_kept(Path(path).expanduser())
+        frames = sum(part.length for part in parts)
+        found[path] = f"{len(dataset.episodes)} episodes, {frames} frames kept in {len(parts)} parts"
+    return found
 
 
 def _of(content: Mapping[str, Any]) -> str:

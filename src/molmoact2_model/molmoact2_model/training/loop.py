@@ -10,12 +10,14 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType, InitProcessGroupKwargs
+from safetensors import SafetensorError
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -35,7 +37,7 @@ from .network import Losses, TrainingModel
 from .optimizers import Optimizers
 from .pictures import Pictures, frames_to_draw
 from .recipe import Data, Recipe
-from .resuming import check_same_run, described
+from .resuming import check_same_run, described, other_amounts
 from .saving import load_state, save_checkpoint, save_state
 from .stopping import Stop
 from .trained import Trained
@@ -45,6 +47,7 @@ STATE = "state.safetensors"
 CHECKPOINT = "checkpoint"
 SAMPLES = "samples"
 LOWER_RATE = "lower optimizer.rate. What was saved last stands (--resume --accept-changes goes on from it)"
+PATIENCE = timedelta(hours=2)    # for which processes wait for each other
 IDLE = 50    # steps on end without anything to learn, after which a run says so and ends
 
 
@@ -78,9 +81,16 @@ class Trainer:
         tensors |= {f"ema.{name}": tensor for name, tensor in trained.average.items()}
         tensors |= {f"optimizer.{name}": tensor for name, tensor in self._optimizers.state(trained.parameters)}
         self._out.mkdir(parents=True, exist_ok=True)
-        about = described(self._recipe, self._processes.num_processes, self._beginning.digests)
-        save_state(self._out / STATE, tensors, self.step, about)
-        self.save_checkpoint()
+        beginning = self._beginning
+        about = described(self._recipe, self._processes.num_processes, beginning.digests, beginning.amounts)
+        try:
+            save_state(self._out / STATE, tensors, self.step, about)
+            self.save_checkpoint()
+        except (SafetensorError, OSError) as error:
+            raise InputError(
+                f"{self._out} cannot be written to at step {self.step}: {error}; make room, and go on from what was "
+                "saved last with --resume"
+            ) from None
 
     def save_checkpoint(self) -> None:
         """With the averaged weights, where there are."""
@@ -97,6 +107,7 @@ class Trainer:
         tensors, step, about = load_state(path)
         count, files = self._processes.num_processes, self._beginning.digests
         told = check_same_run(path, about, self._recipe, count, files, accept_changes)
+        told += other_amounts(about, self._beginning.amounts)
         wanted = {f"model.{name}" for name in trained.parameters}
         found = {name for name in tensors if name.startswith("model.")}
         if wanted != found:
@@ -138,6 +149,7 @@ class Trainer:
         several processes it is enough that one of them gets it."""
         run, first = self._recipe.run, self._processes.is_main_process
         stream, show = self._stream(), show and first
+        self._check_room()
         end = run.steps if until is None else min(until, run.steps)
         with tqdm(desc="checking the data", unit="episode", disable=not show) as bar:
             stream.check(bar.update)
@@ -257,6 +269,20 @@ class Trainer:
             )
         return stream
 
+    def _check_room(self) -> None:
+        """That main memory holds what is to be saved, once more than where it is: the library that writes it copies it.
+        Errors: InputError."""
+        weights = 4 * sum(parameter.numel() for parameter in self._trained.parameters.values())
+        moments = 4 * self._optimizers.numbers
+        needed = weights * (2 if self._trained.average else 1) + moments
+        needed += moments if self._processes.device.type == "cpu" else 0    # which are not there yet
+        free, of = free_memory("cpu")
+        if needed > free:
+            raise InputError(
+                f"to save the state takes {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of {of} are free; train fewer "
+                "weights (optimizer.trained: lora or expert), or without optimizer.ema"
+            )
+
     def _shares(self) -> list[Share]:
         return [self._share(data) for data in self._recipe.data]
 
@@ -291,13 +317,25 @@ class Trainer:
 
 def open_processes(device: str) -> Accelerator:
     """This process, and those that `accelerate launch` or `torchrun` started beside it. device: cpu, cuda, or auto for
-    a GPU where there is one. Errors: InputError for a GPU that is not there."""
+    a GPU where there is one. Errors: InputError for a GPU that is not there, or another way to share a run than to have
+    a copy of the weights in each process."""
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("there is no GPU that torch can use; --device cpu trains on the processor")
     # Not every batch has every kind of target, so not every weight has a gradient in every step.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    # Told so, because without a GPU accelerate would take processes that torchrun started for one each.
-    return Accelerator(cpu=device == "cpu" or not torch.cuda.is_available(), kwargs_handlers=[unused])
+    # The first one alone writes, which takes long where the weights are many.
+    patience = InitProcessGroupKwargs(timeout=PATIENCE)
+    # cpu is told, because without a GPU accelerate would take processes that torchrun started for one each; precision,
+    # because what a user has once answered `accelerate config` would count more than the recipe.
+    processes = Accelerator(
+        cpu=device == "cpu" or not torch.cuda.is_available(), mixed_precision="no", kwargs_handlers=[unused, patience]
+    )
+    if processes.distributed_type not in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
+        raise InputError(
+            f"accelerate is configured for {processes.distributed_type.value}, which this training does not know; "
+            "start it with accelerate launch --multi_gpu, or with torchrun"
+        )
+    return processes
 
 
 def _rate(step: int, steps: int, warmup: int, final: float) -> float:

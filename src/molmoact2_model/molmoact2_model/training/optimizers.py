@@ -40,6 +40,14 @@ class Optimizers:
                 with_muon, options.rate, options.decay, options.beta2, adjust_lr_fn="match_rms_adamw"
             ))  # fmt: skip
 
+    @property
+    def numbers(self) -> int:
+        """How many it keeps of the weights: two moments of each by AdamW, one by Muon."""
+        return sum(
+            (2 if isinstance(part, torch.optim.AdamW) else 1) * parameter.numel()
+            for part in self._parts for group in part.param_groups for parameter in group["params"]
+        )
+
     def step(self, rate: float, parameters: Mapping[str, nn.Parameter]) -> float:
         """One step with the gradients that stand, clipped. Returns their norm before that. Errors: ModelError where it
         is not finite; no weight has changed then."""

@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import InputError
 from .recipe import Recipe, Start
 
-RECIPE, PROCESSES, FILES = "recipe", "processes", "files"
+RECIPE, PROCESSES, FILES, AMOUNTS = "recipe", "processes", "files", "amounts"
 # More steps, more data and other files of results are the same run, longer. All else would make it one that no recipe
 # describes.
 MAY_CHANGE = ("description", "data", "run.steps", "run.save_every", "run.sample_every", "run.saved")
@@ -24,10 +24,21 @@ UNKNOWN = (
 )
 
 
-def described(recipe: Recipe, processes: int, files: Mapping[str, str]) -> dict[str, str]:
-    """What is kept beside the weights. files: digests.digests."""
+def described(
+    recipe: Recipe, processes: int, files: Mapping[str, str], amounts: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """What is kept beside the weights. files: digests.digests; amounts: digests.amounts."""
     kept = {RECIPE: json.dumps(dataclasses.asdict(recipe)), PROCESSES: str(processes)}
-    return kept | {FILES: json.dumps(dict(files))}
+    return kept | {FILES: json.dumps(dict(files)), AMOUNTS: json.dumps(dict(amounts or {}))}
+
+
+def other_amounts(kept: Mapping[str, str], amounts: Mapping[str, str]) -> list[str]:
+    """Data sets at the same paths that are more or less now than when the state was saved, in words."""
+    were = json.loads(kept.get(AMOUNTS, "{}"))
+    return [
+        f"goes on with a change: {path} has {now}, and had {were[path]}: its frames are drawn in another order"
+        for path, now in amounts.items() if were.get(path, now) != now
+    ]
 
 
 def check_same_run(

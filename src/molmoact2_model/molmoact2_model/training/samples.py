@@ -72,6 +72,11 @@ class Sampler:
             raise InputError("the recipe asks for depth, which this checkpoint does not have (enable_depth_reasoning)")
         if mix.discrete and (fast is None or config.action_tokens is None):
             raise InputError("discrete actions need a FAST tokenizer and a checkpoint with action tokens")
+        if mix.discrete and not config.supports_discrete:    # its expert would see the tokens of what it is to draw
+            raise InputError(
+                f"this checkpoint has no discrete actions (config.json: action_mode is {config.trained_mode!r}); leave "
+                "mix.discrete out"
+            )
 
     def style(self, random: np.random.Generator) -> str:
         """Of a batch: one of STYLES, as often as the mix says."""
@@ -152,7 +157,7 @@ class Sampler:
         # Past the end of an episode the last waypoint is repeated, in FAST tokenizers' data too; a chunk without any
         # that is to be learnt is spelled to nobody.
         if with_actions and self._mix.discrete and valid.any():
-            tokens = self._spelled(normalized)
+            tokens = self._spelled(np.clip(normalized, -1, 1))    # as of what tokenizers are made of
             _append(ids, targets, kinds, tokens, tokens, DISCRETE)
         named = self._named(instruction, frame)
         look = self._point(ids, targets, kinds, named, frame) if named is not None else None

@@ -116,11 +116,14 @@ def _state_dtype(path: Path, name: str) -> None:
 
 
 def save_state(goal: Path, tensors: Mapping[str, torch.Tensor], step: int, about: Mapping[str, str]) -> None:
-    """One file, replaced at once. about: of the run, in words of its own."""
+    """One file, replaced at once. about: of the run, in words of its own. Errors: OSError, SafetensorError."""
     part = goal.with_suffix(".partial")
     metadata = {"step": str(step), **about}
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part, metadata)
-    os.replace(part, goal)
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part, metadata)
+        os.replace(part, goal)
+    finally:    # on a full disk it would keep others from being written
+        part.unlink(missing_ok=True)
 
 
 def load_state(path: Path) -> tuple[dict[str, torch.Tensor], int, dict[str, str]]:

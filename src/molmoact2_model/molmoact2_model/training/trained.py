@@ -68,18 +68,19 @@ class Trained:
     def released(self) -> Iterator[None]:
         """Meanwhile the model's weights are those to be used: averaged, adapters added to what they adapt."""
         kept = {name: self.parameters[name].data for name in self.average}
-        layers = list(_adapted(self._model))
-        bases = [layer.base_layer.weight.data for layer in layers]
+        merged = list[tuple[Any, torch.Tensor]]()
         try:
             for name, average in self.average.items():
                 self.parameters[name].data = average
-            for layer, base in zip(layers, bases, strict=True):
+            for layer in _adapted(self._model):
+                base = layer.base_layer.weight.data
+                merged.append((layer, base.cpu()))    # of a GPU's weights there need not be room for two there
                 layer.base_layer.weight.data = base + layer.get_delta_weight(_ADAPTER).to(base.dtype)
                 layer.enable_adapters(False)
             yield
         finally:
-            for layer, base in zip(layers, bases, strict=True):
-                layer.base_layer.weight.data = base
+            for layer, base in merged:
+                layer.base_layer.weight.data = base.to(layer.base_layer.weight.device)
                 layer.enable_adapters(True)
             for name, tensor in kept.items():
                 self.parameters[name].data = tensor
