@@ -117,7 +117,7 @@ def test_an_evaluation_asks_nothing_of_an_arm_that_another_system_may_have(robot
         before = speaking(bench._running.node)
         other(robots)
         until(lambda: speaking(bench._running.node) != before)
-        with pytest.raises(BringUpError, match="another system runs.*nothing was asked of the arm.*ROS_DOMAIN_ID"):
+        with pytest.raises(BringUpError, match="another system runs.*nothing more is asked of the arm.*ROS_DOMAIN_ID"):
             bench._place(80000, None)
     assert robots.armed == []
 

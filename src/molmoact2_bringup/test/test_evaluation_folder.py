@@ -10,7 +10,7 @@ import pytest
 
 from molmoact2_bringup.check.wanted import configuration_of
 from molmoact2_bringup.evaluation.attempts import Attempt, Condition
-from molmoact2_bringup.evaluation.folder import ATTEMPTS, Folder, opened
+from molmoact2_bringup.evaluation.folder import ATTEMPTS, LATER, Folder, opened
 from molmoact2_bringup.evaluation.report import FAST
 from molmoact2_bringup.evaluation.simulated import SimulatedScene
 from molmoact2_bringup.lifecycle import BringUpError
@@ -134,6 +134,9 @@ def test_a_contract_that_changed_is_another_evaluation(tmp_path, monkeypatch, ca
     (tmp_path / "contract.yaml").write_text(contract.read_text() + "# a limit was changed\n")
     assert main(command) == 2
     assert "holds an evaluation with another contract" in capsys.readouterr().err
+    asked = tmp_path / "out/asked.json"
+    asked.write_text(json.dumps({k: v for k, v in json.loads(asked.read_text()).items() if k not in LATER}))
+    assert main(command) == 0    # of an earlier version, which did not keep it
 
 
 def test_an_attempt_that_was_cut_off_while_it_was_written_is_made_again(tmp_path, monkeypatch):

@@ -141,6 +141,25 @@ def test_a_task_that_is_refused_is_no_attempt_and_the_policy_is_activated_anew_o
     assert len(activated) == 2
 
 
+def test_nothing_is_armed_where_another_system_is_heard_when_the_scene_is_placed():
+    bench, asked = LiveBench.__new__(LiveBench), []
+    heard = iter(["", "another system runs"])
+
+    def must_be_alone():
+        if others := next(heard):
+            raise BringUpError(others)
+
+    def operate(verb):
+        asked.append(verb)
+        bench._status.state = ControllerStatus.DISARMED
+
+    bench._status, bench._camera_ns = ControllerStatus(state=ControllerStatus.HOLDING), 1
+    bench._must_be_alone, bench._operate, bench._set_seed = must_be_alone, operate, lambda seed: ""
+    with pytest.raises(BringUpError, match="another system runs"):
+        bench._place(80000, SimpleNamespace(look=lambda: 0))
+    assert asked == ["disarm"]
+
+
 def test_what_is_refused_while_the_arm_comes_to_rest_is_asked_for_again(monkeypatch):
     bench = LiveBench.__new__(LiveBench)
     bench._running = SimpleNamespace(wait=lambda seconds: None)

@@ -107,6 +107,14 @@ def test_what_does_not_say_how_it_was_begun_is_not_gone_on_with(tmp_path, noting
     assert done.returncode == 2 and "choose another OUT" in done.stderr
 
 
+@pytest.mark.parametrize(("plan", "code"), [("short, seed 1", 0), ("short, seed 2", 2), ("long, seed 1", 2)])
+def test_what_an_earlier_retrain_began_the_same_way_is_gone_on_with(tmp_path, noting, plan, code):
+    (tmp_path / "out/posttrain").mkdir(parents=True)
+    (tmp_path / "out/plan").write_text(f"{plan}\n")
+    done = subprocess.run([str(RETRAIN), str(tmp_path / "out"), "1"], capture_output=True, env=noting, check=False)
+    assert done.returncode == code
+
+
 def told(tmp_path: Path, env: dict[str, str], cut: str = "") -> list[list[str]]:
     """The commands of one call, word by word. cut: the first word and OUT of the one that fails."""
     (tmp_path / "notes").write_text("")

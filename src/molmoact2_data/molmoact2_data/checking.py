@@ -147,7 +147,7 @@ def check(
         if len(found) >= most and looked_at < len(of_episode):
             left = len(of_episode) - looked_at
             return [*list(found)[:most], f"{dataset.root}: {left} more episodes were not looked at after so much"]
-    return list(found)
+    return list(found)[:most]
 
 
 def _silent(dataset: Dataset, part: Part) -> str:

@@ -71,6 +71,10 @@ class Companion:
         """Of one episode, in the order of its frames."""
         return [row for file in self._files for row in file.rows(episode, self._columns).to_pylist()]
 
+    def frames(self, episode: int) -> set[int]:
+        """Numbers of those of an episode of which something is known."""
+        return {number for file in self._files for number in file.rows(episode, KEYS[1:])[KEYS[1]].to_pylist()}
+
     def faults(self, episode: int) -> Iterator[tuple[int, str]]:
         """The frames of an episode of which something is said that cannot be, and what."""
         for file in self._files:

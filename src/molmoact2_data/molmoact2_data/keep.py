@@ -52,6 +52,12 @@ def open_kept(root: Path) -> tuple[Dataset, list[Part]]:
     return dataset, by_task(dataset, parts)
 
 
+def parts_within(root: Path, episodes: range | None) -> tuple[Dataset, list[Part]]:
+    """As open_kept, of these episodes alone where they are named. Errors: DatasetError."""
+    dataset, parts = open_kept(root)
+    return dataset, [part for part in parts if episodes is None or part.episode.index in episodes]
+
+
 def by_task(dataset: Dataset, parts: Sequence[Part]) -> list[Part]:
     """The parts, cut where the instruction changes. Errors: DatasetError where frames do not say whose which is."""
     return [one for part in parts for one in ([part] if len(part.episode.tasks) == 1 else _by_task(dataset, part))]

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -65,12 +66,13 @@ def rewrite(
 
 
 def _stride(dataset: Dataset) -> int:
-    """Of how many frames in a row alternatives are known of one; 1 where of none or of no regular ones."""
-    if not (dataset.root / FOLDER / ALTERNATIVES).is_dir():
-        return 1
+    """Of how many frames in a row alternatives are known of the first, in every episode from frame 0 on; 1 where it is
+    otherwise, or none are known."""
     known = Companion(dataset.root, ALTERNATIVES)
-    numbers = [row[KEYS[1]] for episode in dataset.episodes for row in known.rows(episode.index)]
-    return math.gcd(*numbers) or 1 if 0 in numbers else 1
+    numbers = [known.frames(episode.index) for episode in dataset.episodes]
+    stride = math.gcd(*itertools.chain.from_iterable(numbers)) or 1
+    regular = all(those == set(range(0, max(those, default=-1) + 1, stride)) for those in numbers)
+    return stride if regular else 1
 
 
 def unwritten(dataset: Dataset) -> list[str]:

@@ -235,7 +235,7 @@ class Stream:
         drawn."""
         found = [text for source in self._sources for text in check(source.dataset, source.parts, MOST, progress)]
         if found:
-            raise DatasetError("\n".join([*found[: MOST + 1], f"leave these out: {MEND}"]))
+            raise DatasetError("\n".join([*found, f"leave these out: {MEND}"]))
 
     def __iter__(self) -> Iterator[TrainingFrame]:
         random = np.random.default_rng(self._seed)

@@ -286,6 +286,12 @@ def test_the_edges_of_an_image_are_in_it(tmp_path):
     assert {place for frame in stream.once() for place in frame.points.values()} == {(0.0, 0.0), (1.0, 1.0)}
 
 
+def test_what_waits_to_be_drawn_is_a_full_buffer_and_the_longest_part(data):
+    image = 32 * 48 * 3
+    assert Stream([Share(data)], HORIZON, 0, every=1, buffer=20).held == (19 + 12) * image
+    assert Stream([Share(data)], HORIZON, 0, every=3, shift=False, buffer=20).held == (19 + 4) * image
+
+
 # --- every frame once -------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("buffer", [1, 10, 1000])
 def test_one_passage_gives_every_frame_once_and_ends(data, buffer):

@@ -278,7 +278,8 @@ def _same_names(module: nn.Module, prefix: str) -> Iterable[_Link]:
 
 
 # --- files ------------------------------------------------------------------------------------------------
-def _files(folder: Path) -> list[str]:
+def weight_files(folder: Path) -> list[str]:
+    """Names of the files that hold the weights. Errors: CheckpointError."""
     if (folder / _INDEX).is_file():
         weight_map = read_json(folder / _INDEX).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
@@ -297,7 +298,7 @@ def _files(folder: Path) -> list[str]:
 def open_weights(folder: Path, stack: ExitStack) -> dict[str, Reader]:
     """Opens the weight files, until the stack is left; each reader loads one tensor from disk."""
     readers: dict[str, Reader] = {}
-    for file in _files(folder):
+    for file in weight_files(folder):
         for name, reader in open_tensors(folder / file, stack).items():
             if name in readers:
                 raise CheckpointError(f"weight {name} is in more than one file of {folder}")

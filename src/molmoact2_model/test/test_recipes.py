@@ -157,6 +157,16 @@ def test_discrete_actions_are_not_taught_to_a_checkpoint_that_has_none(tmp_path,
     assert "no discrete actions (config.json: action_mode is 'continuous')" in capsys.readouterr().err
 
 
+def test_discrete_actions_are_not_taught_of_values_without_a_range(tmp_path, data, start, capsys):
+    assert main(["fast", "train", str(data), "-o", str(tmp_path / "fast"), "--horizon", "8"]) == 0
+    stats = json.loads((start / "norm_stats.json").read_text())
+    (tmp_path / "other.json").write_text(json.dumps(stats | {"norm_mode": "none"}))
+    given = f"start.fast_tokenizer={tmp_path / 'fast'}", f"start.norm_stats={tmp_path / 'other.json'}"
+    changes = settings("pretrain.yaml", data, start, *given)
+    assert main(["train", str(RECIPES / "pretrain.yaml"), "--out", str(tmp_path / "out"), *changes]) == 2
+    assert "values with a range, and norm_mode is 'none'" in capsys.readouterr().err
+
+
 def test_sizes_of_no_network_are_refused(tmp_path, data, capsys):
     start = {"blueprint": BLUEPRINT | {"vit_heads": 0}, "norm_stats": str(norm_stats(tmp_path))}
     recipe = recipe_of(tmp_path, data, start=start)

@@ -4,6 +4,7 @@
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from test_training import curves, recipe_of, train
 from test_training_parts import changed
 from torch.nn import functional
@@ -18,7 +20,7 @@ from training_sets import toy_set
 
 from molmoact2_data.layout import CORRECTED, NOTES, DatasetError
 from molmoact2_data.streaming import Stream
-from molmoact2_model import InputError
+from molmoact2_model import InputError, checkpoint
 from molmoact2_model.training import beginning, loop, saving
 from molmoact2_model.training.attention import attention_in_products, faster_attention
 from molmoact2_model.training.beginning import begin
@@ -201,12 +203,12 @@ def test_the_buffers_of_all_processes_of_a_machine_must_fit_into_it(tmp_path, da
 def test_a_state_that_memory_does_not_hold_once_more_is_refused_before_the_first_step(tmp_path, data, monkeypatch):
     recipe = load_recipe(recipe_of(tmp_path, data, run=RUN))
     trainer = Trainer(recipe, begin(recipe, tmp_path / "files"), tmp_path / "none", open_processes("cpu"))
-    weights = sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad)
-    needed = 4 * weights * ((2 if recipe.optimizer.ema else 1) + 4)    # AdamW's moments are not there yet
+    weights = sum(parameter.numel() for parameter in trainer.model.parameters())
+    needed = weights * (8 + 4)    # AdamW's moments, which are not there yet, and the checkpoint in fp32
     monkeypatch.setattr(loop, "free_memory", lambda _: (needed, "main memory"))
     trainer._check_room()
     monkeypatch.setattr(loop, "free_memory", lambda _: (needed - 1, "main memory"))
-    with pytest.raises(InputError, match="to save the state takes .* are free; train fewer weights"):
+    with pytest.raises(InputError, match="to save the run takes .* are free; run.saved: bf16"):
         trainer._check_room()
 
 
@@ -215,9 +217,13 @@ def test_weights_that_memory_does_not_hold_are_refused_before_they_are_loaded(tm
     trainer = Trainer(recipe, begin(recipe, tmp_path / "files"), tmp_path / "out", open_processes("cpu"))
     trainer.save()
     from_there = load_recipe(recipe_of(tmp_path, data, start={"checkpoint": str(tmp_path / "out/checkpoint")}))
-    monkeypatch.setattr(beginning, "free_memory", lambda _: (10_000, "main memory"))
+    (tmp_path / "out/checkpoint/another.safetensors").write_bytes(b"not of its weights")
+    needed = 4 * sum(tensor.numel() for tensor in load_file(tmp_path / "out/checkpoint/model.safetensors").values())
+    monkeypatch.setattr(beginning, "free_memory", lambda _: (needed, "main memory"))
+    beginning.check_room(from_there)
+    monkeypatch.setattr(beginning, "free_memory", lambda _: (needed - 1, "main memory"))
     with pytest.raises(InputError, match="the weights of .*checkpoint take .* while they are loaded"):
-        begin(from_there, tmp_path / "more")
+        beginning.check_room(from_there)
 
 
 def test_a_disk_that_is_full_is_named_and_what_was_saved_stands(tmp_path, data, monkeypatch):
@@ -230,10 +236,17 @@ def test_a_disk_that_is_full_is_named_and_what_was_saved_stands(tmp_path, data, 
         path.write_bytes(b"a part of it")
         raise SafetensorError("Error while serializing: No space left on device")
 
+    def full_too(*_, **__):
+        raise SafetensorError("Error while serializing: No space left on device")
+
     monkeypatch.setattr(saving, "save_file", full)
     with pytest.raises(InputError, match="out cannot be written to at step 0: .*No space left on device.*; make room"):
         trainer.save()
     assert (tmp_path / "out/state.safetensors").read_bytes() == before
+    shutil.rmtree(tmp_path / "out/checkpoint")    # its turn would have come
+    monkeypatch.setattr(checkpoint, "save_file", full_too)
+    with pytest.raises(InputError, match="out cannot be written to at step 0: .*No space left on device.*--resume"):
+        trainer.load()
     assert not list((tmp_path / "out").glob("*.partial"))
 
 

@@ -206,7 +206,7 @@ class LiveBench:
             if self._running.stopping.is_set():
                 raise Stopped
             if time.monotonic() > deadline:
-                raise BringUpError(f"{others}; nothing was asked of the arm: {MEND}")
+                raise BringUpError(f"{others}; nothing more is asked of the arm: {MEND}")
             self._running.wait(0.1)
 
     def _set_seed(self, seed: int) -> str:

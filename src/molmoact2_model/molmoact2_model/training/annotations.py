@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from molmoact2_data.companions import ALTERNATIVES, DEPTH_CODES, FOLDER, POINTS, QUESTIONS, Companion
-from molmoact2_data.keep import open_kept
+from molmoact2_data.keep import open_kept, parts_within
 
 from ..config import read_json
 from ..depth import CODEBOOK_FILE
@@ -86,7 +86,7 @@ def check_questions(recipe: Recipe) -> str:
     """What `mix.questions` cannot teach, in words, where no data set has any. Errors: InputError where every frame is
     to have one."""
     for data in recipe.data:
-        dataset, parts = open_kept(Path(data.path).expanduser())
+        dataset, parts = parts_within(Path(data.path).expanduser(), data.selection)
         questions = Companion(dataset.root, QUESTIONS)
         if any(questions.rows(part.episode.index) for part in parts):
             return ""

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 from molmoact2_data.layout import IMAGES
 
 from ..blueprint import EXPERT, Blueprint, make_config, make_tokenizer, write_files
-from ..checkpoint import Network, find_checkpoint, load_network
+from ..checkpoint import Network, find_checkpoint, load_network, weight_files
 from ..config import ModelConfig, read_json
 from ..errors import InputError
 from ..fast import FastTokenizer
@@ -82,7 +82,6 @@ def begin(recipe: Recipe, work: Path) -> Beginning:
     if source is None:
         network = fresh_network(config, recipe.run.seed)
     else:
-        _check_room(source)
         before = ModelConfig.from_dict(read_json(source / "config.json"))
         network = load_network(source, before, torch.device("cpu"), torch.float32)
         if before.expert is None and config.expert is not None:
@@ -91,7 +90,7 @@ def begin(recipe: Recipe, work: Path) -> Beginning:
     fast = _fast(recipe, config)
     sampler = Sampler(config, images, prompts, tag, recipe.cameras, recipe.mix, recipe.augment, fast)
     known = digests(stats, recipe.norm_tag, codes, recipe.start.fast_tokenizer, source)
-    held = amounts(data.path for data in recipe.data)
+    held = amounts(recipe.data)
     return Beginning(network, images, stats, tokenizer, tag, sampler, work, known, held, note)
 
 
@@ -122,13 +121,16 @@ def _write_new(recipe: Recipe, work: Path) -> None:
     write_files(work, blueprint, config, tokenizer, stats)
 
 
-def _check_room(source: Path) -> None:
-    """That main memory holds the weights as they are loaded, by every process of this machine. Errors: InputError."""
-    count = 0
-    for path in source.glob("*.safetensors"):
+def check_room(recipe: Recipe) -> None:
+    """That main memory holds the weights as they are loaded, by every process of this machine. To be called in all of
+    them before any loads. Errors: ModelError."""
+    if recipe.start.blueprint:
+        return
+    source, count = find_checkpoint(recipe.start.checkpoint, FETCHED), 0
+    for name in weight_files(source):
         try:
-            with safe_open(path, framework="pt") as file:
-                count += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())    # noqa: SIM118
+            with safe_open(source / name, framework="pt") as file:
+                count += sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())    # noqa: SIM118
         except (OSError, SafetensorError):
             return    # who loads it says what is wrong with it
     beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

@@ -101,7 +101,7 @@ def _train(args: argparse.Namespace, recipe: Recipe, processes: Accelerator) -> 
     from molmoact2_data.layout import DatasetError
 
     from ..errors import InputError
-    from .beginning import begin
+    from .beginning import begin, check_room
     from .loop import CHECKPOINT, STATE, Trainer
     from .saving import sweep
 
@@ -114,6 +114,8 @@ def _train(args: argparse.Namespace, recipe: Recipe, processes: Accelerator) -> 
         sweep(args.out / CHECKPOINT)
     trainer: Trainer | None = None
     try:
+        check_room(recipe)
+        processes.wait_for_everyone()    # what others have loaded is no lack of room
         beginning = begin(recipe, files)
         trainer = Trainer(recipe, beginning, args.out, processes)
         told = [beginning.note] if beginning.note else []

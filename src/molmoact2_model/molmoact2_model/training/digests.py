@@ -10,11 +10,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from molmoact2_data.keep import open_kept
+from molmoact2_data.keep import parts_within
 
 from ..fast import FILES as FAST_FILES
 from ..fingerprints import fingerprint
 from ..normalization import NormStats
+from .recipe import Data
 
 
 def digests(stats: NormStats, tag: str, codes: Mapping[str, Any], fast: str, weights: Path | None) -> dict[str, str]:
@@ -29,13 +30,13 @@ def digests(stats: NormStats, tag: str, codes: Mapping[str, Any], fast: str, wei
     }
 
 
-def amounts(paths: Iterable[str]) -> dict[str, str]:
-    """How much each data set has, in words. Errors: DatasetError."""
+def amounts(data: Iterable[Data]) -> dict[str, str]:
+    """How much of each data set is used, in words. Errors: DatasetError."""
     found = {}
-    for path in paths:
-        dataset, parts = open_kept(Path(path).expanduser())
-        frames = sum(part.length for part in parts)
-        found[path] = f"{len(dataset.episodes)} episodes, {frames} frames kept in {len(parts)} parts"
+    for one in data:
+        _, parts = parts_within(Path(one.path).expanduser(), one.selection)
+        episodes, frames = len({part.episode.index for part in parts}), sum(part.length for part in parts)
+        found[one.path] = f"{episodes} episodes, {frames} frames in {len(parts)} parts"
     return found
 
 

@@ -8,7 +8,7 @@ import itertools
 import math
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -83,19 +83,26 @@ class Trainer:
         self._out.mkdir(parents=True, exist_ok=True)
         beginning = self._beginning
         about = described(self._recipe, self._processes.num_processes, beginning.digests, beginning.amounts)
-        try:
+        with self._writing():
             save_state(self._out / STATE, tensors, self.step, about)
-            self.save_checkpoint()
+        self.save_checkpoint()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Errors: InputError where something cannot be written."""
+        try:
+            yield
         except (SafetensorError, OSError) as error:
+            there = (self._out / STATE).is_file()
+            goes_on = "go on from what was saved last with --resume" if there else "begin again"
             raise InputError(
-                f"{self._out} cannot be written to at step {self.step}: {error}; make room, and go on from what was "
-                "saved last with --resume"
+                f"{self._out} cannot be written to at step {self.step}: {error}; make room, and {goes_on}"
             ) from None
 
     def save_checkpoint(self) -> None:
         """With the averaged weights, where there are."""
         beginning = self._beginning
-        with self._trained.released():
+        with self._writing(), self._trained.released():
             dtype = torch.bfloat16 if self._recipe.run.saved == "bf16" else None
             save_checkpoint(beginning.network, beginning.files, self._out / CHECKPOINT, self._card(), dtype)
 
@@ -270,17 +277,19 @@ class Trainer:
         return stream
 
     def _check_room(self) -> None:
-        """That main memory holds what is to be saved, once more than where it is: the library that writes it copies it.
-        Errors: InputError."""
-        weights = 4 * sum(parameter.numel() for parameter in self._trained.parameters.values())
-        moments = 4 * self._optimizers.numbers
-        needed = weights * (2 if self._trained.average else 1) + moments
-        needed += moments if self._processes.device.type == "cpu" else 0    # which are not there yet
+        """That main memory holds what is to be saved, state and checkpoint one after the other. Errors: InputError."""
+        trained, moments = self._trained, 4 * self._optimizers.numbers
+        written = sum(p.numel() for p in self.model.parameters()) * (2 if self._recipe.run.saved == "bf16" else 4)
+        if self._processes.device.type == "cpu":    # the state is there, but for the moments that the first step makes
+            needed = moments + written
+        else:
+            weights = 4 * sum(parameter.numel() for parameter in trained.parameters.values())
+            needed = max(weights * (2 if trained.average else 1) + moments, written + 4 * trained.adapted)
         free, of = free_memory("cpu")
         if needed > free:
             raise InputError(
-                f"to save the state takes {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of {of} are free; train fewer "
-                "weights (optimizer.trained: lora or expert), or without optimizer.ema"
+                f"to save the run takes {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of {of} are free; "
+                "run.saved: bf16, fewer trained weights (optimizer.trained: expert) and no optimizer.ema take less"
             )
 
     def _shares(self) -> list[Share]:
@@ -302,8 +311,7 @@ class Trainer:
             frame = frame_of(dataset, embodiment(self._recipe.robot, tag), data.units, by_position=False)
         else:
             check_as_they_are(dataset, tag)
-        episodes = range(*data.episodes) if data.episodes else None
-        return Share(path, data.weight, episodes, frame, self._recipe.cameras[0])
+        return Share(path, data.weight, data.selection, frame, self._recipe.cameras[0])
 
     def _batches(self, stream: Iterator[TrainingFrame]) -> Iterator[Batch]:
         run = self._recipe.run

@@ -73,6 +73,11 @@ class Data:
     episodes: tuple[int, ...] = ()
     units: str = ""
 
+    @property
+    def selection(self) -> range | None:
+        """Of the episodes that are meant; None: all."""
+        return range(*self.episodes) if self.episodes else None
+
 
 @dataclass(frozen=True)
 class Optimizer:

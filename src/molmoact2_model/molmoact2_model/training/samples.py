@@ -23,6 +23,7 @@ from ..normalization import TagStats
 from ..processing import PromptBuilder, normalize_instruction, pixel_values
 from ..visibility import visible_to_expert
 from .batch import CODES, DISCRETE, IGNORED, PLACE, TEXT, Batch, Look, Sequence, collate
+from .fast_data import BOUNDED
 
 STYLES = ("action", "depth", "depth_action")
 
@@ -72,6 +73,11 @@ class Sampler:
             raise InputError("the recipe asks for depth, which this checkpoint does not have (enable_depth_reasoning)")
         if mix.discrete and (fast is None or config.action_tokens is None):
             raise InputError("discrete actions need a FAST tokenizer and a checkpoint with action tokens")
+        if mix.discrete and tag.action.mode not in BOUNDED:
+            raise InputError(
+                f"discrete actions are of values with a range, and norm_mode is {tag.action.mode!r}; make the norm "
+                f"statistics anew with one of {', '.join(BOUNDED)}"
+            )
         if mix.discrete and not config.supports_discrete:    # its expert would see the tokens of what it is to draw
             raise InputError(
                 f"this checkpoint has no discrete actions (config.json: action_mode is {config.trained_mode!r}); leave "

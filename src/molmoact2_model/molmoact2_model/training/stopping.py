@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -42,7 +43,8 @@ class Stop:
         if self.asked or not self._worth:
             raise KeyboardInterrupt
         self.asked = True
-        os.write(2, STOPPING)    # print could be in the middle of a line of its own
+        with contextlib.suppress(OSError):    # whoever reads it may be gone
+            os.write(2, STOPPING)    # print could be in the middle of a line of its own
 
     def _end(self, *_: object) -> None:
         if not self._worth:

@@ -64,6 +64,11 @@ class Trained:
             for name, average in self.average.items():
                 average.lerp_(self.parameters[name].detach(), 1 - keep)
 
+    @property
+    def adapted(self) -> int:
+        """How many numbers the matrices have that low-rank adapters lie on."""
+        return sum(layer.base_layer.weight.numel() for layer in _adapted(self._model))
+
     @contextmanager
     def released(self) -> Iterator[None]:
         """Meanwhile the model's weights are those to be used: averaged, adapters added to what they adapt."""

@@ -29,8 +29,9 @@ def register(subparsers: Any) -> None:
         help="demonstrations of tasks as a LeRobot data set",
         description="A scripted expert does tasks in a simulated SO-101 scene; what it saw and did is written as a "
         "LeRobot v3 data set, with depth. The same seeds give the same data, however many workers there are. Attempts "
-        "that fail are left out. Ctrl-C or SIGTERM ends it with the episodes that stand. Exit code: 0 when done, 2 for "
-        "bad input or where no attempt succeeded, 1 when a worker broke, 130 when interrupted.",
+        "that fail are left out. Ctrl-C or SIGTERM ends it with the episodes that stand; further ones count for "
+        "nothing. Exit code: 0 when done, 2 for bad input or where no attempt succeeded, 1 when a worker broke, 130 "
+        "when interrupted.",
     )
     add_arguments(parser)
     parser.set_defaults(func=run)

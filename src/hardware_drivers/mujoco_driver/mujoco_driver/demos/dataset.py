@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,7 +122,8 @@ class _Signals:
         if not self.heeded:
             return
         self.heeded = False
-        os.write(STDERR, b"\nending; what stands is being written\n")    # in the midst of a print another one fails
+        with suppress(OSError):    # whoever reads it may be gone
+            os.write(STDERR, b"\nending; what stands is being written\n")    # a print may be under way
         if self._held_back:
             self._late = True
         else:
