@@ -1,6 +1,6 @@
 # Copyright 2026 The MolmoAct2 ROS 2 authors
 # SPDX-License-Identifier: Apache-2.0
-"""The checkpoints of the simulated SO-101, of two seeds, keep what their model cards say."""
+"""The checkpoints of the simulated SO-101, of three seeds, keep what their model cards say."""
 
 import json
 from pathlib import Path
@@ -23,9 +23,9 @@ TAG = "so101_sim_molmoact2_tiny"
 GRID = 10
 
 
-@pytest.fixture(scope="module", params=["molmoact2-tiny-think-so101", "molmoact2-tiny-think-so101-seed0"])
+@pytest.fixture(scope="module", params=["", "-seed0", "-seed2"])
 def folder(request):
-    return CHECKPOINTS / request.param
+    return CHECKPOINTS / f"molmoact2-tiny-think-so101{request.param}"
 
 
 @pytest.fixture(scope="module")
