@@ -6,19 +6,21 @@ import threading
 import time
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import rclpy
 from rclpy.context import Context
 from std_srvs.srv import Trigger
 
-from molmoact2_bringup.check import command
+from molmoact2_bringup.check import alone, command
 from molmoact2_bringup.check.alone import shared, speaking
 from molmoact2_bringup.check.line import FAIL, passed
 from molmoact2_bringup.check.move import move_lines
 from molmoact2_bringup.check.options import Options
 from molmoact2_bringup.evaluation import live
 from molmoact2_bringup.evaluation.attempts import Condition
+from molmoact2_bringup.faults.stage import Stage
 from molmoact2_bringup.lifecycle import BringUpError
 from molmoact2_bringup.running import RunningSystem
 from molmoact2_contract import load_system
@@ -26,17 +28,18 @@ from molmoact2_contract.qos import STATUS
 from molmoact2_msgs.msg import ControllerStatus, PolicyStatus
 
 DOMAIN = 119
+VERBS = ("arm", "resume", "clear_fault", "stop")
 PATIENCE = 60.0    # [s]; only for what never comes
 
 
 class Robots:
-    """What robots say and offer in this domain. armed: whom somebody has armed."""
+    """What robots say and offer in this domain. asked: of whom somebody asked which service."""
 
     def __init__(self):
         self._context, self._number = Context(), 0
         rclpy.init(context=self._context, domain_id=DOMAIN)
         self._executor = rclpy.executors.SingleThreadedExecutor(context=self._context)
-        self.armed: list[str] = []
+        self.asked: list[tuple[str, str]] = []
 
     def node(self):
         self._number += 1
@@ -45,12 +48,14 @@ class Robots:
         return node
 
     def controller(self, arm, name):
-        """One that says that it is disarmed, and notes who arms it."""
+        """One that says that it is disarmed, and does nothing that it is asked."""
         node, status = self.node(), ControllerStatus(measured=[0.0] * 6)
         status.header.frame_id = arm
         publisher = node.create_publisher(ControllerStatus, f"{arm}/status", STATUS)
         node.create_timer(0.05, lambda: publisher.publish(status))
-        node.create_service(Trigger, f"{arm}/arm", lambda _, answer: self.armed.append(name) or answer)
+        for verb in VERBS:
+            asked = partial(lambda verb, _, answer: self.asked.append((name, verb)) or answer, verb)
+            node.create_service(Trigger, f"{arm}/{verb}", asked)
 
     def policy(self):
         self.node().create_publisher(PolicyStatus, "policy/status", STATUS)
@@ -99,27 +104,45 @@ def test_an_arm_is_moved_only_where_no_other_system_can_hear_it(robots, other, s
         until(lambda: speaking(running.node) != before)
         [line] = move_lines(running, contract, tag, "arm", "", True, lambda text: None)
     assert line.outcome == FAIL and "another system runs" in line.text and said in line.text
-    assert "ROS_DOMAIN_ID" in line.mend and robots.armed == []
+    assert "ROS_DOMAIN_ID" in line.mend and robots.asked == []
 
 
 @pytest.mark.parametrize("other", [
     lambda robots: robots.controller("arm", "theirs"), lambda robots: robots.policy(),
 ])
 def test_an_evaluation_asks_nothing_of_an_arm_that_another_system_may_have(robots, other, monkeypatch):
-    monkeypatch.setattr(live, "GONE", 0.5)
+    monkeypatch.setattr(alone, "GONE", 0.5)
     system = load_system("so101_sim")
     bench = live.LiveBench(replace(system, processes=()), Condition("touch"), None, lambda line: None)
     with bench._running:
         robots.controller("arm", "ours")
         robots.policy()
         until(lambda: shared(bench._running.node, "arm") == "")
-        bench._must_be_alone()
+        alone.must_be_alone(bench._running, ["arm"])
         before = speaking(bench._running.node)
         other(robots)
         until(lambda: speaking(bench._running.node) != before)
         with pytest.raises(BringUpError, match="another system runs.*nothing more is asked of the arm.*ROS_DOMAIN_ID"):
             bench._place(80000, None)
-    assert robots.armed == []
+    assert robots.asked == []
+
+
+def test_a_campaign_asks_nothing_but_a_stop_of_an_arm_that_another_system_may_have(robots, monkeypatch):
+    monkeypatch.setattr(alone, "GONE", 0.5)
+    system = load_system("so101_sim")
+    with RunningSystem(replace(system, processes=()), lambda line: None) as running:
+        stage = Stage(running, system.contract, None, "arm", None)
+        robots.controller("arm", "ours")
+        until(lambda: shared(running.node, "arm") == "")
+        assert stage.operate("resume") == "resume: "
+        before = speaking(running.node)
+        robots.controller("left", "of two arms")
+        until(lambda: speaking(running.node) != before)
+        for verb in ("arm", "resume", "clear_fault"):
+            with pytest.raises(BringUpError, match="another system runs.*nothing more is asked of the arm"):
+                stage.operate(verb)
+        stage.operate("stop")
+    assert robots.asked == [("ours", "resume"), ("ours", "stop")]
 
 
 @pytest.fixture

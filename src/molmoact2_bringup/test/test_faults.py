@@ -2,15 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The fault campaign, whole: every row passes in the running system."""
 
-from types import SimpleNamespace
-
 import pytest
 from fault_table import names_of_passed
 
-from molmoact2_bringup.faults import campaign
 from molmoact2_bringup.faults.campaign import Row
 from molmoact2_bringup.faults.command import faults, table
-from molmoact2_msgs.msg import ControllerStatus
 
 ROWS = [
     "NaN in a waypoint",
@@ -83,17 +79,6 @@ def test_a_robot_that_is_not_simulated_is_left_alone(tmp_path, capsys):
     )
     assert faults([str(system)], tmp_path) == 2
     assert "simulations and doubles only" in capsys.readouterr().err
-
-
-def test_nothing_is_armed_where_another_system_is_heard(monkeypatch):
-    monkeypatch.setattr(campaign, "another", lambda node, arms: f"another system runs beside {arms}")
-    status = SimpleNamespace(state=ControllerStatus.DISARMED, measured=[0.0])
-    stages = [
-        SimpleNamespace(arm=arm, node=None, status=status, wait=lambda holds, _: 0.0 if holds() else None)
-        for arm in ("left", "right")
-    ]    # which have nothing that arms
-    with pytest.raises(RuntimeError, match=r"beside \['left', 'right'\]; nothing was asked of the arm.*ROS_DOMAIN_ID"):
-        campaign._begin(*stages)
 
 
 def test_a_broken_promise_is_shown_as_such():

@@ -4,12 +4,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from rclpy.node import Node
 
+from ..lifecycle import BringUpError
+from ..running import Stopped
+
+if TYPE_CHECKING:
+    from ..running import RunningSystem
+
 KINDS = tuple(f"molmoact2_msgs/msg/{kind}" for kind in ("ControllerStatus", "PolicyStatus", "ActionChunk"))
 CHUNKS, ANNOUNCED = "policy/action_chunk", "policy/status"
+GONE = 30.0    # [s] within which a process that was killed is heard no more
 MEND = (
     "end what else runs, or keep robots apart: a ROS_DOMAIN_ID for each, or ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST "
     "(docs/deployment.md)"
@@ -37,6 +46,18 @@ def another(node: Node, arms: Collection[str]) -> str:
     servers = {arm: node.count_services(f"{arm}/arm") for arm in arms}
     more += [f"{count} nodes offer {arm}/arm" for arm, count in servers.items() if count > 1]
     return f"another system runs in this ROS domain: {', '.join(more)}" if more else ""
+
+
+def must_be_alone(running: RunningSystem, arms: Collection[str]) -> None:
+    """Returns when nobody else has these arms' names: what is asked of a name, whoever has it does, a real arm, too.
+    Errors: BringUpError where somebody has, for longer than what was killed is heard; Stopped after Ctrl-C."""
+    deadline = time.monotonic() + GONE
+    while others := another(running.node, arms):
+        if time.monotonic() > deadline:
+            raise BringUpError(f"{others}; nothing more is asked of the arm: {MEND}")
+        running.stopping.wait(0.1)
+        if running.stopping.is_set():
+            raise Stopped
 
 
 def shared(node: Node, arm: str) -> str:

@@ -25,7 +25,7 @@ from mujoco_driver.bus import default_address
 from mujoco_driver.judge import LATE
 from mujoco_driver.tabletop import RATE, Tabletop
 
-from ..check.alone import MEND, another
+from ..check.alone import must_be_alone
 from ..lifecycle import BringUpError
 from ..running import RunningSystem, Stopped
 from .attempts import Attempt, Condition
@@ -33,7 +33,6 @@ from .disturbance import NONE, DisturbedCameras, relayed
 from .truth import Truth
 
 PATIENCE = 10.0    # [s] for what is expected to happen
-GONE = 30.0        # [s] within which a process that was killed is heard no more
 SPARE = 5.0        # [s] of a task's time limit beyond the judge's
 STATES = ControllerStatus
 VERBS = ("disarm", "clear_fault", "arm", "resume")
@@ -183,7 +182,7 @@ class LiveBench:
     def _place(self, seed: int, truth: Truth) -> None:
         """The scene of a seed with the arm at home, and the arm ready. The arm is disarmed meanwhile: a controller
         commands nothing that is put elsewhere by hand."""
-        self._must_be_alone()
+        must_be_alone(self._running, [self._arm])
         if self._status.state == STATES.FAULT:
             self._operate("clear_fault")
             self._until(lambda: self._status.state != STATES.FAULT, "the controller's fault is not cleared")
@@ -193,21 +192,11 @@ class LiveBench:
         self._insist(lambda: self._set_seed(seed), "the world does not begin anew")
         placed_ns = truth.look()
         self._until(lambda: self._camera_ns > placed_ns, "no camera shows the scene that was placed")
-        self._must_be_alone()
+        must_be_alone(self._running, [self._arm])
         self._operate("arm")
         self._until(lambda: self._status.state not in (STATES.DISARMED, STATES.FAULT), "the arm is not armed")
         if self._status.waits_for_resume:
             self._operate("resume")
-
-    def _must_be_alone(self) -> None:
-        """What is asked of the arm's name, whoever has it does: a real arm, too. Errors: BringUpError."""
-        deadline = time.monotonic() + GONE
-        while others := another(self._running.node, [self._arm]):
-            if self._running.stopping.is_set():
-                raise Stopped
-            if time.monotonic() > deadline:
-                raise BringUpError(f"{others}; nothing more is asked of the arm: {MEND}")
-            self._running.wait(0.1)
 
     def _set_seed(self, seed: int) -> str:
         value = ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=seed)

@@ -21,7 +21,6 @@ from molmoact2_contract import NormTag, System
 from molmoact2_policy.scripted.policy import EasedSway, ScriptedPolicy
 from molmoact2_policy.scripted.sway import Sway
 
-from ..check.alone import MEND, another
 from ..running import RunningSystem, Stopped
 from .clock import ShiftedClock
 from .control_rows import ControlRows
@@ -50,7 +49,8 @@ def campaign(
     system: System, say: Callable[[str], None], progress: Callable[[Row], None], only: Sequence[str] = ()
 ) -> list[Row]:
     """Every row, or the rows of single faults of devices. say: takes the log; progress: each row as it is done.
-    Errors: RuntimeError where it cannot begin; ContractError where a device has no fault of such a name."""
+    Errors: RuntimeError where it cannot begin or
+    another system is heard, Stopped; ContractError where a device has no fault of such a name."""
     faults, runs = faults_of(system, only), dict[str, Run](control=_control, policy=_policy)
     if faults:
         runs = {"devices": partial(_devices, faults)}
@@ -117,9 +117,6 @@ def _begin(*stages: Stage) -> None:
         seen = stage.wait(partial(_is_there_disarmed, stage), BEGIN_WITHIN)
         if seen is None:
             raise RuntimeError(f"the controller of {stage.arm!r} does not appear, disarmed: {stage.status.reason}")
-    others = partial(another, stages[0].node, [stage.arm for stage in stages])
-    if stages[0].wait(lambda: not others(), BEGIN_WITHIN) is None:
-        raise RuntimeError(f"{others()}; nothing was asked of the arm: {MEND}")
     for act in (Stage.arm_as_operator, Stage.follow):
         for stage in stages:
             failed = act(stage)

@@ -19,6 +19,7 @@ from molmoact2_contract import Contract, NormTag
 from molmoact2_contract.qos import CHUNK, STATUS, TRACE
 from molmoact2_msgs.msg import ActionChunk, ControllerStatus, PolicyStatus, ReasoningTrace
 
+from ..check.alone import must_be_alone
 from ..running import RunningSystem
 from .judgement import GAP
 from .reasons import Late, joined
@@ -31,6 +32,7 @@ LATE_FAULTS = (S.FAULT_DRIVER, S.FAULT_STATE_STALE, S.FAULT_TIMER)    # a double
 UNARMED = (ControllerStatus.DISARMED, ControllerStatus.FAULT)
 REFUSED, HELD, FAULT, UNHARMED = "refused", "hold", "fault", "handled unharmed"    # what a row may expect
 FRESH = 0.5        # [s]; a controller states itself ten times a second
+STILLS = ("stop", "disarm")    # what is done whoever else hears it
 MEETING = 3.0      # [s] after the start of a process, in which the middleware brings it together with all others
 
 
@@ -129,7 +131,10 @@ class Stage:
 
     # --- operator -----------------------------------------------------------------------------------------------------
     def operate(self, verb: str) -> str:
-        """Calls one of the arm's services; returns why it failed, empty where it did not."""
+        """Calls one of the arm's services; returns why it failed, empty where it did not. Errors: as of
+        must_be_alone, but for a stop."""
+        if verb not in STILLS:
+            must_be_alone(self.running, self.contract.arms)
         client, done = self.node.create_client(Trigger, f"{self.arm}/{verb}"), threading.Event()
         try:
             if not client.wait_for_service(PATIENCE):
