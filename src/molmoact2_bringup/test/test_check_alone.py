@@ -4,6 +4,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -20,9 +21,10 @@ from molmoact2_bringup.check.move import move_lines
 from molmoact2_bringup.check.options import Options
 from molmoact2_bringup.evaluation import live
 from molmoact2_bringup.evaluation.attempts import Condition
+from molmoact2_bringup.faults.campaign import campaign
 from molmoact2_bringup.faults.stage import Stage
 from molmoact2_bringup.lifecycle import BringUpError
-from molmoact2_bringup.running import RunningSystem
+from molmoact2_bringup.running import RunningSystem, Stopped
 from molmoact2_contract import load_system
 from molmoact2_contract.qos import STATUS
 from molmoact2_msgs.msg import ControllerStatus, PolicyStatus
@@ -56,6 +58,11 @@ class Robots:
         for verb in VERBS:
             asked = partial(lambda verb, _, answer: self.asked.append((name, verb)) or answer, verb)
             node.create_service(Trigger, f"{arm}/{verb}", asked)
+        return node
+
+    def end(self, node):
+        self._executor.remove_node(node)
+        node.destroy_node()
 
     def policy(self):
         self.node().create_publisher(PolicyStatus, "policy/status", STATUS)
@@ -124,6 +131,9 @@ def test_an_evaluation_asks_nothing_of_an_arm_that_another_system_may_have(robot
         until(lambda: speaking(bench._running.node) != before)
         with pytest.raises(BringUpError, match="another system runs.*nothing more is asked of the arm.*ROS_DOMAIN_ID"):
             bench._place(80000, None)
+        bench._verbs = {"arm": bench._running.node.create_client(Trigger, "arm/arm")}
+        with pytest.raises(BringUpError, match="another system runs"):    # where it comes in the middle of that
+            bench._operate("arm")
     assert robots.asked == []
 
 
@@ -143,6 +153,41 @@ def test_a_campaign_asks_nothing_but_a_stop_of_an_arm_that_another_system_may_ha
                 stage.operate(verb)
         stage.operate("stop")
     assert robots.asked == [("ours", "resume"), ("ours", "stop")]
+
+
+def test_what_a_campaign_killed_is_started_anew_when_it_is_heard_no_more(robots, monkeypatch):
+    system, heard = load_system("so101_sim"), []
+    with RunningSystem(replace(system, processes=()), lambda line: None) as running, ThreadPoolExecutor() as pool:
+        stage = Stage(running, system.contract, None, "arm", None)
+        monkeypatch.setattr(running, "start", lambda process: heard.append((process, stage._speakers())))
+        node = robots.controller("arm", "killed")
+        name = node.get_name()
+        until(lambda: name in stage._speakers())
+        starting = pool.submit(stage.start, name)
+        robots.end(node)
+        starting.result(PATIENCE)
+    assert heard == [(name, set())]
+
+
+@pytest.mark.parametrize("other", [lambda robots: robots.controller("arm", "theirs"), lambda robots: robots.policy()])
+def test_nothing_is_started_where_a_system_runs_already(robots, other, monkeypatch):
+    monkeypatch.setattr(alone, "GONE", 0.5)
+    other(robots)
+    system, said = load_system("so101_sim"), []
+    with pytest.raises(BringUpError, match="a system runs in this ROS domain already: .*/status;.*ROS_DOMAIN_ID"):
+        campaign(system, said.append, lambda row: None)
+    with pytest.raises(BringUpError, match="a system runs in this ROS domain already"):
+        live.LiveBench(system, Condition("touch"), None, said.append).__enter__()
+    assert robots.asked == [] and not any("[arm_controller]" in line for line in said)
+
+
+def test_a_stop_ends_the_wait_for_another_system(robots):
+    with RunningSystem(replace(load_system("so101_sim"), processes=()), lambda line: None) as running:
+        robots.controller("left", "of two arms")
+        until(lambda: alone.another(running.node, ["arm"]))
+        running.stopping.set()
+        with pytest.raises(Stopped):
+            alone.must_be_alone(running, ["arm"])
 
 
 @pytest.fixture

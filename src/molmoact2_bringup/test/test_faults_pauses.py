@@ -18,6 +18,7 @@ from molmoact2_bringup.faults.command import table
 from molmoact2_bringup.faults.pauses import PAUSE, TRIES, PauseWatch, tried
 from molmoact2_bringup.faults.reasons import Late, joined
 from molmoact2_bringup.faults.stage import Row, Stage
+from molmoact2_bringup.lifecycle import BringUpError
 from molmoact2_bringup.running import Stopped
 from molmoact2_contract.stop_flag import StopFlag
 from molmoact2_msgs.msg import ControllerStatus
@@ -144,7 +145,7 @@ class Acted:
 
     def __init__(self, state, broken="", clears=""):
         self.status, self._broken, self._clears = ControllerStatus(state=state), broken, clears
-        self.running = SimpleNamespace(stopping=StopFlag())
+        self.running, self.beside = SimpleNamespace(stopping=StopFlag()), ""
         self.acts = []
         self.witness = SimpleNamespace(forget_told=lambda: self.acts.append("forget_told"))
 
@@ -156,6 +157,10 @@ class Acted:
         self.acts.append("clear_fault")
         self.status.state = ControllerStatus.DISARMED
         return self._clears
+
+    def must_be_alone(self):
+        if self.beside:
+            raise BringUpError(self.beside)
 
     def operate(self, verb):
         self.acts.append(verb)
@@ -179,6 +184,19 @@ def test_an_arm_that_cannot_be_recovered_is_said_and_not_armed(led):
     found = _recover([stage])
     assert found == "it could not be gone on: clear_fault: the cause is still there" and not isinstance(found, Late)
     assert "arm" not in stage.acts
+
+
+def test_a_campaign_begins_no_further_row_beside_another_system():
+    stage, begun = Acted(ControllerStatus.HOLDING), []
+
+    def row():
+        begun.append(True)
+        stage.beside = "another system runs"
+        return Row("a fault", "hold", "it held", 0.1, "")
+
+    with pytest.raises(BringUpError, match="another system runs"):
+        _judge_all(iter([row, row]), [stage], lambda row: None)
+    assert begun == [True]
 
 
 def test_a_campaign_that_is_told_to_stop_begins_no_further_row():

@@ -5,20 +5,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection
+from dataclasses import replace
 
 from rclpy.node import Node
 
-from ..lifecycle import BringUpError
-from ..running import Stopped
+from molmoact2_contract import System
 
-if TYPE_CHECKING:
-    from ..running import RunningSystem
+from ..lifecycle import BringUpError
+from ..running import RunningSystem, Stopped
 
 KINDS = tuple(f"molmoact2_msgs/msg/{kind}" for kind in ("ControllerStatus", "PolicyStatus", "ActionChunk"))
 CHUNKS, ANNOUNCED = "policy/action_chunk", "policy/status"
-GONE = 30.0    # [s] within which a process that was killed is heard no more
+DISCOVERY = 3.0    # [s] in which others of the same domain show themselves
+GONE = 30.0        # [s] within which a process that was killed is heard no more
 MEND = (
     "end what else runs, or keep robots apart: a ROS_DOMAIN_ID for each, or ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST "
     "(docs/deployment.md)"
@@ -48,16 +48,35 @@ def another(node: Node, arms: Collection[str]) -> str:
     return f"another system runs in this ROS domain: {', '.join(more)}" if more else ""
 
 
+def must_be_first(system: System, say: Callable[[str], None]) -> None:
+    """Returns when no controller and no policy is heard, before those of the system are started: later nobody could
+    tell another's from its own. From the main thread. Errors: BringUpError where one is heard for longer than what was
+    killed; Stopped after Ctrl-C."""
+    with RunningSystem(replace(system, processes=()), say) as graph:
+        began = quiet_since = time.monotonic()
+        while time.monotonic() < quiet_since + DISCOVERY:
+            if heard := speaking(graph.node):
+                quiet_since = time.monotonic()
+                if quiet_since > began + GONE:
+                    raise BringUpError(f"a system runs in this ROS domain already: {', '.join(sorted(heard))}; {MEND}")
+            _wait(graph)
+
+
 def must_be_alone(running: RunningSystem, arms: Collection[str]) -> None:
     """Returns when nobody else has these arms' names: what is asked of a name, whoever has it does, a real arm, too.
-    Errors: BringUpError where somebody has, for longer than what was killed is heard; Stopped after Ctrl-C."""
+    Errors: BringUpError where somebody has, for longer than what was killed is heard; Stopped after Ctrl-C; SystemEnded
+    where a process ended."""
     deadline = time.monotonic() + GONE
     while others := another(running.node, arms):
         if time.monotonic() > deadline:
             raise BringUpError(f"{others}; nothing more is asked of the arm: {MEND}")
-        running.stopping.wait(0.1)
-        if running.stopping.is_set():
-            raise Stopped
+        _wait(running)
+
+
+def _wait(running: RunningSystem) -> None:
+    running.wait(0.1)
+    if running.stopping.is_set():
+        raise Stopped
 
 
 def shared(node: Node, arm: str) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from molmoact2_contract import Contract, System
 
 from ..running import RunningSystem
-from .alone import ANNOUNCED, MEND, speaking
+from .alone import ANNOUNCED, DISCOVERY, MEND, speaking
 from .clocks import clock_lines, moments_line
 from .heard import Heard
 from .line import Line, failed, passed, skipped, warned
@@ -31,7 +31,6 @@ if TYPE_CHECKING:    # of the computer with the policy
     from .checkpoint import Known
     from .policy import PolicyCheck
 
-DISCOVERY = 3.0        # [s] in which others of the same domain show themselves
 STARTED_WITHIN = 45.0  # [s]; a simulated world builds its scene first
 THERE_WITHIN = 8.0     # [s] where nothing is started
 LOOK = 0.1             # [s]

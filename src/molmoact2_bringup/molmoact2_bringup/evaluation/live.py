@@ -25,7 +25,7 @@ from mujoco_driver.bus import default_address
 from mujoco_driver.judge import LATE
 from mujoco_driver.tabletop import RATE, Tabletop
 
-from ..check.alone import must_be_alone
+from ..check.alone import must_be_alone, must_be_first
 from ..lifecycle import BringUpError
 from ..running import RunningSystem, Stopped
 from .attempts import Attempt, Condition
@@ -49,13 +49,14 @@ class LiveBench:
     def __init__(self, system: System, condition: Condition, table: Tabletop, write_line: Callable[[str], None]):
         system = system if condition.disturbance == NONE else relayed(system)
         self._running, self._condition, self._table = RunningSystem(system, write_line), condition, table
-        self._system, self._arm = system, next(iter(system.contract.arms))
+        self._write_line, self._system, self._arm = write_line, system, next(iter(system.contract.arms))
         self._status, self._camera_ns = ControllerStatus(), 0
         self._dropped, self._dropped_heard, self._traces, self._chunk_id = 0.0, 0, 0, 0
         self._truth: Truth | None = None
         self._attempt: Attempt | None = None
 
     def __enter__(self) -> LiveBench:
+        must_be_first(self._system, self._write_line)
         self._running.__enter__()
         try:
             self._begin()
@@ -121,6 +122,7 @@ class LiveBench:
         activated anew, once: what it refuses is no attempt."""
         attempt, refusal = self._attempted(condition, seed, cube, instruction)
         if refusal:
+            self._must_be_alone()
             self._running.activate()
             attempt, refusal = self._attempted(condition, seed, cube, instruction)
         if refusal:
@@ -138,6 +140,7 @@ class LiveBench:
         refused, dropped = self._status.refused_chunks, self._dropped
         limit = condition.limit
         goal = RunTask.Goal(instruction=instruction, time_limit=limit + SPARE, success_test="")
+        self._must_be_alone()
         sent = self._running.spun(lambda: self._task.send_goal_async(goal))
         handle = self._answer(sent, "the policy does not take the task")
         if not handle.accepted:
@@ -182,7 +185,7 @@ class LiveBench:
     def _place(self, seed: int, truth: Truth) -> None:
         """The scene of a seed with the arm at home, and the arm ready. The arm is disarmed meanwhile: a controller
         commands nothing that is put elsewhere by hand."""
-        must_be_alone(self._running, [self._arm])
+        self._must_be_alone()
         if self._status.state == STATES.FAULT:
             self._operate("clear_fault")
             self._until(lambda: self._status.state != STATES.FAULT, "the controller's fault is not cleared")
@@ -192,11 +195,13 @@ class LiveBench:
         self._insist(lambda: self._set_seed(seed), "the world does not begin anew")
         placed_ns = truth.look()
         self._until(lambda: self._camera_ns > placed_ns, "no camera shows the scene that was placed")
-        must_be_alone(self._running, [self._arm])
         self._operate("arm")
         self._until(lambda: self._status.state not in (STATES.DISARMED, STATES.FAULT), "the arm is not armed")
         if self._status.waits_for_resume:
             self._operate("resume")
+
+    def _must_be_alone(self) -> None:
+        must_be_alone(self._running, [self._arm])
 
     def _set_seed(self, seed: int) -> str:
         value = ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=seed)
@@ -211,6 +216,8 @@ class LiveBench:
         self._until(client.service_is_ready, f"{service} is not there")
 
         def ask() -> str:
+            if verb != "disarm":
+                self._must_be_alone()
             answer = self._answer(client.call_async(Trigger.Request()), f"{service} does not answer")
             return "" if answer.success else answer.message
 

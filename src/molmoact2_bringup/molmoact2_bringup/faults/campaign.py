@@ -21,6 +21,7 @@ from molmoact2_contract import NormTag, System
 from molmoact2_policy.scripted.policy import EasedSway, ScriptedPolicy
 from molmoact2_policy.scripted.sway import Sway
 
+from ..check.alone import must_be_first
 from ..running import RunningSystem, Stopped
 from .clock import ShiftedClock
 from .control_rows import ControlRows
@@ -49,8 +50,8 @@ def campaign(
     system: System, say: Callable[[str], None], progress: Callable[[Row], None], only: Sequence[str] = ()
 ) -> list[Row]:
     """Every row, or the rows of single faults of devices. say: takes the log; progress: each row as it is done.
-    Errors: RuntimeError where it cannot begin or
-    another system is heard, Stopped; ContractError where a device has no fault of such a name."""
+    Errors: RuntimeError where it cannot begin, another
+    system is heard, or a process ends; Stopped; ContractError where a device has no fault of such a name."""
     faults, runs = faults_of(system, only), dict[str, Run](control=_control, policy=_policy)
     if faults:
         runs = {"devices": partial(_devices, faults)}
@@ -62,6 +63,7 @@ def campaign(
 
     with tempfile.TemporaryDirectory(prefix="molmoact2-faults-") as folder:
         for name, run in runs.items():
+            must_be_first(system, say)
             bag = Path(folder) / name
             with Recording(system.contract, bag):
                 heard = run(_armed_by_hand(system), say, judge, Path(folder))
@@ -111,11 +113,15 @@ def _is_there_disarmed(stage: Stage) -> bool:
     return stage.status.state == S.DISARMED and bool(stage.status.measured)
 
 
+def _shows_itself(stage: Stage) -> bool:
+    return _is_there_disarmed(stage) or bool(stage.running.ended)
+
+
 def _begin(*stages: Stage) -> None:
     """Until the arms follow. Errors: RuntimeError."""
     for stage in stages:
-        seen = stage.wait(partial(_is_there_disarmed, stage), BEGIN_WITHIN)
-        if seen is None:
+        seen = stage.wait(partial(_shows_itself, stage), BEGIN_WITHIN)
+        if seen is None or stage.running.ended:
             raise RuntimeError(f"the controller of {stage.arm!r} does not appear, disarmed: {stage.status.reason}")
     for act in (Stage.arm_as_operator, Stage.follow):
         for stage in stages:
@@ -133,6 +139,7 @@ def _judge_all(rows: Iterator[Callable[[], Row]], stages: Sequence[Stage], judge
         for row in rows:
             if stages[0].running.stopping.is_set():
                 raise Stopped
+            stages[0].must_be_alone()    # who else would follow its chunks
             judge(tried(row, watch.longest, partial(_recover, stages)))
     finally:
         watch.close()

@@ -19,7 +19,7 @@ from molmoact2_contract import Contract, NormTag
 from molmoact2_contract.qos import CHUNK, STATUS, TRACE
 from molmoact2_msgs.msg import ActionChunk, ControllerStatus, PolicyStatus, ReasoningTrace
 
-from ..check.alone import must_be_alone
+from ..check.alone import ANNOUNCED, CHUNKS, GONE, must_be_alone
 from ..running import RunningSystem
 from .judgement import GAP
 from .reasons import Late, joined
@@ -27,12 +27,11 @@ from .witness import Witness
 
 PATIENCE = 20.0    # [s] for what is expected to be seen
 S = ControllerStatus
-CHUNKS, TRACES = "policy/action_chunk", "policy/reasoning_trace"
+TRACES = "policy/reasoning_trace"
 LATE_FAULTS = (S.FAULT_DRIVER, S.FAULT_STATE_STALE, S.FAULT_TIMER)    # a double, too, that is not run answers late
 UNARMED = (ControllerStatus.DISARMED, ControllerStatus.FAULT)
 REFUSED, HELD, FAULT, UNHARMED = "refused", "hold", "fault", "handled unharmed"    # what a row may expect
 FRESH = 0.5        # [s]; a controller states itself ten times a second
-STILLS = ("stop", "disarm")    # what is done whoever else hears it
 MEETING = 3.0      # [s] after the start of a process, in which the middleware brings it together with all others
 
 
@@ -69,7 +68,7 @@ class Stage:
         self.witness = witness
         subscribe = self.node.create_subscription
         subscribe(ControllerStatus, f"{arm}/status", self._on_status, STATUS)
-        subscribe(PolicyStatus, "policy/status", self._on_policy, STATUS)
+        subscribe(PolicyStatus, ANNOUNCED, self._on_policy, STATUS)
         subscribe(ReasoningTrace, TRACES, self._on_trace, TRACE)
         subscribe(ActionChunk, CHUNKS, self._on_chunk, CHUNK)
 
@@ -133,8 +132,8 @@ class Stage:
     def operate(self, verb: str) -> str:
         """Calls one of the arm's services; returns why it failed, empty where it did not. Errors: as of
         must_be_alone, but for a stop."""
-        if verb not in STILLS:
-            must_be_alone(self.running, self.contract.arms)
+        if verb != "stop":
+            self.must_be_alone()
         client, done = self.node.create_client(Trigger, f"{self.arm}/{verb}"), threading.Event()
         try:
             if not client.wait_for_service(PATIENCE):
@@ -152,6 +151,10 @@ class Stage:
             self._arming = False
             self.node.destroy_client(client)
 
+    def must_be_alone(self) -> None:
+        """Errors: as of must_be_alone, of all arms."""
+        must_be_alone(self.running, self.contract.arms)
+
     def arm_as_operator(self) -> str:
         return self.operate("arm")
 
@@ -164,6 +167,7 @@ class Stage:
 
     def clear_fault(self) -> str:
         """As an operator does who waits for the device to be there again; returns why it could not be cleared."""
+        self.must_be_alone()    # which may take long
         deadline = time.monotonic() + PATIENCE
         while True:
             failed = self.operate("clear_fault")
@@ -224,9 +228,16 @@ class Stage:
             self.node.destroy_client(client)
 
     def start(self, process: str) -> None:
-        """Starts a process of the system anew."""
+        """Starts a process of the system anew, as soon as what was killed of it is heard no more: the middleware tells
+        of it for a while yet, as it would of another system."""
+        self.wait(lambda: self.running.stopping.is_set() or process not in self._speakers(), GONE)
         self._met = time.time() + MEETING
         self.running.start(process)
+
+    def _speakers(self) -> set[str]:
+        """Names of the nodes that the middleware takes to speak for the arm or the policy."""
+        topics = (f"{self.arm}/status", CHUNKS, ANNOUNCED)
+        return {info.node_name for topic in topics for info in self.node.get_publishers_info_by_topic(f"/{topic}")}
 
     def signal(self, process: str, number: signal.Signals, whole: bool = False) -> None:
         """Sends a signal to a process of the system; whole: also to the processes it has started."""
