@@ -15,7 +15,7 @@ from rcl_interfaces.srv import SetParameters
 
 from molmoact2_bringup.evaluation import live
 from molmoact2_bringup.evaluation.attempts import Attempt, Condition
-from molmoact2_bringup.evaluation.live import LiveBench
+from molmoact2_bringup.evaluation.live import VERBS, LiveBench
 from molmoact2_bringup.evaluation.simulated import SimulatedScene
 from molmoact2_bringup.evaluation.truth import Truth
 from molmoact2_bringup.lifecycle import BringUpError
@@ -132,6 +132,7 @@ def test_a_task_that_is_refused_is_no_attempt_and_the_policy_is_activated_anew_o
     activated, good = [], Attempt(3, "red", "touch the red cube", True)
     bench = LiveBench.__new__(LiveBench)
     bench._running = SimpleNamespace(activate=lambda: activated.append(1))
+    bench._must_be_alone = lambda: None
     answers = iter([(Attempt(3, "red", "x"), "the policy is not active"), (good, "")])
     bench._attempted = lambda *_: next(answers)
     assert bench.attempt(Condition("touch"), 3, "red", "touch the red cube") is good and len(activated) == 1
@@ -141,7 +142,7 @@ def test_a_task_that_is_refused_is_no_attempt_and_the_policy_is_activated_anew_o
     assert len(activated) == 2
 
 
-def test_nothing_is_armed_where_another_system_is_heard_when_the_scene_is_placed():
+def test_each_time_that_an_arm_is_asked_for_more_than_to_disarm_another_system_is_looked_for():
     bench, asked = LiveBench.__new__(LiveBench), []
     heard = iter(["", "another system runs"])
 
@@ -149,15 +150,16 @@ def test_nothing_is_armed_where_another_system_is_heard_when_the_scene_is_placed
         if others := next(heard):
             raise BringUpError(others)
 
-    def operate(verb):
-        asked.append(verb)
-        bench._status.state = ControllerStatus.DISARMED
+    def service(verb):
+        return SimpleNamespace(service_is_ready=lambda: True, call_async=lambda _: asked.append(verb))
 
-    bench._status, bench._camera_ns = ControllerStatus(state=ControllerStatus.HOLDING), 1
-    bench._must_be_alone, bench._operate, bench._set_seed = must_be_alone, operate, lambda seed: ""
+    bench._arm, bench._verbs, bench._must_be_alone = "arm", {verb: service(verb) for verb in VERBS}, must_be_alone
+    bench._running = SimpleNamespace(wait=lambda seconds: None)
+    bench._answer = lambda *_: SimpleNamespace(success=asked[-1] == "disarm", message="the arm is still coming to rest")
+    bench._operate("disarm")
     with pytest.raises(BringUpError, match="another system runs"):
-        bench._place(80000, SimpleNamespace(look=lambda: 0))
-    assert asked == ["disarm"]
+        bench._operate("arm")
+    assert asked == ["disarm", "arm"]
 
 
 def test_what_is_refused_while_the_arm_comes_to_rest_is_asked_for_again(monkeypatch):
