@@ -172,12 +172,14 @@ def test_what_a_campaign_killed_is_started_anew_when_it_is_heard_no_more(robots,
 @pytest.mark.parametrize("other", [lambda robots: robots.controller("arm", "theirs"), lambda robots: robots.policy()])
 def test_nothing_is_started_where_a_system_runs_already(robots, other, monkeypatch):
     monkeypatch.setattr(alone, "GONE", 0.5)
+    monkeypatch.setattr(alone, "DISCOVERY", PATIENCE)    # until it is heard
     other(robots)
     system, said = load_system("so101_sim"), []
     with pytest.raises(BringUpError, match="a system runs in this ROS domain already: .*/status;.*ROS_DOMAIN_ID"):
         campaign(system, said.append, lambda row: None)
-    with pytest.raises(BringUpError, match="a system runs in this ROS domain already"):
-        live.LiveBench(system, Condition("touch"), None, said.append).__enter__()
+    bench = live.LiveBench(system, Condition("touch"), None, said.append)
+    with pytest.raises(BringUpError, match="a system runs in this ROS domain already"), bench:
+        pass
     assert robots.asked == [] and not any("[arm_controller]" in line for line in said)
 
 

@@ -17,7 +17,7 @@ from ..running import RunningSystem, Stopped
 
 KINDS = tuple(f"molmoact2_msgs/msg/{kind}" for kind in ("ControllerStatus", "PolicyStatus", "ActionChunk"))
 CHUNKS, ANNOUNCED = "policy/action_chunk", "policy/status"
-DISCOVERY = 3.0    # [s] in which others of the same domain show themselves
+DISCOVERY = 5.0    # [s] in which others of the same domain show themselves: the middleware announces every 3 s
 GONE = 30.0        # [s] within which a process that was killed is heard no more
 MEND = (
     "end what else runs, or keep robots apart: a ROS_DOMAIN_ID for each, or ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST "
