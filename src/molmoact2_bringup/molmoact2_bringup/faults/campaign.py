@@ -50,8 +50,8 @@ def campaign(
     system: System, say: Callable[[str], None], progress: Callable[[Row], None], only: Sequence[str] = ()
 ) -> list[Row]:
     """Every row, or the rows of single faults of devices. say: takes the log; progress: each row as it is done.
-    Errors: RuntimeError where it cannot begin, another
-    system is heard, or a process ends; Stopped; ContractError where a device has no fault of such a name."""
+    Errors: RuntimeError where it cannot begin, another system is heard, or a process ends; Stopped; ContractError where
+    a device has no fault of such a name."""
     faults, runs = faults_of(system, only), dict[str, Run](control=_control, policy=_policy)
     if faults:
         runs = {"devices": partial(_devices, faults)}
@@ -121,7 +121,9 @@ def _begin(*stages: Stage) -> None:
     """Until the arms follow. Errors: RuntimeError."""
     for stage in stages:
         seen = stage.wait(partial(_shows_itself, stage), BEGIN_WITHIN)
-        if seen is None or stage.running.ended:
+        if ended := stage.running.ended:
+            raise RuntimeError(f"{ended[0]}, before any arm was armed")
+        if seen is None:
             raise RuntimeError(f"the controller of {stage.arm!r} does not appear, disarmed: {stage.status.reason}")
     for act in (Stage.arm_as_operator, Stage.follow):
         for stage in stages:

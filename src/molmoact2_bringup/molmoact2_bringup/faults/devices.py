@@ -37,7 +37,7 @@ class DeviceFault:
 
 
 # Of the six answers in a cycle one that is missing costs 0.06 s, which the double is waited for: with one in a hundred
-# lost, an arm fell behind its plan, or two were lost on end and setpoints paused, in 2 of 13 rows.
+# lost, of 13 such rows one saw setpoints pause for a tenth of a second, and one an arm fall behind its plan and hold.
 SO101 = (
     DeviceFault("single answers are lost", ("drop 0.003",), ("ok",), bus=SLOW),
     DeviceFault("single answers are corrupt", ("corrupt 0.003",), ("ok",), bus=SLOW),
