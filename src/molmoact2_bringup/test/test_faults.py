@@ -2,11 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The fault campaign, whole: every row passes in the running system."""
 
+from types import SimpleNamespace
+
 import pytest
 from fault_table import names_of_passed
 
+from molmoact2_bringup.faults import campaign
 from molmoact2_bringup.faults.campaign import Row
 from molmoact2_bringup.faults.command import faults, table
+from molmoact2_bringup.processes import Exit
+from molmoact2_msgs.msg import ControllerStatus
 
 ROWS = [
     "NaN in a waypoint",
@@ -79,6 +84,16 @@ def test_a_robot_that_is_not_simulated_is_left_alone(tmp_path, capsys):
     )
     assert faults([str(system)], tmp_path) == 2
     assert "simulations and doubles only" in capsys.readouterr().err
+
+
+def test_where_a_process_has_ended_no_arm_is_armed_and_it_is_named():
+    status = ControllerStatus(state=ControllerStatus.DISARMED, measured=[0.0])    # of whoever has the arm's name
+    stage = SimpleNamespace(
+        arm="arm", status=status, running=SimpleNamespace(ended=[Exit("arm_controller", 1)]),
+        wait=lambda holds, _: 0.0 if holds() else None,
+    )    # which has nothing that arms
+    with pytest.raises(RuntimeError, match="'arm_controller' ended with exit code 1, before any arm was armed"):
+        campaign._begin(stage)
 
 
 def test_a_broken_promise_is_shown_as_such():
