@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import rclpy
@@ -21,10 +22,12 @@ from molmoact2_bringup.check.move import move_lines
 from molmoact2_bringup.check.options import Options
 from molmoact2_bringup.evaluation import live
 from molmoact2_bringup.evaluation.attempts import Condition
+from molmoact2_bringup.faults import stage as stage_module
 from molmoact2_bringup.faults.campaign import campaign
 from molmoact2_bringup.faults.stage import Stage
 from molmoact2_bringup.lifecycle import BringUpError
-from molmoact2_bringup.running import RunningSystem, Stopped
+from molmoact2_bringup.processes import Exit
+from molmoact2_bringup.running import RunningSystem, Stopped, SystemEnded
 from molmoact2_contract import load_system
 from molmoact2_contract.qos import STATUS
 from molmoact2_msgs.msg import ControllerStatus, PolicyStatus
@@ -181,6 +184,23 @@ def test_nothing_is_started_where_a_system_runs_already(robots, other, monkeypat
     with pytest.raises(BringUpError, match="a system runs in this ROS domain already"), bench:
         pass
     assert robots.asked == [] and not any("[arm_controller]" in line for line in said)
+
+
+def test_a_campaign_ends_where_what_it_killed_is_heard_on(robots, monkeypatch):
+    monkeypatch.setattr(stage_module, "GONE", 0.5)
+    system = load_system("so101_sim")
+    with RunningSystem(replace(system, processes=()), lambda line: None) as running:
+        stage, name = Stage(running, system.contract, None, "arm", None), robots.controller("arm", "theirs").get_name()
+        until(lambda: name in stage._speakers())
+        monkeypatch.setattr(running, "start", lambda process: pytest.fail("it was started"))
+        with pytest.raises(BringUpError, match=f"a node '{name}' is heard.*ROS_DOMAIN_ID"):
+            stage.start(name)
+
+
+def test_where_a_process_of_ours_has_ended_whoever_has_its_names_is_asked_nothing():
+    stopped = SimpleNamespace(ended=[Exit("arm_controller", 1)], wait_for_rest=lambda: "arm: holding")
+    with pytest.raises(SystemEnded, match="'arm_controller' ended with exit code 1"):
+        alone.must_be_alone(stopped, ["arm"])
 
 
 def test_a_stop_ends_the_wait_for_another_system(robots):

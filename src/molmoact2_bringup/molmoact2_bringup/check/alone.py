@@ -13,7 +13,7 @@ from rclpy.node import Node
 from molmoact2_contract import System
 
 from ..lifecycle import BringUpError
-from ..running import RunningSystem, Stopped
+from ..running import RunningSystem, Stopped, SystemEnded
 
 KINDS = tuple(f"molmoact2_msgs/msg/{kind}" for kind in ("ControllerStatus", "PolicyStatus", "ActionChunk"))
 CHUNKS, ANNOUNCED = "policy/action_chunk", "policy/status"
@@ -60,12 +60,16 @@ def must_be_first(system: System, say: Callable[[str], None]) -> None:
                 if quiet_since > began + GONE:
                     raise BringUpError(f"a system runs in this ROS domain already: {', '.join(sorted(heard))}; {MEND}")
             _wait(graph)
+    if graph.stopping.is_set():
+        raise Stopped
 
 
 def must_be_alone(running: RunningSystem, arms: Collection[str]) -> None:
     """Returns when nobody else has these arms' names: what is asked of a name, whoever has it does, a real arm, too.
     Errors: BringUpError where somebody has, for longer than what was killed is heard; Stopped after Ctrl-C; SystemEnded
     where a process ended."""
+    if ended := running.ended:    # what has its names then is not ours
+        raise SystemEnded(ended[0], running.wait_for_rest())
     deadline = time.monotonic() + GONE
     while others := another(running.node, arms):
         if time.monotonic() > deadline:

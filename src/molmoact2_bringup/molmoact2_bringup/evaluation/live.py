@@ -83,6 +83,7 @@ class LiveBench:
         self._seed = node.create_client(SetParameters, "world/set_parameters")
         self._verbs = {verb: node.create_client(Trigger, f"{self._arm}/{verb}") for verb in VERBS}
         self._task = ActionClient(node, RunTask, "policy/run_task")
+        self._must_be_alone()
         self._running.bring_up()
         address = str(self._system.process("world").parameters.get("address", "")) or default_address()
         self._truth = Truth(address, self._table)

@@ -192,6 +192,7 @@ def _policy(
     )
     with RunningSystem(replace(system, processes=spoilt), say) as running, _staged(system, running) as (stage,):
         relays = Relays(running.node, contract)
+        stage.must_be_alone()
         running.bring_up()
         _begin(stage)
         _judge_all(PolicyRows(stage, relays, main, second).rows(), [stage], judge)

@@ -200,6 +200,7 @@ class PolicyRows:
         seen = stage.status.reason
         failed = failed or ("" if took is not None else "the controller does not name it")
         stage.start("policy")
+        stage.must_be_alone()
         stage.running.bring_up()
         failed = failed or self._resumes_only_by_an_operator()
         return self._row("the policy is killed and started anew", HELD, seen, took, failed)

@@ -19,8 +19,9 @@ from molmoact2_contract import Contract, NormTag
 from molmoact2_contract.qos import CHUNK, STATUS, TRACE
 from molmoact2_msgs.msg import ActionChunk, ControllerStatus, PolicyStatus, ReasoningTrace
 
-from ..check.alone import ANNOUNCED, CHUNKS, GONE, must_be_alone
-from ..running import RunningSystem
+from ..check.alone import ANNOUNCED, CHUNKS, GONE, MEND, must_be_alone
+from ..lifecycle import BringUpError
+from ..running import RunningSystem, Stopped
 from .judgement import GAP
 from .reasons import Late, joined
 from .witness import Witness
@@ -229,8 +230,12 @@ class Stage:
 
     def start(self, process: str) -> None:
         """Starts a process of the system anew, as soon as what was killed of it is heard no more: the middleware tells
-        of it for a while yet, as it would of another system."""
-        self.wait(lambda: self.running.stopping.is_set() or process not in self._speakers(), GONE)
+        of it for a while yet, as it would of another system. Errors: BringUpError where it is not; Stopped."""
+        gone = self.wait(lambda: self.running.stopping.is_set() or process not in self._speakers(), GONE)
+        if self.running.stopping.is_set():
+            raise Stopped
+        if gone is None:
+            raise BringUpError(f"a node {process!r} is heard {GONE:g} s after ours was killed: another's; {MEND}")
         self._met = time.time() + MEETING
         self.running.start(process)
 
